@@ -1,0 +1,90 @@
+"""The `ssl-audio` command: one sub-command a file in `ssl_audio.commands`, imported only when it is called."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from ssl_audio.errors import InputError
+
+# name -> what `ssl-audio --help` says of it. The module `ssl_audio.commands.<name>` holds EXAMPLES, add_arguments and run.
+COMMANDS: dict[str, str] = {}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command and return the process's exit status: 0, or 2 after one line of `error: ...`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: ssl-audio COMMAND [...]     (ssl-audio COMMAND --help shows examples)\n")
+        width = max((len(name) for name in COMMANDS), default=0)
+        for name, text in COMMANDS.items():
+            print(f"  {name:<{width}}  {text}")
+        return 0
+    name, *rest = arguments
+    if name == "--version":
+        from ssl_audio import __version__
+
+        print(__version__)
+        return 0
+    if name not in COMMANDS:
+        print(f"error: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return run_command(name, rest)
+
+
+def run_command(name: str, arguments: Sequence[str], program: str | None = None) -> int:
+    """Run the command `name` with its own arguments; `train.py`, `eval.py`, ... are this call with their own `program`.
+
+    A command module has `add_arguments(parser)` and `run(args) -> int | None`, and an `EXAMPLES` text for `--help`. One
+    that has `main(arguments) -> int` instead parses for itself (training, whose parser is Lightning's).
+    """
+    command = import_module(f"ssl_audio.commands.{name.replace('-', '_')}")
+    try:
+        if hasattr(command, "main"):
+            return command.main(list(arguments)) or 0
+        parser = argparse.ArgumentParser(
+            prog=program or f"ssl-audio {name}",
+            description=command.__doc__,
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(parser)
+        return command.run(parser.parse_args(list(arguments))) or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        print(f"error: this needs {error.name}; install it with: pip install 'ssl-audio[{extra}]'", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+_EXTRA_OF = {
+    "pytorch_lightning": "train",
+    "jsonargparse": "train",
+    "audiomentations": "train",
+    "parselmouth": "train",
+    "tensorboard": "train",
+    "joblib": "train",
+    "matplotlib": "eval",
+    "sklearn": "eval",
+    "pandas": "eval",
+    "mir_eval": "eval",
+    "pretty_midi": "eval",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+    "faiss": "search",
+    "umap": "search",
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One sub-command of `ssl-audio` a file."""
