@@ -1,0 +1,38 @@
+# make demo   synthetic singers -> train -> evaluate -> one table and three pictures (about 5 minutes on 2 cores)
+# make test   everything that CI checks: lint, format, types, tests
+# make bench  every performance table, ours beside the plain baseline
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+.venv/pip: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	touch $@
+
+.venv/demo: .venv/pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval]'
+	touch $@
+
+.venv/all: .venv/pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,export,search,dev]'
+	touch $@
+
+demo: .venv/demo
+	$(BIN)/ssl-audio demo --output demo
+
+lint: .venv/all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --durations 15
+
+bench: .venv/all
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist

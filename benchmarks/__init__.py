@@ -1,0 +1,1 @@
+"""Every performance table: ours beside a plain baseline, in one run."""

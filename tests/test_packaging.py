@@ -1,0 +1,60 @@
+"""The package's promises to someone who installs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_conda_environment_agrees_with_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    expected = {*project["dependencies"], *(r for name in extras if name != "dev" for r in extras[name])}
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in dependencies if isinstance(entry, dict))
+    assert set(pip) - {"-e ."} == expected
+
+
+def test_constraints_pin_torch_and_cover_every_requirement():
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split()}
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    names = {r.split(">=")[0].split("[")[0].lower().replace("_", "-") for r in requirements}
+    assert names - pinned == set()
+
+
+def test_the_gpl_library_is_in_the_training_extra_alone():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    homes = {name for name, rs in project["optional-dependencies"].items() if any("parselmouth" in r for r in rs)}
+    assert homes == {"train"} and not any("parselmouth" in r for r in project["dependencies"])
+
+
+def test_importing_the_package_and_loading_models_needs_no_training_library():
+    heavy = "pytorch_lightning jsonargparse sklearn pandas matplotlib audiomentations parselmouth".split()
+    code = f"import ssl_audio, sys; ssl_audio.load_model; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_the_wheel_carries_the_configs(tmp_path):
+    """Built without network: hatchling is in the environment."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True, capture_output=True
+    )
+    import zipfile
+
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    configs = {str(p.relative_to(ROOT)) for p in (ROOT / "train_configs").rglob("*.yaml")}
+    assert {f"ssl_audio/{name}" for name in configs} <= set(names)
+    assert "ssl_audio/py.typed" in names
