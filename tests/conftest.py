@@ -1,0 +1,48 @@
+"""What several test files need: the shared recordings, where they are, and small recordings made on the spot."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl_audio import audio
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared recordings and fixtures beside the repository; tests that need it skip without it."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the shared recordings (../shared beside the repository) are not here")
+    return folder
+
+
+def tone(seconds: float = 1.0, sample_rate: int = 16000, frequency: float = 220.0, seed: int = 0) -> np.ndarray:
+    """`(samples,)` float32: a sine with three harmonics and a little noise, peak about .5."""
+    samples = round(seconds * sample_rate)
+    phase = 2 * np.pi * frequency * np.arange(samples) / sample_rate
+    noise = np.random.default_rng(seed).standard_normal(samples)
+    return (0.3 * np.sin(phase) + 0.1 * np.sin(2 * phase) + 0.05 * np.sin(3 * phase) + 0.01 * noise).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def write_tone() -> Callable[..., Path]:
+    """`write_tone(path, **arguments of tone)` writes a tone and returns the path."""
+
+    def write(path: Path, **kwargs) -> Path:
+        audio.write(path, tone(**kwargs), kwargs.get("sample_rate", 16000))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def singers(tmp_path: Path, write_tone: Callable[..., Path]) -> Path:
+    """A data set folder of 5 singers with 4 recordings of 1 s at 16 kHz each."""
+    folder = tmp_path / "singers"
+    for singer in range(5):
+        for song in range(4):
+            path = folder / f"singer {singer}" / f"song{song}.wav"
+            write_tone(path, frequency=110.0 * (1 + singer) + song, seed=10 * singer + song)
+    return folder
