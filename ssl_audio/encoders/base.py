@@ -1,0 +1,30 @@
+"""What every encoder promises."""
+
+from torch import Tensor, nn
+
+from ssl_audio.errors import InputError
+
+
+class Encoder(nn.Module):
+    """Features -> one vector a clip.
+
+    A subclass sets `dim` and, where the shortest input is not one frame, `minimum_frames`; it stores every constructor
+    argument under its own name. An encoder whose features keep time also sets `frame_dim` and defines `frames`.
+
+    Attributes:
+        dim: size of the embedding.
+        frame_dim: size of a frame, None for encoders without frames.
+        minimum_frames: the shortest input along time, in the frontend's frames (samples for raw waveforms).
+    """
+
+    dim: int
+    frame_dim: int | None = None
+    minimum_frames: int = 1
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`(batch, bands, frames)` or `(batch, samples)` -> `(batch, dim)`."""
+        raise NotImplementedError
+
+    def frames(self, features: Tensor) -> Tensor:
+        """`(batch, bands, frames)` or `(batch, samples)` -> `(batch, frames, frame_dim)`; fewer frames than came in."""
+        raise InputError(f"{type(self).__name__} has no frames; take an encoder that has, such as EfficientNet")

@@ -1,0 +1,159 @@
+"""EfficientNet on spectrogram images (Tan and Le 2019, https://arxiv.org/abs/1905.11946), as torchvision computes it.
+
+The network comes from `efficientnet_pytorch`, which follows TensorFlow: asymmetric "same" padding, batch-norm epsilon 1e-3
+and momentum .01. The published singer models and ImageNet weights at hand follow torchvision: symmetric padding
+(k - 1) // 2, epsilon 1e-5, momentum .1. This module changes the former into the latter; `ssl_audio.published` renames keys.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ssl_audio.encoders.base import Encoder
+from ssl_audio.errors import InputError
+from ssl_audio.pooling import AttentiveStatisticsPooling, MeanPooling
+
+BACKBONES = ("efficientnet_b0", "efficientnet_b4", "efficientnet_b0_att")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class EfficientNet(Encoder):
+    """`(batch, bands, frames)` -> `(batch, embedding_dim)`; any number of bands and frames from one up.
+
+    The spectrogram is copied to three channels and normalised with ImageNet's mean and deviation. The feature map is
+    averaged over frequency (`frames`) and time; a Linear layer gives the embedding.
+
+    Args:
+        backbone: `efficientnet_b0`, `efficientnet_b4`, or `efficientnet_b0_att`, in which the mean over time and the Linear
+            layer give way to a grouped 1x1 convolution to `embedding_dim / 2` channels, attentive statistics pooling over
+            time and batch normalisation.
+        embedding_dim: size of the embedding.
+        pretrained: start from torchvision's ImageNet weights (all but the last layer, unless `embedding_dim` is 1000).
+            They are downloaded once and cached; see `ssl_audio.published.load_imagenet_weights`.
+        dropout: on the features before the Linear layer, while training.
+        stochastic_depth: probability, while training, to skip the last residual block for a clip; it grows linearly from
+            zero at the first block. Drawn for each clip (torchvision's "row" mode; .2 is its default).
+        batch_norm_momentum: share of the new batch in the running statistics. `efficientnet_pytorch`'s own .01 leaves them
+            wrong for hundreds of steps.
+
+    Raises:
+        InputError: unknown backbone, or an odd `embedding_dim` with attention.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str = "efficientnet_b0",
+        embedding_dim: int = 1000,
+        pretrained: bool = False,
+        dropout: float = 0.2,
+        stochastic_depth: float = 0.2,
+        batch_norm_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise InputError(f"unknown backbone {backbone!r}; there are {', '.join(BACKBONES)}")
+        self.backbone = backbone
+        self.embedding_dim = embedding_dim
+        self.pretrained = pretrained
+        self.dropout = dropout
+        self.stochastic_depth = stochastic_depth
+        self.batch_norm_momentum = batch_norm_momentum
+
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.net = _network(backbone.removesuffix("_att"), stochastic_depth, batch_norm_momentum)
+        self.frame_dim = self.net._conv_head.out_channels
+        self.dim = embedding_dim
+        if backbone.endswith("_att"):
+            self._add_attention(batch_norm_momentum)
+        else:
+            self.pooling: nn.Module = MeanPooling(self.frame_dim)
+            self.classifier: nn.Module = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.frame_dim, embedding_dim))
+        self.apply(_initialise)
+        if pretrained:
+            from ssl_audio.published import load_imagenet_weights
+
+            load_imagenet_weights(self)
+
+    def _add_attention(self, batch_norm_momentum: float) -> None:
+        assert self.frame_dim is not None
+        if self.embedding_dim % 2:
+            raise InputError(
+                f"embedding_dim is {self.embedding_dim}; with attention it is a mean and a deviation: even"
+            )
+        channels = self.embedding_dim // 2
+        groups = math.gcd(self.frame_dim, channels)  # as many as divide both: 20 for 1280 and 500
+        self.pooling = nn.Sequential(
+            _Channels(nn.Conv1d(self.frame_dim, channels, 1, groups=groups)), AttentiveStatisticsPooling(channels)
+        )
+        self.classifier = nn.BatchNorm1d(self.embedding_dim, momentum=batch_norm_momentum)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.classifier(self.pooling(self.frames(features)))
+
+    def frames(self, features: Tensor) -> Tensor:
+        """`(batch, bands, frames)` -> `(batch, ceil(frames / 32), frame_dim)`: the feature map's mean over frequency."""
+        image = (features.unsqueeze(1) - self.mean) / self.std
+        return self.net.extract_features(image).mean(dim=2).transpose(1, 2)
+
+
+class _Channels(nn.Module):
+    """A layer over `(batch, channels, frames)` applied to `(batch, frames, channels)`."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.layer(frames.transpose(1, 2)).transpose(1, 2)
+
+
+def _network(name: str, stochastic_depth: float, batch_norm_momentum: float) -> nn.Module:
+    """`efficientnet_pytorch`'s network without its last layer, with torchvision's padding and batch-norm settings."""
+    from efficientnet_pytorch import EfficientNet as Network
+
+    net = Network.from_name(
+        name.replace("_", "-"),
+        include_top=False,
+        drop_connect_rate=stochastic_depth,
+        batch_norm_momentum=1 - batch_norm_momentum,  # TensorFlow's: the share of the old statistics
+        batch_norm_epsilon=1e-5,
+    )
+    for module in list(net.modules()):
+        for child_name, child in module.named_children():
+            if isinstance(child, nn.Conv2d):
+                setattr(module, child_name, _torchvision_convolution(child))
+        if hasattr(module, "_swish"):
+            module._swish = nn.SiLU()  # torch's own is as sparing with memory, faster, and can be exported
+    return net
+
+
+def _torchvision_convolution(conv: nn.Conv2d) -> nn.Conv2d:
+    size, stride = conv.kernel_size[0], conv.stride[0]
+    return nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        size,
+        stride,
+        padding=(size - 1) // 2,
+        groups=conv.groups,
+        bias=conv.bias is not None,
+    )
+
+
+def _initialise(module: nn.Module) -> None:
+    """torchvision's initial weights for EfficientNet; the attention keeps torch's."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, EfficientNet) and isinstance(module.classifier, nn.Sequential):
+        linear = module.classifier[1]
+        bound = 1 / math.sqrt(linear.out_features)
+        nn.init.uniform_(linear.weight, -bound, bound)
+        nn.init.zeros_(linear.bias)

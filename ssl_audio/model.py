@@ -1,0 +1,128 @@
+"""`EmbeddingModel` = frontend + encoder (+ head): what is saved, loaded, exported and served."""
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssl_audio.errors import InputError
+
+
+class EmbeddingModel(nn.Module):
+    """A waveform in, one vector a clip out.
+
+    Args:
+        frontend: `(batch, samples)` -> features; see `ssl_audio.frontends`.
+        encoder: features -> `(batch, dim)`; see `ssl_audio.encoders`.
+        sample_rate: of the audio that `forward` takes, in Hz.
+        head: `(batch, encoder.dim)` -> `(batch, head.dim)`, for projections instead of embeddings.
+
+    Attributes:
+        dim: size of the output.
+        minimum_samples: the shortest clip that frontend and encoder take.
+    """
+
+    def __init__(
+        self, frontend: nn.Module, encoder: nn.Module, sample_rate: int = 44100, head: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.encoder = encoder
+        self.sample_rate = int(sample_rate)
+        self.head = head
+        self.dim: int = int(encoder.dim if head is None else head.dim)
+        self.minimum_samples: int = frontend.samples_for(encoder.minimum_frames)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples)` float in [-1, 1] at `sample_rate` -> `(batch, dim)`.
+
+        Raises:
+            InputError: wrong shape, type or device; too short; outside training also NaN or infinity.
+        """
+        self._check(waveforms)
+        embeddings = self.encoder(self.frontend(waveforms))
+        return embeddings if self.head is None else self.head(embeddings)
+
+    def frames(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples)` -> `(batch, frames, frame_dim)`, the encoder's features along time."""
+        self._check(waveforms)
+        return self.encoder.frames(self.frontend(waveforms))
+
+    @torch.inference_mode()
+    def embed(self, audio: str | os.PathLike | np.ndarray | Tensor, sample_rate: int | None = None) -> np.ndarray:
+        """The embedding of a file or an array, whatever mode the model is in (it stays in that mode).
+
+        Args:
+            audio: the path of an audio file, or samples `(samples,)` or `(batch, samples)`.
+            sample_rate: of the array, in Hz; another rate than the model's is resampled. None says that it is at the
+                model's rate already. A file knows its own rate, so with a path it must be None.
+
+        Returns:
+            `(dim,)` float32 for a path or one clip, `(batch, dim)` for a batch.
+
+        Raises:
+            InputError: unreadable file, no samples, too short, NaN or infinity, a shape that is neither clip nor batch.
+        """
+        clips = self._load(audio, sample_rate)
+        waveforms = torch.from_numpy(np.atleast_2d(clips)).to(self._device())
+        training = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            embeddings = self(waveforms).float().cpu().numpy()
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+        return embeddings[0] if clips.ndim == 1 else embeddings
+
+    def _load(self, audio: Any, sample_rate: int | None) -> np.ndarray:
+        from ssl_audio import audio as audio_files
+
+        if isinstance(audio, (str, os.PathLike)):
+            if sample_rate is not None:
+                raise InputError(f"{os.fspath(audio)} knows its own rate; leave sample_rate out when you give a path")
+            return audio_files.read(audio, sample_rate=self.sample_rate)
+        array = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
+        if array.dtype.kind != "f":
+            raise InputError(
+                f"samples are of type {array.dtype}; give floats in [-1, 1] (16-bit integers: divide by 32768)"
+            )
+        if array.ndim not in (1, 2):
+            raise InputError(
+                f"an array of shape {array.shape} is neither a clip (samples,) nor a batch (batch, samples)"
+            )
+        if array.size == 0:
+            raise InputError("the waveform is empty; there is nothing to embed")
+        array = array.astype(np.float32)
+        if sample_rate is None or sample_rate == self.sample_rate:
+            return array
+        if sample_rate <= 0:
+            raise InputError(f"sample_rate is {sample_rate}; it must be the array's rate in Hz")
+        if array.ndim == 1:
+            return audio_files.resample(array, sample_rate, self.sample_rate)
+        return np.stack([audio_files.resample(clip, sample_rate, self.sample_rate) for clip in array])
+
+    def _device(self) -> torch.device:
+        return next((tensor.device for tensor in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
+
+    def _check(self, waveforms: Tensor) -> None:
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return  # an exported model has no Python to complain with, and a check would fix its shapes
+        if waveforms.ndim != 2:
+            raise InputError(f"audio has the shape {tuple(waveforms.shape)}; a model takes (batch, samples)")
+        if not waveforms.is_floating_point():
+            raise InputError(f"audio is of type {waveforms.dtype}; a model takes floats in [-1, 1]")
+        if waveforms.device != self._device():
+            raise InputError(
+                f"audio is on {waveforms.device} and the model on {self._device()}; move one with .to(...)"
+            )
+        if waveforms.numel() == 0:
+            raise InputError(f"audio of shape {tuple(waveforms.shape)} is empty; there is nothing to embed")
+        if waveforms.shape[1] < self.minimum_samples:
+            raise InputError(
+                f"a clip of {waveforms.shape[1]} samples ({waveforms.shape[1] / self.sample_rate:.3f} s) is too short; "
+                f"this model needs at least {self.minimum_samples} ({self.minimum_samples / self.sample_rate:.3f} s)"
+            )
+        if not self.training and not torch.isfinite(waveforms.sum(dtype=torch.float32)):
+            raise InputError("audio holds NaN or infinite samples; clean or drop the clip")
