@@ -1,0 +1,66 @@
+"""Contrastive objectives: NT-Xent with rolled negatives (plain or decoupled) and the symmetric NT-Xent over 2N views.
+
+NT-Xent: Chen et al., ICML 2020, https://arxiv.org/abs/2002.05709. Decoupled: Yeh et al., ECCV 2022,
+https://arxiv.org/abs/2110.06848. The rolled, one-directional form is that of Torres et al., ISMIR 2023.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from ssl_audio.losses._checks import check_temperature, check_views
+
+
+def contrastive_loss(
+    z1: Tensor, z2: Tensor, temperature: float = 0.2, num_negatives: int = 250, decoupled: bool = True
+) -> Tensor:
+    """Pull the two views of a clip together, push the first view away from other clips' second views.
+
+    With `s_ij = cos(z1_i, z2_j) / temperature`, the negatives of clip i are `s_{i, i-k}` (indices modulo the batch) for
+    `k = 1 .. min(batch - 1, num_negatives)`, and the loss is `mean_i(-s_ii + logsumexp(negatives_i))`; when it is not
+    decoupled, the positive stands among the terms of the logsumexp too.
+
+    Args:
+        z1, z2: (batch, dim) projections of the two views; row i of both comes from the same clip. Any length of row:
+            the cosine is taken here.
+        temperature: above 0.
+        num_negatives: at least 1; more than the batch offers means all of it.
+        decoupled: leave the positive out of the denominator.
+
+    Returns:
+        Scalar; unbounded below when decoupled, at least 0 otherwise.
+
+    Raises:
+        ValueError: shapes differ, fewer than 2 clips, or an argument out of its range.
+    """
+    check_views(z1, z2, minimum=2)
+    check_temperature(temperature)
+    if num_negatives < 1:
+        raise ValueError(f"num_negatives must be at least 1, got {num_negatives}")
+    similarity = normalize(z1, dim=1) @ normalize(z2, dim=1).T / temperature
+    row = torch.arange(len(z1), device=z1.device)
+    distance = (row[:, None] - row) % len(z1)  # how far the second view was rolled to meet this first view
+    in_denominator = (distance <= num_negatives) & (distance >= (1 if decoupled else 0))
+    return (similarity.masked_fill(~in_denominator, -torch.inf).logsumexp(1) - similarity.diagonal()).mean()
+
+
+def nt_xent_loss(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
+    """Symmetric NT-Xent: each of the 2N views finds its partner among the 2N - 1 others.
+
+    Args:
+        z1, z2: (batch, dim) projections of the two views; the cosine is taken here.
+        temperature: above 0.
+
+    Returns:
+        Scalar, at least 0: the mean cross-entropy over the 2N views.
+
+    Raises:
+        ValueError: shapes differ, fewer than 2 clips, or the temperature is not above 0.
+    """
+    check_views(z1, z2, minimum=2)
+    check_temperature(temperature)
+    # Scaling the vectors and not their products, and masking in place, saves two (2N, 2N) copies.
+    z = normalize(torch.cat([z1, z2]), dim=1) * temperature**-0.5
+    similarity = (z @ z.T).fill_diagonal_(-torch.inf)
+    partner = torch.arange(len(z), device=z.device).roll(len(z1))
+    return cross_entropy(similarity, partner)
