@@ -1,0 +1,9 @@
+"""Training methods: one LightningModule a file over `SiameseMethod`; they import losses and heads, never data."""
+
+from ssl_audio.methods.base import Objective, SiameseMethod
+from ssl_audio.methods.byol import BYOL
+from ssl_audio.methods.contrastive import Contrastive
+from ssl_audio.methods.uniformity_alignment import UniformityAlignment
+from ssl_audio.methods.vicreg import VICReg
+
+__all__ = ["BYOL", "Contrastive", "Objective", "SiameseMethod", "UniformityAlignment", "VICReg"]
