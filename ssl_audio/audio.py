@@ -28,6 +28,18 @@ UNSUPPORTED_EXTENSIONS = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv")
 _BLOCK = 1 << 20  # samples over all channels that one decoding call may return
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2**63 - 1 for streams of unknown length
 _RESAMPLER_MARGIN = 256  # samples, at the lower rate, after which soxr's filter no longer hears the edge (1e-7)
+_VORBIS_LEAD_IN = 8192  # the longest Vorbis block: after a seek libsndfile's first half block may be wrong
+
+
+class _SoundFile(soundfile.SoundFile):
+    """A file that says it cannot seek, because soundfile then takes our word for where we are.
+
+    Otherwise it seeks after every call of `read`, which fails at the end of streams of unknown length and makes
+    compressed formats decode twice. `seek` itself works as ever.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 class AudioError(InputError):
@@ -49,7 +61,7 @@ class AudioError(InputError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header says. `frames` (samples per channel, at `sample_rate`) may exceed what can be decoded."""
+    """What the header of a file says. `frames` (samples per channel, at `sample_rate`) may exceed what can be decoded."""
 
     path: str
     frames: int
@@ -75,25 +87,17 @@ class AudioFile:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = os.fspath(path)
         try:
-            self._file = soundfile.SoundFile(self.path)
+            self._file = _SoundFile(self.path)
         except (soundfile.SoundFileError, OSError, ValueError) as error:
             raise AudioError(self.path, _reason(self.path, error)) from error
-        self._declared = self._file.frames
-        self._info: AudioInfo | None = None
-        if self._declared <= 0:
+        file = self._file
+        self.info = AudioInfo(self.path, file.frames, file.samplerate, file.channels, f"{file.format}/{file.subtype}")
+        if file.frames <= 0:
             self.close()
             raise AudioError(self.path, "holds no audio samples, or its header says so")
-
-    @property
-    def info(self) -> AudioInfo:
-        """Length, rate, channels and format. A stream of undeclared length is decoded once to count its frames."""
-        if self._info is None:
-            if self._declared >= _UNKNOWN_FRAMES:
-                self._declared = sum(len(block) for block in self._blocks(0, self._declared))
-            file = self._file
-            kind = f"{file.format}/{file.subtype}"
-            self._info = AudioInfo(self.path, self._declared, file.samplerate, file.channels, kind)
-        return self._info
+        if file.frames >= _UNKNOWN_FRAMES:  # such FLAC streams may change their rate midway, which libsndfile hides
+            self.close()
+            raise AudioError(self.path, "is a stream of undeclared length; encode it again to a file")
 
     def read(self, start: int = 0, samples: int | None = None, sample_rate: int | None = None) -> np.ndarray:
         """Decode one part; only it and a short margin for the resampler are read where the format can seek.
@@ -130,8 +134,11 @@ class AudioFile:
     def _decode(self, start: int, frames: int | None) -> np.ndarray:
         """`(frames,)` mono at the file's own rate, as many as there are."""
         available = max(0, self._declared - start)
-        blocks = list(self._blocks(start, available if frames is None else min(frames, available)))
-        audio = blocks[1] if len(blocks) == 2 else np.concatenate(blocks)
+        lead_in = min(start, _VORBIS_LEAD_IN) if self._file.subtype == "VORBIS" else 0
+        blocks = list(
+            self._blocks(start - lead_in, lead_in + (available if frames is None else min(frames, available)))
+        )
+        audio = (blocks[1] if len(blocks) == 2 else np.concatenate(blocks))[lead_in:]
         if not np.isfinite(audio).all():
             raise AudioError(self.path, "holds NaN or infinite samples")
         return audio
