@@ -1,6 +1,22 @@
 """Encoders: features -> one vector a clip, one architecture a file."""
 
 from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.compact_cnn import CompactCNN
 from ssl_audio.encoders.efficientnet import EfficientNet
+from ssl_audio.encoders.resnet import ResNet50
+from ssl_audio.encoders.sample_cnn import SampleCNN, SampleCNNXL
+from ssl_audio.encoders.short_chunk_cnn import ShortChunkCNN
+from ssl_audio.encoders.sinc_net import SincNet
+from ssl_audio.encoders.vit import VisionTransformer
 
-__all__ = ["EfficientNet", "Encoder"]
+__all__ = [
+    "CompactCNN",
+    "EfficientNet",
+    "Encoder",
+    "ResNet50",
+    "SampleCNN",
+    "SampleCNNXL",
+    "ShortChunkCNN",
+    "SincNet",
+    "VisionTransformer",
+]

@@ -1,0 +1,108 @@
+"""Vision Transformer for one-channel mel images (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
+
+from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.resnet import square
+from ssl_audio.errors import InputError
+
+
+class VisionTransformer(Encoder):
+    """Square patches of the mel image through a pre-norm transformer; the class token is the vector.
+
+    Position embeddings are learned for an image of `image_size` squared and interpolated (bicubic) to the patches that
+    an image has, so any number of bands and frames goes in without being squashed; the image is padded with zeros to
+    whole patches. There is no norm after the last layer, as in wav2rec, whose defaults and size these are.
+
+    Args:
+        image_size: side of the image, in bands and frames, for which positions are learned.
+        patch_size: side of a patch.
+        embedding_dim: width of the tokens.
+        depth, heads, head_dim, mlp_dim: of the transformer.
+        dropout: on attention output, MLP and embeddings.
+        resize: square size to which the image is brought by nearest neighbour (wav2rec: 256); None keeps the image.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 256,
+        patch_size: int = 32,
+        embedding_dim: int = 1024,
+        depth: int = 6,
+        heads: int = 8,
+        head_dim: int = 64,
+        mlp_dim: int = 2048,
+        dropout: float = 0.0,
+        resize: int | None = None,
+    ) -> None:
+        super().__init__()
+        if image_size % patch_size:
+            raise InputError(f"image_size {image_size} must be a multiple of patch_size {patch_size}")
+        self.image_size, self.patch_size, self.embedding_dim = image_size, patch_size, embedding_dim
+        self.depth, self.heads, self.head_dim, self.mlp_dim = depth, heads, head_dim, mlp_dim
+        self.dropout, self.resize = dropout, resize
+        self.grid = image_size // patch_size
+        self.norm = nn.BatchNorm2d(1)
+        self.patches = nn.Conv2d(1, embedding_dim, patch_size, stride=patch_size)
+        self.positions = nn.Parameter(torch.randn(1, self.grid**2 + 1, embedding_dim))
+        self.class_token = nn.Parameter(torch.randn(1, 1, embedding_dim))
+        self.drop = nn.Dropout(dropout)
+        self.layers = nn.Sequential(
+            *(TransformerLayer(embedding_dim, heads, head_dim, mlp_dim, dropout) for _ in range(depth))
+        )
+        self.dim = self.frame_dim = embedding_dim
+        self.minimum_frames = 1
+
+    def tokens(self, features: Tensor) -> tuple[Tensor, int, int]:
+        """(batch, bands, frames) -> (batch, 1 + rows * columns, dim), rows, columns; the class token first."""
+        image = self.norm(square(features.unsqueeze(1), self.resize))
+        image = pad(image, (0, -image.shape[-1] % self.patch_size, 0, -image.shape[-2] % self.patch_size))
+        patches = self.patches(image)
+        rows, columns = patches.shape[-2:]
+        x = torch.cat([self.class_token.expand(len(image), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        return self.layers(self.drop(x + self._positions(rows, columns))), rows, columns
+
+    def _positions(self, rows: int, columns: int) -> Tensor:
+        if rows == columns == self.grid:
+            return self.positions
+        grid = self.positions[:, 1:].transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        grid = interpolate(grid, size=(rows, columns), mode="bicubic", align_corners=False)
+        return torch.cat([self.positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+    def frames(self, features: Tensor) -> Tensor:
+        """(batch, bands, frames) -> (batch, frames / patch_size, frame_dim), the mean over the patches of a column."""
+        x, rows, columns = self.tokens(features)
+        return x[:, 1:].unflatten(1, (rows, columns)).mean(dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, bands, frames) -> (batch, dim), the class token."""
+        return self.tokens(features)[0][:, 0]
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm self-attention and GELU MLP, each with a residual."""
+
+    def __init__(self, dim: int, heads: int, head_dim: int, mlp_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.attention_norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=False)
+        self.out = nn.Linear(heads * head_dim, dim)
+        self.drop = nn.Dropout(dropout)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(dim),
+            nn.Linear(dim, mlp_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(mlp_dim, dim),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, tokens, dim) -> the same shape."""
+        qkv = self.qkv(self.attention_norm(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = scaled_dot_product_attention(*qkv, dropout_p=self.dropout if self.training else 0.0)
+        x = x + self.drop(self.out(attended.transpose(1, 2).flatten(2)))
+        return x + self.mlp(x)

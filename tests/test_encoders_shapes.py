@@ -1,0 +1,123 @@
+"""What every encoder of ours promises, whatever its architecture; and the sizes that their papers or originals have."""
+
+import pytest
+import torch
+
+from ssl_audio import config, encoders
+from ssl_audio.errors import InputError
+from ssl_audio.pooling import AttentiveStatisticsPooling, MeanPooling
+
+BANDS = 40
+
+# name: (a small encoder, whether it reads samples, a comfortable length along time)
+SMALL = {
+    "compact": (lambda: encoders.CompactCNN([8, 8], embedding_dim=16), False, 61),
+    "compact, attention, no projection": (
+        lambda: encoders.CompactCNN([8], embedding_dim=None, pooling=AttentiveStatisticsPooling),
+        False,
+        61,
+    ),
+    "sample_cnn": (lambda: encoders.SampleCNN([4] * 5), True, 1000),
+    "short_chunk": (lambda: encoders.ShortChunkCNN([4, 4, 8], embedding_dim=6), False, 61),
+    "sinc_net": (lambda: encoders.SincNet([6, 4], [33, 5], [3, 3], embedding_dim=10), True, 1000),
+    "sinc_net, batch norm": (
+        lambda: encoders.SincNet([6, 4], [33, 5], [3, 3], 10, norm="batch", pooling=MeanPooling),
+        True,
+        1000,
+    ),
+    "resnet": (lambda: encoders.ResNet50([1, 1, 1, 1], width=4), False, 61),
+    "resnet, squashed": (lambda: encoders.ResNet50([1, 1], width=4, resize=32), False, 61),
+    "vit": (lambda: encoders.VisionTransformer(64, 16, 32, 2, 2, 8, 64), False, 61),
+}
+
+SIZES = {
+    "SampleCNN": 2_368_512,
+    "SampleCNNXL": 25_190_400,
+    "ShortChunkCNN": 12_104_244 - (512 * 50 + 50),  # the published figure includes a classifier of 50 tags
+    "ResNet50": 23_501_762,
+    "VisionTransformer": 38_915_074,
+}
+
+
+def features(samples: bool, length: int, batch: int = 3, seed: int = 0) -> torch.Tensor:
+    shape = (batch, length) if samples else (batch, BANDS, length)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=SMALL)
+def small(request) -> tuple[encoders.Encoder, bool, int]:
+    torch.manual_seed(0)
+    build, samples, length = SMALL[request.param]
+    return build().eval(), samples, length
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_number_of_parameters(name):
+    with torch.device("meta"):
+        encoder = getattr(encoders, name)()
+    assert sum(p.numel() for p in encoder.parameters()) == SIZES[name]
+
+
+def test_the_compact_network_has_the_size_that_its_docstring_says():
+    with torch.device("meta"):
+        stages = encoders.CompactCNN().stages
+    assert 2.55e6 < sum(p.numel() for p in stages.parameters()) < 2.65e6
+
+
+def test_shapes_are_as_stated_for_any_length(small):
+    encoder, samples, length = small
+    for time in (length, length + 1, 2 * length + 7):
+        x = features(samples, time)
+        assert encoder(x).shape == (3, encoder.dim)
+        batch, frames, dim = encoder.frames(x).shape
+        assert (batch, dim) == (3, encoder.frame_dim) and 1 <= frames < time
+
+
+def test_the_stated_minimum_works_and_is_the_minimum(small):
+    encoder, samples, _ = small
+    assert encoder(features(samples, encoder.minimum_frames)).isfinite().all()
+    if encoder.minimum_frames > 1:
+        with pytest.raises(RuntimeError):
+            encoder(features(samples, encoder.minimum_frames - 1))
+
+
+def test_an_embedding_does_not_depend_on_the_batch(small):
+    encoder, samples, length = small
+    x = features(samples, length)
+    torch.testing.assert_close(encoder(x)[1:2], encoder(x[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_saved_description_rebuilds_the_encoder(small):
+    encoder, samples, length = small
+    again = config.build(config.describe(encoder)).eval()
+    again.load_state_dict(encoder.state_dict())
+    x = features(samples, length)
+    assert torch.equal(again(x), encoder(x))
+
+
+def test_every_parameter_learns(small):
+    encoder, samples, length = small
+    encoder.train()(features(samples, 2 * length, batch=4)).square().sum().backward()
+    without = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert without == []
+
+
+def test_silence_gives_finite_embeddings_and_gradients(small):
+    encoder, samples, length = small
+    x = torch.zeros_like(features(samples, length)).requires_grad_()
+    encoder(x).sum().backward()
+    assert encoder(x).isfinite().all() and x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: encoders.SincNet([4, 4], [33], [3, 3]),
+        lambda: encoders.SincNet(norm="none"),
+        lambda: encoders.VisionTransformer(image_size=60, patch_size=16),
+    ],
+)
+def test_impossible_arguments_are_refused_in_one_line(build):
+    with pytest.raises(InputError) as error:
+        build()
+    assert "\n" not in str(error.value)
