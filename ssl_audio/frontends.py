@@ -1,8 +1,7 @@
 """Waveform `(batch, samples)` -> features, on the waveform's device and differentiable.
 
-Mel frontends give `(batch, bands, frames)` with `1 + samples // hop_length` frames; `Waveform` gives the samples back, for
-encoders that read audio as it is. Every frontend has `.minimum_samples`, and `samples_for(frames)`: the shortest clip
-that has so many frames.
+Mel frontends give `(batch, bands, frames)` with `1 + samples // hop_length` frames; `Waveform` gives the samples back,
+for encoders that read audio as it is.
 """
 
 import torch
@@ -14,7 +13,25 @@ from ssl_audio.errors import InputError
 NORMALIZATIONS = ("clip_max", "band", "none")
 
 
-class MelSpectrogram(nn.Module):
+class Frontend(nn.Module):
+    """What every frontend promises.
+
+    Attributes:
+        minimum_samples: the shortest clip that it takes.
+    """
+
+    minimum_samples: int = 1
+
+    def samples_for(self, frames: int) -> int:
+        """The shortest clip, in samples, that gives so many frames. For raw waveforms a frame is a sample."""
+        return max(self.minimum_samples, frames)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples)` -> features."""
+        raise NotImplementedError
+
+
+class MelSpectrogram(Frontend):
     """Mel spectrogram, equal to `nnAudio.features.MelSpectrogram` and computed by FFT instead of convolution.
 
     Periodic Hann window, frames centred on multiples of the hop with reflected edges, Slaney mel bank normalised to
@@ -23,8 +40,8 @@ class MelSpectrogram(nn.Module):
 
     Args:
         sample_rate: the rate in Hz for which the mel bank is laid out. It is **not** the rate of the audio: the
-            published singer models put the bank for 22,050 Hz (nnAudio's default) on audio at 44,100 Hz, and their weights
-            need exactly that. Every band is then at twice its nominal frequency, and nothing is lost.
+            published singer models put the bank for 22,050 Hz (nnAudio's default) on audio at 44,100 Hz, and their
+            weights need exactly that. Every band is then at twice its nominal frequency, and nothing is lost.
         n_fft: window and FFT length in samples.
         hop_length: samples from one frame to the next.
         n_mels: number of bands.
@@ -65,7 +82,6 @@ class MelSpectrogram(nn.Module):
         self.register_buffer("window", torch.hann_window(n_fft, periodic=True), persistent=False)
 
     def samples_for(self, frames: int) -> int:
-        """The shortest clip, in samples, that gives so many frames."""
         return max(self.minimum_samples, (frames - 1) * self.hop_length)
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -172,14 +188,8 @@ class DecibelMelSpectrogram(MelSpectrogram):
         return decibels / self.floor_db + 1 if self.scale else decibels
 
 
-class Waveform(nn.Module):
+class Waveform(Frontend):
     """The identity, for encoders that read samples. Any length passes; the encoder knows its own least."""
-
-    minimum_samples = 1
-
-    def samples_for(self, frames: int) -> int:
-        """A frame of a raw waveform is a sample."""
-        return max(self.minimum_samples, frames)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, samples)`."""

@@ -1,11 +1,13 @@
 """EfficientNet on spectrogram images (Tan and Le 2019, https://arxiv.org/abs/1905.11946), as torchvision computes it.
 
-The network comes from `efficientnet_pytorch`, which follows TensorFlow: asymmetric "same" padding, batch-norm epsilon 1e-3
-and momentum .01. The published singer models and ImageNet weights at hand follow torchvision: symmetric padding
-(k - 1) // 2, epsilon 1e-5, momentum .1. This module changes the former into the latter; `ssl_audio.published` renames keys.
+The network comes from `efficientnet_pytorch`, which follows TensorFlow: asymmetric "same" padding, batch-norm epsilon
+1e-3 and momentum .01. The published singer models and the ImageNet weights follow torchvision: symmetric padding
+(k - 1) // 2, epsilon 1e-5, momentum .1. This module changes the former into the latter; `ssl_audio.published` renames the
+keys of the weights.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,17 +28,17 @@ class EfficientNet(Encoder):
     averaged over frequency (`frames`) and time; a Linear layer gives the embedding.
 
     Args:
-        backbone: `efficientnet_b0`, `efficientnet_b4`, or `efficientnet_b0_att`, in which the mean over time and the Linear
-            layer give way to a grouped 1x1 convolution to `embedding_dim / 2` channels, attentive statistics pooling over
-            time and batch normalisation.
+        backbone: `efficientnet_b0`, `efficientnet_b4`, or `efficientnet_b0_att`, in which the mean over time and the
+            Linear layer give way to a grouped 1x1 convolution to `embedding_dim / 2` channels, attentive statistics
+            pooling over time and batch normalisation.
         embedding_dim: size of the embedding.
         pretrained: start from torchvision's ImageNet weights (all but the last layer, unless `embedding_dim` is 1000).
             They are downloaded once and cached; see `ssl_audio.published.load_imagenet_weights`.
         dropout: on the features before the Linear layer, while training.
-        stochastic_depth: probability, while training, to skip the last residual block for a clip; it grows linearly from
-            zero at the first block. Drawn for each clip (torchvision's "row" mode; .2 is its default).
-        batch_norm_momentum: share of the new batch in the running statistics. `efficientnet_pytorch`'s own .01 leaves them
-            wrong for hundreds of steps.
+        stochastic_depth: probability, while training, to skip the last residual block for a clip; it grows linearly
+            from zero at the first block. Drawn for each clip (torchvision's "row" mode; .2 is its default).
+        batch_norm_momentum: share of the new batch in the running statistics. `efficientnet_pytorch`'s own .01 leaves
+            them wrong for hundreds of steps.
 
     Raises:
         InputError: unknown backbone, or an odd `embedding_dim` with attention.
@@ -67,39 +69,47 @@ class EfficientNet(Encoder):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.net = _network(backbone.removesuffix("_att"), stochastic_depth, batch_norm_momentum)
-        self.frame_dim = self.net._conv_head.out_channels
+        channels = self.net._conv_head.out_channels
+        self.frame_dim = channels
         self.dim = embedding_dim
         if backbone.endswith("_att"):
-            self._add_attention(batch_norm_momentum)
+            self.pooling = _grouped_attention(channels, embedding_dim)
+            self.classifier: nn.Module = nn.BatchNorm1d(embedding_dim, momentum=batch_norm_momentum)
         else:
-            self.pooling: nn.Module = MeanPooling(self.frame_dim)
-            self.classifier: nn.Module = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.frame_dim, embedding_dim))
-        self.apply(_initialise)
+            self.pooling = MeanPooling(channels)
+            self.classifier = nn.Sequential(nn.Dropout(dropout), _linear(channels, embedding_dim))
         if pretrained:
             from ssl_audio.published import load_imagenet_weights
 
             load_imagenet_weights(self)
 
-    def _add_attention(self, batch_norm_momentum: float) -> None:
-        assert self.frame_dim is not None
-        if self.embedding_dim % 2:
-            raise InputError(
-                f"embedding_dim is {self.embedding_dim}; with attention it is a mean and a deviation: even"
-            )
-        channels = self.embedding_dim // 2
-        groups = math.gcd(self.frame_dim, channels)  # as many as divide both: 20 for 1280 and 500
-        self.pooling = nn.Sequential(
-            _Channels(nn.Conv1d(self.frame_dim, channels, 1, groups=groups)), AttentiveStatisticsPooling(channels)
-        )
-        self.classifier = nn.BatchNorm1d(self.embedding_dim, momentum=batch_norm_momentum)
-
     def forward(self, features: Tensor) -> Tensor:
+        """`(batch, bands, frames)` -> `(batch, embedding_dim)`."""
         return self.classifier(self.pooling(self.frames(features)))
 
     def frames(self, features: Tensor) -> Tensor:
-        """`(batch, bands, frames)` -> `(batch, ceil(frames / 32), frame_dim)`: the feature map's mean over frequency."""
+        """`(batch, bands, frames)` -> `(batch, ceil(frames / 32), frame_dim)`: the map's mean over frequency."""
         image = (features.unsqueeze(1) - self.mean) / self.std
         return self.net.extract_features(image).mean(dim=2).transpose(1, 2)
+
+
+def _linear(in_dim: int, out_dim: int) -> nn.Linear:
+    """A Linear layer with torchvision's initial weights for EfficientNet."""
+    linear = nn.Linear(in_dim, out_dim)
+    nn.init.uniform_(linear.weight, -1 / math.sqrt(out_dim), 1 / math.sqrt(out_dim))
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _grouped_attention(in_channels: int, embedding_dim: int) -> nn.Module:
+    if embedding_dim % 2:
+        raise InputError(
+            f"embedding_dim is {embedding_dim}; with attention it holds means and deviations: make it even"
+        )
+    channels = embedding_dim // 2
+    groups = math.gcd(in_channels, channels)  # as many as divide both: 20 for 1280 and 500
+    convolution = nn.Conv1d(in_channels, channels, 1, groups=groups)
+    return nn.Sequential(_Channels(convolution), AttentiveStatisticsPooling(channels))
 
 
 class _Channels(nn.Module):
@@ -113,7 +123,7 @@ class _Channels(nn.Module):
         return self.layer(frames.transpose(1, 2)).transpose(1, 2)
 
 
-def _network(name: str, stochastic_depth: float, batch_norm_momentum: float) -> nn.Module:
+def _network(name: str, stochastic_depth: float, batch_norm_momentum: float) -> Any:
     """`efficientnet_pytorch`'s network without its last layer, with torchvision's padding and batch-norm settings."""
     from efficientnet_pytorch import EfficientNet as Network
 
@@ -134,26 +144,14 @@ def _network(name: str, stochastic_depth: float, batch_norm_momentum: float) -> 
 
 
 def _torchvision_convolution(conv: nn.Conv2d) -> nn.Conv2d:
-    size, stride = conv.kernel_size[0], conv.stride[0]
-    return nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        size,
-        stride,
-        padding=(size - 1) // 2,
-        groups=conv.groups,
-        bias=conv.bias is not None,
+    """The same convolution with torchvision's padding and new weights."""
+    size, stride, bias = conv.kernel_size[0], conv.stride[0], conv.bias is not None
+    new = nn.Conv2d(
+        conv.in_channels, conv.out_channels, size, stride, padding=(size - 1) // 2, groups=conv.groups, bias=bias
     )
-
-
-def _initialise(module: nn.Module) -> None:
-    """torchvision's initial weights for EfficientNet; the attention keeps torch's."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, EfficientNet) and isinstance(module.classifier, nn.Sequential):
-        linear = module.classifier[1]
-        bound = 1 / math.sqrt(linear.out_features)
-        nn.init.uniform_(linear.weight, -bound, bound)
-        nn.init.zeros_(linear.bias)
+    # The original's fan out counts the filters of one group. torchvision's counts all of them, which makes depthwise
+    # weights so small that an untrained network in evaluation mode gives vectors of length 1e-12.
+    nn.init.normal_(new.weight, std=math.sqrt(2 * conv.groups / (size * size * conv.out_channels)))
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    return new
