@@ -1,6 +1,8 @@
 """Heads: `(batch, in_dim)` -> `(batch, dim)`. Each is made with its input size first, so that any fits any encoder:
 
-projection: Callable[[int], nn.Module]        # in YAML: {class_path: ssl_audio.heads.MLP, init_args: {dims: [2048, 2048]}}
+    projection: Callable[[int], nn.Module]
+
+In YAML: `projection: {class_path: ssl_audio.heads.MLP, init_args: {dims: [2048, 2048]}}`.
 """
 
 from collections.abc import Sequence

@@ -1,13 +1,15 @@
 """`EmbeddingModel` = frontend + encoder (+ head): what is saved, loaded, exported and served."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
+from ssl_audio.frontends import Frontend
 
 
 class EmbeddingModel(nn.Module):
@@ -25,15 +27,15 @@ class EmbeddingModel(nn.Module):
     """
 
     def __init__(
-        self, frontend: nn.Module, encoder: nn.Module, sample_rate: int = 44100, head: nn.Module | None = None
+        self, frontend: Frontend, encoder: Encoder, sample_rate: int = 44100, head: nn.Module | None = None
     ) -> None:
         super().__init__()
         self.frontend = frontend
         self.encoder = encoder
         self.sample_rate = int(sample_rate)
         self.head = head
-        self.dim: int = int(encoder.dim if head is None else head.dim)
-        self.minimum_samples: int = frontend.samples_for(encoder.minimum_frames)
+        self.dim = encoder.dim if head is None else cast(int, head.dim)
+        self.minimum_samples = frontend.samples_for(encoder.minimum_frames)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` float in [-1, 1] at `sample_rate` -> `(batch, dim)`.

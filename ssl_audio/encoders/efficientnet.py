@@ -2,8 +2,8 @@
 
 The network comes from `efficientnet_pytorch`, which follows TensorFlow: asymmetric "same" padding, batch-norm epsilon
 1e-3 and momentum .01. The published singer models and the ImageNet weights follow torchvision: symmetric padding
-(k - 1) // 2, epsilon 1e-5, momentum .1. This module changes the former into the latter; `ssl_audio.published` renames the
-keys of the weights.
+(k - 1) // 2, epsilon 1e-5, momentum .1. This module changes the former into the latter; `ssl_audio.published` renames
+the keys of the weights.
 """
 
 import math
@@ -103,9 +103,7 @@ def _linear(in_dim: int, out_dim: int) -> nn.Linear:
 
 def _grouped_attention(in_channels: int, embedding_dim: int) -> nn.Module:
     if embedding_dim % 2:
-        raise InputError(
-            f"embedding_dim is {embedding_dim}; with attention it holds means and deviations: make it even"
-        )
+        raise InputError(f"embedding_dim is {embedding_dim}; with attention it must be even: means and deviations")
     channels = embedding_dim // 2
     groups = math.gcd(in_channels, channels)  # as many as divide both: 20 for 1280 and 500
     convolution = nn.Conv1d(in_channels, channels, 1, groups=groups)
