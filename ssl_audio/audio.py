@@ -61,7 +61,7 @@ class AudioError(InputError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a file says. `frames` (samples per channel, at `sample_rate`) may exceed what can be decoded."""
+    """What the header of a file says. `frames` (samples a channel, at `sample_rate`) may exceed what can be decoded."""
 
     path: str
     frames: int
@@ -133,24 +133,24 @@ class AudioFile:
 
     def _decode(self, start: int, frames: int | None) -> np.ndarray:
         """`(frames,)` mono at the file's own rate, as many as there are."""
-        available = max(0, self._declared - start)
+        available = max(0, self.info.frames - start)
+        frames = available if frames is None else min(frames, available)
+        if frames == 0:
+            return np.empty(0, np.float32)
         lead_in = min(start, _VORBIS_LEAD_IN) if self._file.subtype == "VORBIS" else 0
-        blocks = list(
-            self._blocks(start - lead_in, lead_in + (available if frames is None else min(frames, available)))
-        )
-        audio = (blocks[1] if len(blocks) == 2 else np.concatenate(blocks))[lead_in:]
+        blocks = list(self._blocks(start - lead_in, frames + lead_in))
+        audio = (blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)]))[lead_in:]
         if not np.isfinite(audio).all():
             raise AudioError(self.path, "holds NaN or infinite samples")
         return audio
 
     def _blocks(self, start: int, frames: int) -> Iterator[np.ndarray]:
-        """Mono blocks from `start` until `frames` or the end, whatever the header promised; the first one is empty."""
+        """Mono blocks from `start` until `frames` or the end, whatever the header promised."""
         file, channels = self._file, self._file.channels
         block = max(1, _BLOCK // channels)
         weights = np.full(channels, 1 / channels, np.float32)
-        yield np.empty(0, np.float32)
         try:
-            if frames > 0 and start != file.tell():
+            if start != file.tell():
                 file.seek(start)
             while frames > 0:
                 # `out` keeps soundfile from sizing the array by the declared length
