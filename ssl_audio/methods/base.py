@@ -48,8 +48,8 @@ class SiameseMethod(LightningModule):
         lr_scheduler: called with the optimiser; None keeps the learning rate. One of `ssl_audio.schedules` is stepped
             each step, others each epoch.
         sample_rate: of the clips, Hz.
-        augmentation: optional batch augmentation, `(clips (batch, samples), sample_rate, generator) -> (batch, samples)`,
-            run on the device, in training only.
+        augmentation: optional batch augmentation, called as `(clips (batch, samples), sample_rate, generator)` on the
+            device, in training only; gives clips of the same shape.
 
     Attributes:
         views_together: both views in one forward pass, so that batch-norm sees 2 x batch rows at once (as in SimCLR).
@@ -145,7 +145,7 @@ class SiameseMethod(LightningModule):
 
     def step_seed(self, batch_idx: int) -> int:
         """A seed for this step and this rank; the same when the run is repeated or resumed."""
-        key = [self.run_seed, self.current_epoch, self.global_step, batch_idx, self.global_rank]
+        key = [self.run_seed, self.global_step, batch_idx, self.global_rank]
         return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def configure_optimizers(self) -> Any:

@@ -49,9 +49,8 @@ class BYOL(SiameseMethod):
         self.tau = tau
         self.tau_schedule = tau_schedule
         self.ema_every = ema_every
-        self.target = nn.ModuleDict(
-            {"encoder": copy.deepcopy(self.encoder), "projection": copy.deepcopy(self.projection)}
-        )
+        online = {"encoder": self.encoder, "projection": self.projection}
+        self.target = nn.ModuleDict({name: copy.deepcopy(module) for name, module in online.items()})
         self.target.requires_grad_(False)
         for module in self.target.modules():
             if isinstance(module, _BatchNorm):
@@ -85,13 +84,11 @@ class BYOL(SiameseMethod):
     @torch.no_grad()
     def move_target(self, tau: float) -> None:
         """target = tau target + (1 - tau) online, for parameters and floating-point buffers alike."""
-        online = {"encoder": self.encoder, "projection": self.projection}
-        for name, source in online.items():
-            target = self.target[name]
-            pairs = [*zip(target.parameters(), source.parameters(), strict=True)]
-            pairs += zip(target.buffers(), source.buffers(), strict=True)
-            moving = [(t, s.detach()) for t, s in pairs if t.is_floating_point()]
-            torch._foreach_lerp_([t for t, _ in moving], [s for _, s in moving], 1 - tau)
+        for name, target in self.target.items():
+            source = getattr(self, name)
+            old = [*target.parameters(), *(b for b in target.buffers() if b.is_floating_point())]
+            new = [*source.parameters(), *(b for b in source.buffers() if b.is_floating_point())]
+            torch._foreach_lerp_(old, new, 1 - tau)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         # Here and not at the batch's end: a checkpoint of this step must already hold the moved target.
