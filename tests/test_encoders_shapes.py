@@ -27,6 +27,16 @@ SMALL = {
     ),
     "resnet": (lambda: encoders.ResNet50([1, 1, 1, 1], width=4), False, 61),
     "resnet, squashed": (lambda: encoders.ResNet50([1, 1], width=4, resize=32), False, 61),
+    "cpc": (lambda: encoders.CPC(8, heads=2, feedforward=16, max_distance=4), True, 1000),
+    "cpc, sinc, lstm": (lambda: encoders.CPC(8, first_layer="sinc", context="lstm", context_dim=6), True, 1000),
+    "cpc, reverse": (
+        lambda: encoders.CPC(8, heads=2, feedforward=16, context_layers=2, positions="sinusoidal", reverse=True),
+        True,
+        1000,
+    ),
+    "cpc, no context": (lambda: encoders.CPC(8, context="none"), True, 1000),
+    "wavebyol": (lambda: encoders.WaveBYOL("h1", channels=48), True, 3000),
+    "wavebyol, original scale": (lambda: encoders.WaveBYOL("l2", 66, input_norm="l2", image_norm="l2"), True, 6000),
     "vit": (lambda: encoders.VisionTransformer(64, 16, 32, 2, 2, 8, 64), False, 61),
 }
 
@@ -51,11 +61,53 @@ def small(request) -> tuple[encoders.Encoder, bool, int]:
     return build().eval(), samples, length
 
 
+def parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_number_of_parameters(name):
     with torch.device("meta"):
-        encoder = getattr(encoders, name)()
-    assert sum(p.numel() for p in encoder.parameters()) == SIZES[name]
+        assert parameters(getattr(encoders, name)()) == SIZES[name]
+
+
+@pytest.mark.parametrize(
+    "arguments, convolutions, context",
+    [
+        ({}, 5_255_680, 3_158_528),
+        ({"first_layer": "sinc"}, 5_251_072, 3_158_528),
+        ({"context": "gru", "context_dim": 256}, 5_255_680, 591_360),
+    ],
+)
+def test_number_of_parameters_of_cpc(arguments, convolutions, context):
+    with torch.device("meta"):
+        encoder = encoders.CPC(**arguments)
+    assert (parameters(encoder.convolutions), parameters(encoder.network)) == (convolutions, context)
+
+
+# millions of the 2-D part; then channels, rows and columns that 20,480 samples become
+WAVEBYOL = {
+    "h1": (0.96, (256, 10, 8)),
+    "h2": (20.44, (1024, 10, 8)),
+    "h3": (7.97, (1024, 5, 4)),
+    "h4": (36.96, (2048, 10, 8)),
+    "h5": (39.94, (1024, 10, 8)),
+    "l2": (8.64, (1024, 19, 9)),
+    "l3": (6.27, (1024, 10, 5)),
+}
+
+
+@pytest.mark.parametrize("layout", WAVEBYOL)
+def test_number_of_parameters_and_map_of_wavebyol(layout):
+    millions, shape = WAVEBYOL[layout]
+    with torch.device("meta"):
+        encoder = encoders.WaveBYOL(layout)
+        assert encoder.feature_map(torch.zeros(2, 20480)).shape == (2, *shape)
+    assert round(parameters(encoder.image_layers) / 1e6, 2) == millions
+    if layout.startswith("h"):
+        assert parameters(encoder.waveform_layers) == 4_223_529
+    if layout == "h2":
+        assert parameters(encoder) == 24_660_009
 
 
 def test_the_compact_network_has_the_size_that_its_docstring_says():
@@ -115,6 +167,12 @@ def test_silence_gives_finite_embeddings_and_gradients(small):
         lambda: encoders.SincNet([4, 4], [33], [3, 3]),
         lambda: encoders.SincNet(norm="none"),
         lambda: encoders.VisionTransformer(image_size=60, patch_size=16),
+        lambda: encoders.CPC(8, context="mamba"),
+        lambda: encoders.CPC(8, context="transformer", context_dim=4),
+        lambda: encoders.WaveBYOL("h9"),
+        lambda: encoders.WaveBYOL(channels=512),
+        lambda: encoders.WaveBYOL(channels=9),
+        lambda: encoders.WaveBYOL(image_norm="max"),
     ],
 )
 def test_impossible_arguments_are_refused_in_one_line(build):

@@ -2,14 +2,17 @@
 
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.compact_cnn import CompactCNN
+from ssl_audio.encoders.cpc import CPC
 from ssl_audio.encoders.efficientnet import EfficientNet
 from ssl_audio.encoders.resnet import ResNet50
 from ssl_audio.encoders.sample_cnn import SampleCNN, SampleCNNXL
 from ssl_audio.encoders.short_chunk_cnn import ShortChunkCNN
 from ssl_audio.encoders.sinc_net import SincNet
 from ssl_audio.encoders.vit import VisionTransformer
+from ssl_audio.encoders.wavebyol import WaveBYOL
 
 __all__ = [
+    "CPC",
     "CompactCNN",
     "EfficientNet",
     "Encoder",
@@ -19,4 +22,5 @@ __all__ = [
     "ShortChunkCNN",
     "SincNet",
     "VisionTransformer",
+    "WaveBYOL",
 ]

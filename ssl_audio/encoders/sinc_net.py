@@ -116,7 +116,7 @@ class SincNet(Encoder):
         self.dropout = dropout
         self.input_norm = _norm(norm, 1)
         self.sinc = SincConv1d(channels[0], kernel_sizes[0], sample_rate=sample_rate)
-        layers = [_after(channels[0], pool_sizes[0], norm, dropout)]
+        layers: list[nn.Module] = [_after(channels[0], pool_sizes[0], norm, dropout)]
         for i in range(1, len(channels)):
             layers += [
                 nn.Conv1d(channels[i - 1], channels[i], kernel_sizes[i]),

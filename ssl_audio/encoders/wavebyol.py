@@ -1,0 +1,145 @@
+"""WaveBYOL's encoder: learned channels of the raw waveform, folded into an image for a VGG-like network.
+
+After https://github.com/waverDeep/WaveBYOL: five 1-D convolutions give 513 channels; three groups of 171 of them are
+the colours of an image of 171 rows and one column a frame; stacked 3x3 convolutions and a pooling make the vector.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from ssl_audio.encoders.base import Encoder
+from ssl_audio.errors import InputError
+
+COLOURS = 3
+PADDINGS = (2, 2, 2, 2, 1)
+NORMALIZATIONS = ("rms", "l2", "none")
+
+
+class Layout(NamedTuple):
+    """A named variant, as data.
+
+    Attributes:
+        layers: output channels of the 3x3 convolutions in order; "M" is a max pooling by 2, "M4" one of size 4 by 2.
+        kernels, strides: of the five 1-D convolutions, in samples of their input.
+    """
+
+    layers: str
+    kernels: tuple[int, ...] = (10, 8, 4, 2, 2)
+    strides: tuple[int, ...] = (5, 4, 2, 2, 2)
+
+
+LAYOUTS = {
+    "h1": Layout("64 M 128 M 256 M 256 M"),
+    "h2": Layout("64 128 M 256 512 M 512 512 M 1024 1024 M"),
+    "h3": Layout("16 16 32 M 32 64 M 64 128 M 128 512 M 512 1024 M"),
+    "h4": Layout("64 128 M 256 512 M 512 1024 M 1024 2048 M"),
+    "h5": Layout("64 64 128 M 256 256 512 M 512 512 1024 M 1024 1024 1024 M"),
+    "l2": Layout("64 128 M4 256 512 M4 512 1024 M4", (10, 8, 6, 4, 2), (5, 4, 3, 2, 2)),
+    "l3": Layout("64 128 M 256 M 512 M 1024 M", (10, 8, 6, 4, 2), (5, 4, 3, 2, 2)),
+}
+POOLS = {"M": (2, 2), "M4": (4, 2)}  # size, stride
+
+
+class WaveBYOL(Encoder):
+    """`(batch, samples)` -> `(batch, dim)`; made for 16 kHz, any length from `minimum_frames` samples up.
+
+    The vector is the sum of maximum and mean over the feature map, of unit length. `frames` and `feature_map` give what
+    is there before the pooling over time, and before any pooling.
+
+    Args:
+        layout: one of `LAYOUTS`; "h2" is the published one.
+        channels: of the 1-D convolutions, a multiple of 3. 513 in the original; fewer make a test quick.
+        input_norm: how a waveform is scaled. "rms" gives it unit root mean square, whatever its length. "l2" is the
+            original's unit Euclidean length, with which the same sound is weaker in a longer clip. "none" keeps it.
+        image_norm: the same for each row of the image along time.
+
+    Raises:
+        InputError: an unknown layout or normalisation, or channels that cannot be split in three.
+    """
+
+    def __init__(
+        self, layout: str = "h2", channels: int = 513, input_norm: str = "rms", image_norm: str = "rms"
+    ) -> None:
+        super().__init__()
+        if layout not in LAYOUTS:
+            raise InputError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
+        for name, value in (("input_norm", input_norm), ("image_norm", image_norm)):
+            if value not in NORMALIZATIONS:
+                raise InputError(f"{name} is {value!r}; it must be one of {', '.join(NORMALIZATIONS)}")
+        if channels < COLOURS or channels % COLOURS:
+            raise InputError(f"channels is {channels}; it must be a multiple of {COLOURS}, the image's colours")
+        self.layout, self.channels, self.input_norm, self.image_norm = layout, channels, input_norm, image_norm
+        self.waveform_layers = _waveform_layers(LAYOUTS[layout], channels)
+        self.image_layers, self.dim = _image_layers(LAYOUTS[layout].layers)
+        self.frame_dim = self.dim
+        self.minimum_frames = _minimum_samples(LAYOUTS[layout])
+        rows_needed = _minimum_image(LAYOUTS[layout].layers)
+        if channels // COLOURS < rows_needed:
+            raise InputError(f"channels is {channels}; layout {layout} needs at least {COLOURS * rows_needed}")
+
+    def feature_map(self, features: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, dim, rows, columns); (1024, 10, 8) for h2 and 20,480 samples."""
+        x = self.waveform_layers(_normalize(features, self.input_norm).unsqueeze(1))
+        image = _normalize(x.unflatten(1, (COLOURS, -1)), self.image_norm)
+        return self.image_layers(image)
+
+    def frames(self, features: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, columns, dim): maximum plus mean over the rows of the feature map."""
+        x = self.feature_map(features)
+        return (x.amax(dim=2) + x.mean(dim=2)).transpose(1, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, dim) of unit length."""
+        x = self.feature_map(features)
+        return nn.functional.normalize((x.amax(dim=(2, 3)) + x.mean(dim=(2, 3))).float(), dim=1)
+
+
+def _normalize(x: Tensor, kind: str) -> Tensor:
+    """Scale the last dimension, in float32: a sum over a clip's samples overflows or loses digits in half precision."""
+    if kind == "none":
+        return x
+    x = x.float()
+    power = x.square()
+    scale = power.sum(-1, keepdim=True) if kind == "l2" else power.mean(-1, keepdim=True)
+    # Silence stays silence: the floor is far below a 16-bit step and keeps the root's gradient finite.
+    return x * (scale + 1e-12).rsqrt()
+
+
+def _waveform_layers(layout: Layout, channels: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    size = 1
+    for kernel, stride, padding in zip(layout.kernels, layout.strides, PADDINGS, strict=True):
+        layers += [nn.Conv1d(size, channels, kernel, stride, padding), nn.BatchNorm1d(channels), nn.ReLU(inplace=True)]
+        size = channels
+    return nn.Sequential(*layers)
+
+
+def _image_layers(layers: str) -> tuple[nn.Sequential, int]:
+    """The 2-D network and its output channels."""
+    modules: list[nn.Module] = []
+    size = COLOURS
+    for token in layers.split():
+        if token in POOLS:
+            modules.append(nn.MaxPool2d(*POOLS[token]))
+            continue
+        modules += [nn.Conv2d(size, int(token), 3, padding=1), nn.BatchNorm2d(int(token)), nn.ReLU(inplace=True)]
+        size = int(token)
+    return nn.Sequential(*modules), size
+
+
+def _minimum_image(layers: str) -> int:
+    """The smallest side of an image that leaves one pixel, from the last pooling back to the first."""
+    side = 1
+    for token in reversed(layers.split()):
+        if token in POOLS:
+            size, stride = POOLS[token]
+            side = (side - 1) * stride + size
+    return side
+
+
+def _minimum_samples(layout: Layout) -> int:
+    length = _minimum_image(layout.layers)
+    for kernel, stride, padding in reversed(list(zip(layout.kernels, layout.strides, PADDINGS, strict=True))):
+        length = (length - 1) * stride + kernel - 2 * padding
+    return length
