@@ -1,0 +1,18 @@
+"""What sounds alike in a library: an index of embeddings, built once from a folder and asked many times.
+
+from ssl_audio import load_model
+from ssl_audio.retrieval import Index
+
+model = load_model("runs/simsiam")
+index = Index.build(model, "music/")
+index.save("music.index")
+
+index = Index.load("music.index", model)
+for hit in index.recommend("music/artist/song.flac", n=10, per_group=2):
+    print(f"{hit.score:.3f}  {hit.path}")
+"""
+
+from ssl_audio.retrieval.index import Index, Recommendation
+from ssl_audio.retrieval.library import Update, fingerprint
+
+__all__ = ["Index", "Recommendation", "Update", "fingerprint"]

@@ -1,0 +1,191 @@
+"""Nearest rows of a matrix: exactly, block by block, or through a FAISS graph or inverted file with exact scores.
+
+Every searcher has `description` and `nearest(queries, k) -> (scores, rows)`, best first. A score grows with similarity:
+cosine in [-1, 1], or minus the Euclidean distance. Searchers only read, so any number of threads may share one.
+"""
+
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ssl_audio.errors import InputError
+
+METRICS = ("cosine", "euclidean")
+SEARCHES = ("auto", "exact", "hnsw", "ivf")
+
+EXACT_ROWS = 50_000
+"""Up to here `auto` compares with every row: a query then takes a few milliseconds, and the answer is exact."""
+
+HNSW_ROWS = 2_000_000
+"""Up to here `auto` builds an HNSW graph; beyond, an inverted file, which is quicker to build and smaller."""
+
+_BLOCK = 1 << 25  # scores held at once: 128 MB
+
+
+class Searcher(Protocol):
+    """What `make_searcher` returns."""
+
+    kind: str
+    description: str
+
+    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def serialize(self) -> np.ndarray | None: ...
+
+
+def choose(rows: int, search: str = "auto") -> str:
+    """`exact`, `hnsw` or `ivf`: what was asked for, or for `auto` what suits the number of rows and is installed."""
+    if search not in SEARCHES:
+        raise InputError(f"search is {search!r}; it must be one of {', '.join(SEARCHES)}")
+    if search != "auto":
+        return search
+    if rows <= EXACT_ROWS or find_spec("faiss") is None:
+        return "exact"
+    return "hnsw" if rows <= HNSW_ROWS else "ivf"
+
+
+def normalize(rows: np.ndarray, metric: str) -> np.ndarray:
+    """`(n, dim)` float32 as a metric compares them: unit rows for cosine (zeros stay zero), untouched for euclidean."""
+    rows = np.ascontiguousarray(rows, np.float32)
+    if metric == "euclidean":
+        return rows
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def similarity(queries: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
+    """`(..., q, dim)` against `(..., n, dim)` -> `(..., q, n)` scores; both as `normalize` leaves them."""
+    if metric == "cosine":
+        return np.clip(queries @ np.swapaxes(rows, -1, -2), -1, 1)
+    difference = queries[..., :, None, :] - rows[..., None, :, :]
+    return -np.sqrt(np.einsum("...d,...d->...", difference, difference))
+
+
+class ExactSearch:
+    """Compare with every row, in blocks of queries that keep the memory bounded.
+
+    Args:
+        rows: `(n, dim)` float32, as `normalize` leaves them; a memory map is fine.
+        metric: cosine or euclidean.
+    """
+
+    kind = "exact"
+
+    def __init__(self, rows: np.ndarray, metric: str = "cosine") -> None:
+        self.rows, self.metric = rows, metric
+        self.description = f"exact search over {len(rows):,} vectors"
+        if len(rows) > EXACT_ROWS and find_spec("faiss") is None:
+            self.description += (
+                " (faiss, which would make it faster, is not installed: pip install 'ssl-audio[search]')"
+            )
+
+    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """`(q, dim)` queries -> `(q, k)` scores and row numbers; k is cut to the number of rows."""
+        k = min(k, len(self.rows))
+        scores, numbers = [np.empty((0, k), np.float32)], [np.empty((0, k), np.int64)]
+        size = max(1, _BLOCK // max(1, len(self.rows)))
+        for block in (queries[start : start + size] for start in range(0, len(queries), size)):
+            # numpy multiplies, because torch warns of read-only maps; torch picks, because it is ten times quicker
+            products = block @ self.rows.T
+            if self.metric == "cosine":
+                top = torch.from_numpy(products).clamp_(-1, 1).topk(k)
+                scores.append(top.values.numpy())
+                numbers.append(top.indices.numpy())
+            else:  # |q - x|^2 up to |q|^2; rounding can only swap near-equal candidates, so a few more are looked at
+                products -= self._half_squares
+                top = torch.from_numpy(products).topk(min(k + 8, len(self.rows)))
+                found = _rescored(block, self.rows, top.indices.numpy(), k, self.metric)
+                scores.append(found[0])
+                numbers.append(found[1])
+        return np.concatenate(scores), np.concatenate(numbers)
+
+    def serialize(self) -> None:
+        """Nothing is kept beside the rows."""
+
+    @cached_property
+    def _half_squares(self) -> np.ndarray:
+        return 0.5 * np.einsum("nd,nd->n", self.rows, self.rows)
+
+
+def _rescored(
+    queries: np.ndarray, rows: np.ndarray, candidates: np.ndarray, k: int, metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact scores of `(q, c)` candidate rows, the best k in order; -1 stands for no candidate and scores -inf."""
+    scores = np.empty(candidates.shape, np.float32)
+    for start in range(0, len(queries), 256):
+        part = slice(start, start + 256)
+        found = rows[np.maximum(candidates[part], 0)]
+        scores[part] = similarity(queries[part, None], found, metric)[:, 0]
+    scores[candidates < 0] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(candidates, order, 1)
+
+
+class ApproximateSearch:
+    """FAISS finds candidates on 8-bit codes; their scores, and the order, are then computed exactly from the rows.
+
+    HNSW: Malkov & Yashunin 2016, https://arxiv.org/abs/1603.09320 (16 links a node, 80 tried when building, 64 when
+    searching). IVF: k-means cells, of which one in 32 is looked at.
+
+    Args:
+        kind: hnsw or ivf.
+        rows: `(n, dim)` float32, as `normalize` leaves them.
+        faiss_index: what `serialize` gave for the same rows; built here if None.
+    """
+
+    def __init__(
+        self, kind: str, rows: np.ndarray, metric: str = "cosine", faiss_index: np.ndarray | None = None
+    ) -> None:
+        import faiss
+
+        self.kind, self.rows, self.metric = kind, rows, metric
+        if faiss_index is not None:
+            self._faiss: Any = faiss.deserialize_index(np.asarray(faiss_index))
+        else:
+            self._faiss = self._make(faiss)
+            self._faiss.train(np.asarray(rows))
+            self._faiss.add(np.asarray(rows))
+        if kind == "hnsw":
+            self._faiss.hnsw.efSearch = 64
+            detail = "an HNSW graph"
+        else:
+            self._faiss.nprobe = max(8, self._faiss.nlist // 32)
+            detail = f"an inverted file of {self._faiss.nlist:,} cells"
+        self.description = f"approximate search (FAISS, {detail}) over {len(rows):,} vectors"
+
+    def _make(self, faiss: Any) -> Any:
+        dim = self.rows.shape[1]
+        codes = faiss.ScalarQuantizer.QT_8bit
+        distance = faiss.METRIC_INNER_PRODUCT if self.metric == "cosine" else faiss.METRIC_L2
+        if self.kind == "hnsw":
+            index = faiss.IndexHNSWSQ(dim, codes, 16, distance)
+            index.hnsw.efConstruction = 80
+            return index
+        cells = max(1, min(int(4 * len(self.rows) ** 0.5), len(self.rows) // 39))  # k-means wants 39 rows a cell
+        centres = faiss.IndexFlat(dim, distance)
+        index = faiss.IndexIVFScalarQuantizer(centres, dim, cells, codes, distance)
+        index.own_fields = True
+        centres.this.disown()
+        return index
+
+    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """`(q, dim)` -> `(q, k)` scores and row numbers; -1 (score -inf) fills up where fewer were found."""
+        k = min(k, len(self.rows))
+        _, candidates = self._faiss.search(queries, min(4 * k, len(self.rows)))
+        return _rescored(queries, self.rows, candidates, k, self.metric)
+
+    def serialize(self) -> np.ndarray:
+        """The FAISS index as `(bytes,)` uint8."""
+        import faiss
+
+        return faiss.serialize_index(self._faiss)
+
+
+def make_searcher(
+    rows: np.ndarray, metric: str = "cosine", search: str = "auto", faiss_index: np.ndarray | None = None
+) -> Searcher:
+    """The searcher that `choose` names for these rows."""
+    kind = choose(len(rows), search)
+    return ExactSearch(rows, metric) if kind == "exact" else ApproximateSearch(kind, rows, metric, faiss_index)
