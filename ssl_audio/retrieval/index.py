@@ -161,7 +161,7 @@ class Index:
         if self.settings["fingerprint"] not in (None, mark) or (len(self) and self.settings["fingerprint"] is None):
             made_by = self.settings["model"] or "embeddings that were given"
             raise InputError(
-                f"this index was made by another model ({made_by}); use that one, or build the index again with this one"
+                f"this index was made by another model ({made_by}); use that one, or build it again with this one"
             )
         self.settings["fingerprint"] = mark
         self.model = model

@@ -109,4 +109,4 @@ def _map(file: BinaryIO, header: dict[str, Any], start: int) -> dict[str, np.nda
 
 
 def _checksum(array: np.ndarray) -> int:
-    return zlib.crc32(memoryview(array.reshape(-1).view(np.uint8)))
+    return zlib.crc32(array.reshape(-1).view(np.uint8).data)

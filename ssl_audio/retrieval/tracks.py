@@ -77,7 +77,7 @@ class Tracks:
         stamps: Sequence[tuple[int, int]],
         next_id: int,
     ) -> "Tracks":
-        """With new tracks at the end, `rows[i]` `(windows, dim)` of the i-th; a path that is there already is replaced."""
+        """With new tracks at the end, `rows[i]` `(windows, dim)` of the i-th; a path already there is replaced."""
         old = self.without([self.position_of_path[path] for path in paths if path in self.position_of_path])
         if len(old) and rows and rows[0].shape[1] != old.dim:
             raise InputError(f"embeddings of size {rows[0].shape[1]} do not fit an index of size {old.dim}")
