@@ -289,10 +289,9 @@ class _Runner:
 
     @torch.inference_mode()
     def _forward(self, batch: list[_Clip]) -> list[_Clip]:
-        if batch[0].audio is not None:
-            waveforms = torch.from_numpy(
-                np.stack([clip.audio for clip in batch if clip.audio is not None])
-            )  # (batch, samples)
+        clips = [clip.audio for clip in batch if clip.audio is not None]
+        if clips:
+            waveforms = torch.from_numpy(np.stack(clips))  # (batch, samples)
             if self.device.type == "cuda":
                 waveforms = waveforms.pin_memory().to(self.device, non_blocking=True)
             embeddings = self.model(waveforms.to(self.device)).float().cpu().numpy()
