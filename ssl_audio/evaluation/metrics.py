@@ -92,7 +92,7 @@ def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float
         return false_accept < miss
 
     # Misses outnumber false accepts from some score upwards: bisect both classes for it.
-    places = [bisect_left(range(len(s)), True, key=lambda i, s=s: more_misses(s[i])) for s in (same, different)]
+    places = [bisect_left(s, True, key=more_misses) for s in (same, different)]
     low = max(s[i - 1] for s, i in zip((same, different), places, strict=True) if i > 0)
     above = [s[i] for s, i in zip((same, different), places, strict=True) if i < len(s)]
     high = min(above) if above else np.inf

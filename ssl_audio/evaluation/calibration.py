@@ -1,0 +1,81 @@
+"""Calibration: scores into log-likelihood ratios by a logistic line, and Cllr, the cost of believing them.
+
+Brummer and du Preez, "Application-independent evaluation of speaker detection", Computer Speech and Language 2006.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ssl_audio.errors import InputError
+from ssl_audio.evaluation.metrics import check_trials
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`scale * score + offset`: the natural logarithm of P(score | same singer) / P(score | different singers)."""
+
+    scale: float
+    offset: float
+
+    def __call__(self, scores: ArrayLike) -> np.ndarray:
+        """(trials,) scores -> (trials,) log-likelihood ratios."""
+        return self.scale * np.asarray(scores, dtype=np.float64) + self.offset
+
+
+def fit_calibration(labels: ArrayLike, scores: ArrayLike, p_target: float = 0.5) -> Calibration:
+    """Logistic regression of the labels on the score, each class weighted to the prior. Fit it on other trials than
+    those it is judged on.
+
+    Args:
+        labels, scores: as in `equal_error_rate`.
+        p_target: prior at which the fit matters most.
+
+    Raises:
+        InputError: as `equal_error_rate`, or when a threshold separates the classes (no line is steep enough).
+    """
+    labels, scores = check_trials(labels, scores)
+    if not 0 < p_target < 1:
+        raise InputError(f"p_target must lie between 0 and 1, got {p_target}")
+    if scores[labels].min() > scores[~labels].max() or scores[labels].max() < scores[~labels].min():
+        raise InputError("a threshold separates these scores without error; calibration needs trials that overlap")
+    x = scores.astype(np.float64)
+    centre, spread = x.mean(), x.std()
+    design = np.stack([(x - centre) / spread, np.ones_like(x)])
+    weights = np.where(labels, p_target / labels.sum(), (1 - p_target) / (~labels).sum())
+    prior = np.log(p_target / (1 - p_target))
+    beta = np.zeros(2)
+    for _ in range(100):  # Newton on a convex cost of two parameters
+        probability = _sigmoid(beta @ design + prior)
+        gradient = design @ (weights * (probability - labels))
+        hessian = (design * (weights * probability * (1 - probability))) @ design.T
+        step = np.linalg.solve(hessian + 1e-12 * np.eye(2), gradient)
+        step *= min(1.0, 5.0 / np.abs(step).max(initial=1e-30))
+        beta -= step
+        if np.abs(step).max() < 1e-10:
+            break
+    return Calibration(float(beta[0] / spread), float(beta[1] - beta[0] * centre / spread))
+
+
+def cllr(labels: ArrayLike, log_likelihood_ratios: ArrayLike) -> float:
+    """Mean cost in bits of the ratios: 0 when always sure and right, 1 when they say nothing, more when misleading."""
+    labels, ratios = check_trials(labels, log_likelihood_ratios)
+    same, different = (ratios[c].astype(np.float64) for c in (labels, ~labels))
+    return float((np.logaddexp(0, -same).mean() + np.logaddexp(0, different).mean()) / 2 / np.log(2))
+
+
+def min_cllr(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Cllr after the best rising calibration (isotonic regression on these very trials): the cost of ranking alone."""
+    from sklearn.isotonic import IsotonicRegression
+
+    labels, scores = check_trials(labels, scores)
+    weights = np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum())
+    same = IsotonicRegression(y_min=0, y_max=1).fit(scores, labels, sample_weight=weights).predict(scores)
+    with np.errstate(divide="ignore"):  # a certain and right answer costs nothing
+        cost = np.where(labels, -np.log2(same), -np.log2(1 - same))
+    return float(weights @ cost)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -x))

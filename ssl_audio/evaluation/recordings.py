@@ -1,0 +1,134 @@
+"""The recordings of an evaluation set: which files there are, who sings, and what a metadata table knows about them."""
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ssl_audio import audio
+from ssl_audio.errors import InputError
+
+METADATA_NAME = "manifest.csv"
+_COLUMNS = {  # what is asked for -> the columns that may hold it, best first
+    "file": ("path", "file", "filename"),
+    "singer": ("singer", "speaker"),
+    "recording": ("recording", "utterance", "song", "source"),
+    "take": ("source", "recording", "utterance"),
+    "song": ("song",),
+    "gender": ("gender",),
+}
+_SEGMENT = re.compile(r"_\d+_\d+_\d+s$")  # `<stem>_<start>_<end>_<n>s`: segments of one recording
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Files of a folder with what is known of each; every list has one entry a file, "" where nothing is known.
+
+    Attributes:
+        root: the folder.
+        files: paths below `root`, with forward slashes, sorted.
+        singers: who sings.
+        recording: what was recorded in one go; two clips with the same value share room and microphone.
+        columns: `take` (as `recording`, but finer: one performance of a song), `song`, `gender`.
+    """
+
+    root: Path
+    files: list[str]
+    singers: list[str]
+    recording: list[str]
+    columns: dict[str, list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def paths(self) -> list[Path]:
+        return [self.root / name for name in self.files]
+
+    def known(self, column: str) -> list[str]:
+        """The values of `take`, `song` or `gender`; InputError when no metadata tells any."""
+        values = self.columns.get(column, [])
+        if not any(values):
+            raise InputError(f"{self.root}: nothing tells the {column} of the recordings; add it to {METADATA_NAME}")
+        return values
+
+
+def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None = None) -> Recordings:
+    """List a folder `singer/**/file` and join the table that describes it.
+
+    Args:
+        root: the data set; the first folder below it is the singer unless the table says otherwise.
+        metadata: CSV with a column path (relative to the CSV or to `root`) and any of singer or speaker, gender, song,
+            recording or utterance, source. Default: `manifest.csv` in the folder or the one above, where there is one.
+
+    Raises:
+        InputError: missing folder, no audio, files outside singer folders, a table without paths or about other files.
+    """
+    root = Path(root)
+    paths = audio.find_audio_files(root)
+    if not paths:
+        raise InputError(f"{root}: no audio files; expected singer/file.wav below it")
+    rows = _read_metadata(root, metadata)
+    known = [rows.get(os.path.abspath(path), {}) for path in paths]
+    if metadata is not None and not any(known):
+        raise InputError(f"{metadata}: describes none of the {len(paths)} audio files in {root}")
+    files = [path.relative_to(root).as_posix() for path in paths]
+    singers = [row.get("singer") or _first_folder(name, root) for row, name in zip(known, files, strict=True)]
+    recording = [
+        f"{singer}/{row.get('recording') or _SEGMENT.sub('', Path(name).stem)}"
+        for row, name, singer in zip(known, files, singers, strict=True)
+    ]
+    columns = {name: [row.get(name, "") for row in known] for name in ("take", "song", "gender")}
+    return Recordings(root, files, singers, recording, columns)
+
+
+def unreadable_files(paths: Sequence[Path], progress: bool = True) -> dict[Path, str]:
+    """Decode every file once, in parallel: {path: why} of those that are missing, broken, silent in length or NaN."""
+
+    def reason(path: Path) -> str | None:
+        try:
+            audio.read(path)
+        except audio.AudioError as error:
+            return error.reason
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(reason, paths)
+        checked = tqdm(found, "checking files", len(paths), unit="file", disable=not progress, leave=False, delay=2)
+        return {path: why for path, why in zip(paths, checked, strict=True) if why is not None}
+
+
+def _first_folder(name: str, root: Path) -> str:
+    singer, slash, _ = name.partition("/")
+    if not slash:
+        raise InputError(f"{root / name}: lies outside a singer folder; expected {root.name}/singer/{name}")
+    return singer
+
+
+def _read_metadata(root: Path, given: str | os.PathLike | None) -> dict[str, dict[str, str]]:
+    """{absolute path: {file, singer, recording, ...}} of the table that was given or found."""
+    candidates = [root / METADATA_NAME, root.absolute().parent / METADATA_NAME] if given is None else [Path(given)]
+    table = next((path for path in candidates if path.is_file()), None)
+    if table is None:
+        if given is not None:
+            raise InputError(f"{given}: no such metadata file")
+        return {}
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        header = reader.fieldnames or []
+        chosen = {what: next((n for n in names if n in header), None) for what, names in _COLUMNS.items()}
+        path_column = chosen.pop("file")
+        if path_column is None:
+            if given is None:
+                return {}  # some other table that happens to have this name
+            raise InputError(f"{table}: needs a column path that names the audio files, has {', '.join(header)}")
+        rows = {}
+        for line in reader:
+            row = {what: (line.get(name) or "").strip() for what, name in chosen.items() if name}
+            for base in {table.parent, root}:
+                rows[os.path.abspath(base / (line[path_column] or ""))] = row
+    return rows
