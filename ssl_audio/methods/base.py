@@ -10,6 +10,8 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from ssl_audio.config import describe
+from ssl_audio.encoders.base import Encoder
+from ssl_audio.frontends import Frontend
 from ssl_audio.methods.distributed import gather
 from ssl_audio.model import EmbeddingModel
 
@@ -60,8 +62,8 @@ class SiameseMethod(LightningModule):
 
     def __init__(
         self,
-        frontend: nn.Module,
-        encoder: nn.Module,
+        frontend: Frontend,
+        encoder: Encoder,
         projection: Callable[[int], nn.Module],
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -71,7 +73,7 @@ class SiameseMethod(LightningModule):
         super().__init__()
         self.frontend = frontend
         self.encoder = encoder
-        self.projection = projection(encoder.dim)  # type: ignore[arg-type]
+        self.projection = projection(encoder.dim)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.sample_rate = sample_rate

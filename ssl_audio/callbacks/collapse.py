@@ -1,0 +1,114 @@
+"""Says when representations die: all clips alike, or all variation in a few dimensions."""
+
+import math
+import warnings
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ssl_audio.callbacks.timing import Stopwatch
+
+
+def collapse_figures(z: Tensor) -> dict[str, float]:
+    """How alive a batch of representations is.
+
+    Args:
+        z: (batch, dim), at least 2 rows.
+
+    Returns:
+        std: mean over dimensions of the standard deviation of L2-normalised rows, times sqrt(dim); 1 when clips point
+            everywhere, 0 when all point one way (Chen and He, CVPR 2021, section 4.1).
+        mean_cosine: over pairs of different clips, in [-1, 1].
+        effective_rank: exponential of the entropy of the normalised singular values of the centred rows (Roy and
+            Vetterli, EUSIPCO 2007); from 1 to min(batch - 1, dim). 0 when all rows are equal.
+    """
+    n, dim = z.shape
+    z = z.float()
+    unit = normalize(z, dim=1)
+    std = unit.std(0).mean() * math.sqrt(dim)
+    mean_cosine = (unit.sum(0).square().sum() - unit.square().sum()) / (n * (n - 1))
+    centred = z - z.mean(0)
+    gram = centred @ centred.T if n <= dim else centred.T @ centred  # the smaller of the two has the same spectrum
+    singular = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()
+    total = singular.sum()
+    scale = z.norm()
+    if not total.isfinite() or total <= 1e-6 * scale:
+        rank = torch.zeros(())
+    else:
+        share = singular / total
+        rank = torch.special.entr(share).sum().exp()
+    return {"std": float(std), "mean_cosine": float(mean_cosine), "effective_rank": float(rank)}
+
+
+class CollapseMonitor(Callback):
+    """Logs `collapse/std`, `collapse/mean_cosine`, `collapse/effective_rank` and warns, once for each kind of death.
+
+    Args:
+        every_n_steps: how often to look at a training batch.
+        of: "embeddings" or "projections", first view.
+        after_steps: no warning before; an untrained network looks collapsed too.
+        max_mean_cosine: warn above it.
+        min_effective_rank: warn below it.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 50,
+        of: Literal["embeddings", "projections"] = "embeddings",
+        after_steps: int = 200,
+        max_mean_cosine: float = 0.99,
+        min_effective_rank: float = 2.0,
+    ) -> None:
+        self.every_n_steps = every_n_steps
+        self.of = of
+        self.after_steps = after_steps
+        self.max_mean_cosine = max_mean_cosine
+        self.min_effective_rank = min_effective_rank
+        self._warned: set[str] = set()
+        self._clock = Stopwatch()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._clock.restart()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        z = outputs[self.of][0]
+        if trainer.global_step % self.every_n_steps or len(z) < 2:
+            return
+        with self._clock.measure():
+            figures = collapse_figures(z)
+            if trainer.is_global_zero and trainer.global_step >= self.after_steps:
+                self._warn(figures, trainer.global_step, min(len(z) - 1, z.shape[1]))
+        figures["time_share"] = self._clock.share
+        pl_module.log_dict({f"collapse/{key}": value for key, value in figures.items()}, on_step=True, on_epoch=False)
+
+    def _warn(self, figures: dict[str, float], step: int, possible: int) -> None:
+        if figures["mean_cosine"] > self.max_mean_cosine or not math.isfinite(figures["mean_cosine"]):
+            self._warn_once(
+                "direction",
+                f"step {step}: the {self.of} of all clips point the same way (mean cosine between different clips "
+                f"{figures['mean_cosine']:.3f}); the representation is collapsing. A lower learning rate, a longer "
+                "warm-up, a larger batch or stronger negatives and variance terms usually help",
+            )
+        if figures["effective_rank"] < min(self.min_effective_rank, possible):
+            self._warn_once(
+                "rank",
+                f"step {step}: the {self.of} vary in few dimensions (effective rank {figures['effective_rank']:.1f} of "
+                f"{possible} possible in this batch); the representation is collapsing. A covariance term, a wider "
+                "projection or weaker augmentation usually help",
+            )
+
+    def _warn_once(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(message, UserWarning, stacklevel=2)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"warned": sorted(self._warned)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._warned = set(state_dict["warned"])

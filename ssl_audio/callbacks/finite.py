@@ -1,0 +1,68 @@
+"""Stops a run at the first loss that is not a number, and says which clips were in the batch."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from ssl_audio.errors import InputError
+
+
+class FiniteLoss(Callback):
+    """Raises before the weights are touched on a CPU; on another device, where looking costs a wait, every n steps.
+
+    No checkpoint is written after a loss that is not finite.
+
+    Args:
+        every_n_steps: how often to look on devices other than the CPU.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
+        self._index: Tensor | None = None
+        self._bad_step: Tensor | None = None
+        self._bad_index: Tensor | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        index = batch.get("index")
+        self._index = index if isinstance(index, Tensor) else None
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        finite = loss.detach().isfinite()
+        step = trainer.global_step
+        if loss.device.type == "cpu":
+            if not finite:
+                raise InputError(_message(step, self._index))
+            return
+        if self._bad_step is None:
+            self._bad_step = torch.full((), -1, device=loss.device)
+        is_first = ~finite & (self._bad_step < 0)
+        self._bad_step = torch.where(is_first, step, self._bad_step)
+        if self._index is not None:
+            index = self._index.to(loss.device)
+            if self._bad_index is None or self._bad_index.shape != index.shape:
+                self._bad_index = index.clone()
+            self._bad_index = torch.where(is_first, index, self._bad_index)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step % self.every_n_steps == 0:
+            self._check()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        if self._bad_step is not None and self._bad_step >= 0:
+            raise InputError(_message(int(self._bad_step), self._bad_index))
+
+
+def _message(step: int, index: Tensor | None) -> str:
+    clips = "" if index is None else f" on clips {', '.join(map(str, index.flatten().tolist()[:12]))}"
+    clips += ", ..." if index is not None and index.numel() > 12 else ""
+    return (
+        f"the loss is not finite at step {step}{clips}; training stopped and earlier checkpoints are kept. "
+        "Lower model.optimizer's lr, or set trainer.precision to 32-true, or look at these clips"
+    )

@@ -1,0 +1,154 @@
+"""What a run leaves behind, so that it can be understood and repeated."""
+
+import json
+import platform
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+import ssl_audio
+from ssl_audio.files import write_atomically, write_text
+
+PACKAGES = ("torch", "pytorch-lightning", "jsonargparse", "numpy", "soundfile", "soxr", "nnAudio", "audiomentations")
+
+
+class RunFolder(Callback):
+    """Writes `config.yaml` and `run.json` before the first step, `plots/loss.png` and the last words after the last.
+
+    Args:
+        config: resolved configuration, plain data.
+        command: what was typed.
+        resumed_from: the checkpoint that the run continues, or None.
+    """
+
+    def __init__(self, config: dict[str, Any], command: list[str], resumed_from: str | None = None) -> None:
+        self.config = config
+        self.command = command
+        self.resumed_from = resumed_from
+        self._record: dict[str, Any] = {}
+        self._start = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = time.perf_counter()
+        if not trainer.is_global_zero or trainer.log_dir is None:
+            return
+        folder = Path(trainer.log_dir)
+        self._record = {
+            "command": self.command,
+            "resumed_from": self.resumed_from,
+            "seed": self.config.get("seed_everything"),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "git": git_state(),
+            "ranks": trainer.world_size,
+            "device": str(pl_module.device),
+            "versions": versions(),
+        }
+        write_text(folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+        self._write(folder)
+        print(f"run folder: {folder}", flush=True)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.log_dir is None:
+            return
+        folder = Path(trainer.log_dir)
+        best = best_checkpoint(trainer)
+        self._record |= {
+            "seconds": round(time.perf_counter() - self._start, 1),
+            "steps": trainer.global_step,
+            "epochs": trainer.current_epoch,
+            "best_checkpoint": best and Path(best).relative_to(folder).as_posix(),
+        }
+        self._write(folder)
+        for logger in trainer.loggers:
+            logger.save()
+        plot_losses(folder / "metrics.csv", folder / "plots" / "loss.png")
+        print(last_words(folder, best), flush=True)
+
+    def _write(self, folder: Path) -> None:
+        write_text(folder / "run.json", json.dumps(self._record, indent=2, ensure_ascii=False) + "\n")
+
+
+def last_words(folder: Path, best: str | None) -> str:
+    """Where everything is, and what to type next."""
+    lines = ["", f"run folder       {folder}"]
+    if best:
+        lines.append(f"best checkpoint  {best}")
+    lines += [
+        f"loss curve       {folder / 'plots' / 'loss.png'}",
+        "",
+        "next:",
+        f"  python eval.py -m {folder} -r DATA_ROOT -d DATASET -meta METADATA_ROOT",
+        f"  python -c \"import ssl_audio; print(ssl_audio.load_model('{folder}').embed('voice.wav'))\"",
+        f"  tensorboard --logdir {folder.parent}",
+    ]
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.exists():
+        lines.append(f"  python train.py --config {folder / 'config.yaml'} --ckpt_path {last}    # train on")
+    return "\n".join(lines)
+
+
+def best_checkpoint(trainer: Trainer) -> str | None:
+    """Path of the checkpoint with the best monitored figure, if one was saved."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
+            return callback.best_model_path
+    return None
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python, of this package and of those whose change can change a result."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "ssl-audio": ssl_audio.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the code that runs and whether files differ from it; None outside a clone."""
+    root = Path(ssl_audio.__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit.strip(), "changed_files": [line[3:] for line in changes.splitlines()]}
+
+
+def plot_losses(metrics: Path, target: Path) -> None:
+    """Training and validation loss over steps; nothing when there is no metrics file yet."""
+    if not metrics.is_file():
+        return
+    import csv
+
+    from matplotlib.figure import Figure
+
+    with open(metrics, newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for key, label, style in (
+        ("loss/train_step", "training, step", {"alpha": 0.35, "linewidth": 0.8}),
+        ("loss/train_epoch", "training, epoch mean", {"marker": "."}),
+        ("loss/val", "validation", {"marker": "."}),
+    ):
+        points = [(int(row["step"]), float(row[key])) for row in rows if row.get(key)]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, **style)
+    axes.set(xlabel="step", ylabel="loss")
+    if axes.lines:
+        axes.legend(frameon=False)
+    with write_atomically(target) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -1,0 +1,110 @@
+"""Learning rate over the training: warm-up, then a cosine to the end."""
+
+import math
+import time
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ssl_audio.errors import InputError
+
+
+class WarmupCosine(LRScheduler):
+    """Linear from 0 over `warmup`, then half a cosine down to `final` times the learning rate.
+
+    The learning rate is set before each optimiser step.
+
+    Args:
+        optimizer: its learning rate is the peak.
+        warmup: length of the rise, in `unit`.
+        total: where the cosine ends, in `unit`; None is the end of the training.
+        unit: "epochs" (may be fractional), "steps", or "minutes" of training, for a budget of time: `total` or
+            trainer.max_time must then be given, and a repeated run is no longer equal to the bit.
+        final: share of the peak at the end, in [0, 1].
+
+    Raises:
+        InputError: an argument out of its range, or an endless training without `total`.
+    """
+
+    interval = "step"
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup: float = 10,
+        total: float | None = None,
+        unit: Literal["epochs", "steps", "minutes"] = "epochs",
+        final: float = 0.0,
+    ) -> None:
+        if warmup < 0 or (total is not None and total <= warmup):
+            raise InputError(f"WarmupCosine needs 0 <= warmup < total, got warmup {warmup} and total {total} {unit}")
+        if not 0 <= final <= 1:
+            raise InputError(f"WarmupCosine.final must be from 0 to 1, got {final}")
+        self.warmup = warmup
+        self.total = total
+        self.unit = unit
+        self.final = final
+        self.steps_per_unit = 1.0
+        self.elapsed = 0.0  # seconds, saved with the schedule
+        self._clock: float | None = None
+        super().__init__(optimizer)
+
+    def bind(self, trainer: Any) -> None:
+        """Learn from the trainer how long an epoch and the training are; called once, before the first step."""
+        steps = trainer.estimated_stepping_batches
+        if self.unit == "epochs":
+            batches = trainer.num_training_batches if math.isfinite(trainer.num_training_batches) else steps
+            self.steps_per_unit = max(1.0, batches / trainer.accumulate_grad_batches)
+        if self.total is None:
+            self.total = self._training_length(trainer, steps)
+            if self.total <= self.warmup:
+                raise InputError(f"a warm-up of {self.warmup} {self.unit} fills the whole training ({self.total:g})")
+        self._set()
+
+    def _training_length(self, trainer: Any, steps: float) -> float:
+        if self.unit == "minutes":
+            from datetime import timedelta
+
+            from pytorch_lightning.callbacks import Timer
+
+            for timer in trainer.callbacks:
+                if isinstance(timer, Timer) and timer._duration is not None:
+                    return timedelta(seconds=timer._duration).total_seconds() / 60
+            raise InputError("WarmupCosine counts minutes; give its total, or trainer.max_time")
+        if not math.isfinite(steps):
+            raise InputError("the training has no end; give WarmupCosine.total, trainer.max_epochs or max_steps")
+        return steps / self.steps_per_unit
+
+    def progress(self) -> float:
+        """How far the training is, in `unit`."""
+        if self.unit == "minutes":
+            now = time.monotonic()
+            self.elapsed += now - (self._clock if self._clock is not None else now)
+            self._clock = now
+            return self.elapsed / 60
+        return self.last_epoch / self.steps_per_unit
+
+    def factor(self, progress: float) -> float:
+        """Share of the peak learning rate at `progress`."""
+        if progress < self.warmup:
+            # Half a step ahead would not matter; a first step at exactly 0 would be wasted.
+            return max(progress, min(1.0, self.warmup) * 1e-3) / self.warmup
+        if self.total is None:
+            return 1.0
+        share = min(1.0, (progress - self.warmup) / (self.total - self.warmup))
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * share)) / 2
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]
+        factor = self.factor(self.progress())
+        return [float(peak) * factor for peak in self.base_lrs]
+
+    def _set(self) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        # Only where the training stands: how long it is follows from the trainer that resumes it.
+        keys = ("base_lrs", "last_epoch", "_step_count", "_last_lr", "elapsed")
+        return {key: value for key, value in super().state_dict().items() if key in keys}
