@@ -1,0 +1,149 @@
+"""Loading models by name: ours, a training run's, the published ones; from a folder or the Hugging Face Hub."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ssl_audio import published
+from ssl_audio.errors import InputError
+from ssl_audio.model import EmbeddingModel
+from ssl_audio.saved import CONFIG, WEIGHTS, load_path, load_torchscript, save_model
+
+__all__ = ["load_model", "save_model"]
+
+PUBLISHED_SOURCE = "BernardoTorres/singer-identity"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def load_model(
+    name: str | os.PathLike,
+    source: str | os.PathLike = PUBLISHED_SOURCE,
+    torchscript: bool = False,
+    input_sr: int | None = None,
+    savedir: str | os.PathLike | None = None,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+    projection: bool = False,
+    trusted: bool = False,
+) -> EmbeddingModel:
+    """A model with its weights, on the CPU, in evaluation mode.
+
+        load_model("byol")                              a published model
+        load_model("runs/mine")                         a run folder (its best checkpoint, else its last)
+        load_model("runs/mine/checkpoints/last.ckpt")   one checkpoint
+        load_model("exported")                          a folder that `save_model` wrote
+        load_model("somebody/their-model")              the same on the Hub
+        load_model("byol", source="folder")             folder/byol, of any of these layouts
+
+    Args:
+        name: a path, a Hub id, or a name inside `source`.
+        source: a folder or a Hub id.
+        torchscript: load `model.ts` instead of code and weights.
+        input_sr: rate of the audio that you will give, in Hz; unless it is the model's own, a differentiable resampler
+            is put in front. None is the model's own rate (44,100 Hz for the published models).
+        savedir: download into this folder instead of the cache.
+        revision, token, cache_dir, local_files_only: see `huggingface_hub.hf_hub_download`.
+        projection: with the projection head on top (run folders and checkpoints).
+        trusted: allow a config to name classes outside of `ssl_audio`; they are imported.
+
+    Raises:
+        InputError: nothing of that name, files missing or damaged, weights that do not fit, a file that would run code.
+    """
+    folder = _find(name, source)
+    if folder is None:
+        options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        folder = _download(str(name), str(source), torchscript, local_dir=savedir, **options)
+    if torchscript:
+        return load_torchscript(folder, input_sr)
+    model = load_path(folder, projection, trusted)
+    if input_sr is not None and input_sr != model.sample_rate:
+        from ssl_audio.resampling import ResampledFrontend
+
+        frontend = ResampledFrontend(model.frontend, input_sr, model.sample_rate)
+        model = EmbeddingModel(frontend, model.encoder, input_sr, model.head)
+    return model.eval()
+
+
+def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
+    """The local path that is meant; None if it is on the Hub."""
+    if str(source) != PUBLISHED_SOURCE:
+        folder = Path(source)
+        if folder.is_dir():
+            if not (folder / name).exists():
+                names = _model_names(p.relative_to(folder).as_posix() for p in folder.rglob("*.yaml"))
+                raise InputError(f"{folder} has no model {str(name)!r}; it has {names}")
+            return folder / name
+        if not _HUB_ID.fullmatch(str(source)):
+            raise InputError(f"source {str(source)!r} is neither a folder nor a Hub id (owner/name)")
+        return None
+    path = Path(name)
+    if path.exists():
+        return path
+    if isinstance(name, os.PathLike) or path.suffix == ".ckpt" or path.is_absolute() or str(name).count("/") > 1:
+        raise InputError(f"{path}: no such file or folder")
+    return None
+
+
+def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path:
+    """The folder with the model's files, fetched from the Hub or its cache."""
+    from huggingface_hub import errors, hf_hub_download
+
+    whole_repository = source == PUBLISHED_SOURCE and _HUB_ID.fullmatch(name)
+    repo, subfolder = (name, None) if whole_repository else (source, name)
+    layouts: list[tuple[str, ...]] = [(CONFIG, WEIGHTS), (published.HYPERPARAMS, published.WEIGHTS)]
+    if torchscript:
+        layouts = [(CONFIG, published.TORCHSCRIPT), (published.TORCHSCRIPT,)]
+    elif source == PUBLISHED_SOURCE and not whole_repository:
+        layouts.reverse()  # saves asking for a file that is not there
+    absent: Exception | None = None
+    try:
+        for files in layouts:
+            try:
+                paths = [hf_hub_download(repo, file, subfolder=subfolder, **options) for file in files]
+                return Path(paths[0]).parent
+            except errors.EntryNotFoundError as error:  # also its kind for "offline and not in the cache"
+                absent = error
+                if isinstance(error, errors.LocalEntryNotFoundError):
+                    options["local_files_only"] = True  # it has just tried to connect, five times
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(
+            f"the Hub has no repository {repo!r}, or it is private; check the name, or pass token=..."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(f"{repo} has no revision {options.get('revision')!r}") from error
+    except errors.HFValidationError as error:
+        raise InputError(f"{repo!r} is not a Hub id: {error}") from error
+    except (getattr(errors, "HTTPError", OSError), OSError) as error:  # a connection that breaks is its HTTPError
+        raise InputError(
+            f"the download of {name!r} from {repo} failed ({str(error).splitlines()[0]}); run it again"
+        ) from error
+    raise _absent(absent, name, repo, options)
+
+
+def _absent(error: Exception | None, name: str, repo: str, options: dict[str, Any]) -> InputError:
+    """Why no layout was found under this name: not reachable, or not there, with the names that are."""
+    from huggingface_hub import HfApi, errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return InputError(
+            f"{name!r} from {repo} is not in the cache, and the Hub cannot be reached or local_files_only is set; "
+            "load it once with a connection"
+        )
+    try:
+        files = HfApi().list_repo_files(repo, revision=options.get("revision"), token=options.get("token"))
+        there = _model_names(files)
+    except (errors.HfHubHTTPError, OSError):
+        there = "names that could not be listed"
+    return InputError(f"{repo} has no model {name!r}; it has {there}")
+
+
+def _model_names(files: Iterable[str]) -> str:
+    names = sorted(
+        {file.rpartition("/")[0] for file in files if file.rpartition("/")[2] in (CONFIG, published.HYPERPARAMS)}
+    )
+    return ", ".join(names) or "none"

@@ -1,0 +1,235 @@
+"""Models on disk: our own layout, the checkpoints of a training run, TorchScript. No Lightning, no unsafe pickles.
+
+Our layout is a folder: `config.yaml` (what `config.describe` says of the model), `model.safetensors`, a model card.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+import ssl_audio
+from ssl_audio import published
+from ssl_audio.config import build, describe
+from ssl_audio.encoders.base import Encoder
+from ssl_audio.errors import InputError
+from ssl_audio.files import write_atomically, write_text
+from ssl_audio.frontends import Waveform
+from ssl_audio.model import EmbeddingModel
+from ssl_audio.weights import put_weights, read_weights
+
+FORMAT_VERSION = 1  # of config.yaml; raise it when an older release could no longer read it
+CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
+
+
+def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | None = None) -> None:
+    """Write `config.yaml`, `model.safetensors` and a model card, each whole or not at all.
+
+    Args:
+        model: made of modules that store their constructor arguments.
+        folder: made if it is not there; files of these names are replaced.
+        card: text of `README.md`; None writes a short one.
+
+    Raises:
+        InputError: a module does not store its arguments, so that nothing could rebuild it.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "ssl_audio_version": ssl_audio.__version__,
+        "sample_rate": model.sample_rate,
+        "dim": model.dim,
+        "model": describe(model),
+    }
+    text = yaml.safe_dump(config, sort_keys=False)
+    weights = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in model.state_dict().items()
+    }
+    with write_atomically(folder / WEIGHTS) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    write_text(folder / CARD, model_card(model, folder.resolve().name) if card is None else card)
+    write_text(folder / CONFIG, text)  # last: a folder with a config is complete
+
+
+def model_card(model: EmbeddingModel, name: str) -> str:
+    """A short model card in Markdown."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return f"""---
+library_name: ssl-audio
+tags: [audio, embedding, self-supervised]
+---
+# {name}
+
+{type(model.encoder).__name__} on {type(model.frontend).__name__}, {parameters:,} parameters: a clip of audio in,
+a vector of {model.dim} numbers out.
+
+| | |
+|---|---|
+| sample rate | {model.sample_rate} Hz |
+| shortest clip | {model.minimum_samples} samples ({model.minimum_samples / model.sample_rate:.3f} s) |
+| embedding | {model.dim} |
+
+```python
+from ssl_audio import load_model
+
+model = load_model("path/to/this/folder")
+embedding = model.embed("clip.wav")  # ({model.dim},)
+```
+"""
+
+
+def load_path(path: Path, projection: bool, trusted: bool) -> EmbeddingModel:
+    if path.is_file():
+        return load_checkpoint(path, projection=projection, trusted=trusted)
+    if (path / WEIGHTS).is_file() or ((path / CONFIG).is_file() and not _checkpoints(path)):
+        return _load_exported(path, trusted)
+    if (path / published.HYPERPARAMS).is_file() or (path / published.WEIGHTS).is_file():
+        if projection:
+            raise InputError(f"{path}: published models come without their projection head")
+        return published.load_published(path)
+    checkpoints = _checkpoints(path)
+    if checkpoints:
+        return load_checkpoint(checkpoints[0], projection=projection, trusted=trusted)
+    listing = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+    raise InputError(
+        f"{path} holds no model: it needs {CONFIG} and {WEIGHTS}, or {published.HYPERPARAMS} and {published.WEIGHTS}, "
+        f"or checkpoints/*.ckpt; it has {listing}"
+    )
+
+
+def load_checkpoint(
+    path: str | os.PathLike,
+    config: str | os.PathLike | None = None,
+    projection: bool = False,
+    trusted: bool = False,
+) -> EmbeddingModel:
+    """The model inside a training checkpoint, without Lightning.
+
+    Args:
+        path: a Lightning checkpoint of one of our methods.
+        config: the run's `config.yaml`; None takes the description that the checkpoint carries.
+        projection: with the projection head on top.
+        trusted: see `load_model`.
+
+    Raises:
+        InputError: damaged, not of ours, or not fitting its config.
+    """
+    path = Path(path)
+    checkpoint = read_weights(path)
+    weights = checkpoint.get("state_dict")
+    spec = checkpoint.get("model") if config is None else _run_config(Path(config))
+    if not isinstance(weights, Mapping) or not isinstance(spec, Mapping):
+        raise InputError(
+            f"{path} is not a checkpoint of an ssl_audio method; give the run's config if it is an old one"
+        )
+    parts = {"frontend": "frontend", "encoder": "encoder"} | ({"head": "projection"} if projection else {})
+    built: dict[str, Any] = {}
+    for part, key in parts.items():
+        if key not in spec:
+            raise InputError(f"{config or path}: the model has no {key!r}")
+        positional = (built["encoder"].dim,) if part == "head" and not _has_in_dim(spec[key]) else ()
+        built[part] = build(_without_pretrained(spec[key]), *positional, trusted=trusted)
+    model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100))
+    prefixes = {f"{key}.": f"{part}." for part, key in parts.items()}
+    put_weights(model, _select(weights, prefixes), path)
+    return model.eval()
+
+
+def _run_config(path: Path) -> Mapping[str, Any]:
+    """The part of a run's config that describes the model."""
+    section = _read_yaml(path).get("model")
+    if not isinstance(section, Mapping):
+        raise InputError(f"{path}: no section 'model'; give the config.yaml of the run")
+    return section.get("init_args", section)
+
+
+def _load_exported(folder: Path, trusted: bool) -> EmbeddingModel:
+    config = _read_yaml(folder / CONFIG)
+    version = config.get("format_version")
+    if not isinstance(version, int) or "model" not in config:
+        raise InputError(
+            f"{folder / CONFIG} is not a model's config (no format_version); was it written by save_model?"
+        )
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{folder} has format {version} and this release reads up to {FORMAT_VERSION}; pip install -U ssl-audio"
+        )
+    model = build(_without_pretrained(config["model"]), trusted=trusted)
+    put_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    return model
+
+
+def load_torchscript(folder: Path, input_sr: int | None) -> EmbeddingModel:
+    path = folder / published.TORCHSCRIPT
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; load without torchscript=True, or write it with ssl-audio export")
+    config = _read_yaml(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    sample_rate = config.get("sample_rate", published.SAMPLE_RATE)
+    if input_sr not in (None, sample_rate):
+        raise InputError(
+            f"a TorchScript model takes audio at {sample_rate} Hz only, not {input_sr}; load without torchscript=True"
+        )
+    try:
+        script = torch.jit.load(path, map_location="cpu")
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: not a TorchScript file, or damaged; fetch or write it again") from error
+    return EmbeddingModel(Waveform(), _Scripted(script, sample_rate), sample_rate).eval()
+
+
+class _Scripted(Encoder):
+    """A TorchScript model as an encoder of raw waveforms."""
+
+    def __init__(self, script: torch.jit.ScriptModule, sample_rate: int) -> None:
+        super().__init__()
+        self.script = script.eval()
+        with torch.inference_mode():
+            self.dim = script(torch.zeros(1, sample_rate)).shape[1]
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.script(features)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run: the best first, then the last, then others by age, the newest first."""
+    found = [*folder.glob("checkpoints/*.ckpt"), *folder.glob("*.ckpt")]
+    rank = {"best": 0, "last": 1}
+    return sorted(found, key=lambda path: (rank.get(path.stem.split("-")[0], 2), -path.stat().st_mtime))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no keys")
+    return content
+
+
+def _without_pretrained(spec: Any) -> Any:
+    """The same description, with nothing to download: the weights are at hand."""
+    if isinstance(spec, Mapping):
+        return {key: False if key == "pretrained" else _without_pretrained(value) for key, value in spec.items()}
+    return [_without_pretrained(item) for item in spec] if isinstance(spec, list) else spec
+
+
+def _has_in_dim(spec: Mapping[str, Any]) -> bool:
+    return "in_dim" in (spec.get("init_args") or {})
+
+
+def _select(weights: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    return {
+        new + key.removeprefix(old): value
+        for key, value in weights.items()
+        for old, new in prefixes.items()
+        if key.startswith(old)
+    }

@@ -1,0 +1,101 @@
+"""Reading weight files that nobody vouches for, and putting weights into a module that they must fit.
+
+A pickle can run code when it is read. Nothing here unpickles more than tensors and plain data.
+"""
+
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor, nn
+
+from ssl_audio.errors import InputError
+
+_SHOWN = 5  # keys of each kind in a message
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Any]:
+    """The content of a `.safetensors` file, or of a torch file of tensors and plain data, on the CPU.
+
+    Raises:
+        InputError: no such file, a truncated or foreign file, a pickle that holds anything but tensors and plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "WeightsUnpickler" in str(error) or "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise InputError(
+                f"{path}: refused, because reading it would run code ({_refused_name(error)}); "
+                "save tensors and plain data only, for example with ssl-audio convert"
+            ) from error
+        raise InputError(f"{path}: not a torch weight file, or damaged; fetch or write it again") from error
+    except (RuntimeError, EOFError, BadZipFile, ValueError, KeyError, OSError) as error:
+        raise InputError(f"{path}: truncated or damaged ({_first_line(error)}); fetch or write it again") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
+    return dict(content)
+
+
+def put_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
+    """Load weights that fit the module exactly.
+
+    Args:
+        module: changed in place.
+        weights: tensors by the module's own key names.
+        source: where they come from, for the message.
+
+    Raises:
+        InputError: keys are missing or left over, or shapes differ; the first five of each kind are listed. The module
+            is unchanged then.
+    """
+    own = module.state_dict()
+    problems = []
+    missing, unexpected = own.keys() - weights.keys(), weights.keys() - own.keys()
+    if missing:
+        problems.append(f"{len(missing)} keys missing ({_some(sorted(missing))})")
+    if unexpected:
+        problems.append(f"{len(unexpected)} keys that the model does not have ({_some(sorted(unexpected))})")
+    shapes = [
+        f"{key}: file {tuple(weights[key].shape)}, model {tuple(own[key].shape)}"
+        for key in sorted(own.keys() & weights.keys())
+        if weights[key].shape != own[key].shape
+    ]
+    if shapes:
+        problems.append(f"{len(shapes)} shapes that differ ({_some(shapes, '; ')})")
+    if problems:
+        raise InputError(f"{source} does not fit the model that its config describes: {'; '.join(problems)}")
+    module.load_state_dict(dict(weights))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: truncated or damaged ({_first_line(error)}); fetch or write it again") from error
+
+
+def _refused_name(error: Exception) -> str:
+    words = [word.strip("`'\"., ") for word in str(error).split()]
+    named = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"]
+    return f"it names {named[0]}" if named else "it holds objects of other classes"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _some(items: Iterable[str], separator: str = ", ") -> str:
+    items = list(items)
+    return separator.join(items[:_SHOWN]) + (f"{separator}..." if len(items) > _SHOWN else "")
