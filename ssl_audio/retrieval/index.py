@@ -169,6 +169,10 @@ class Index:
     def __len__(self) -> int:
         return len(self._state.tracks)
 
+    def __contains__(self, track: str | os.PathLike) -> bool:
+        """Whether a file is in the index, by its path."""
+        return self._position(self._state.tracks, track) is not None
+
     @property
     def ids(self) -> np.ndarray:
         """`(tracks,)` int64; an id stays with its track when others are added or removed."""

@@ -1,0 +1,32 @@
+"""Draw an indexed library as a map: one HTML file, near points sound alike, a click plays the local file."""
+
+import os
+from argparse import ArgumentParser, Namespace
+
+from ssl_audio.retrieval.map import PROJECTIONS
+
+EXAMPLES = """examples:
+  ssl-audio map --index music.index --output map.html
+  ssl-audio map --index music.index --output map.html --projection umap --title "My records"
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--index", required=True, help="made by `ssl-audio index`")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the page; open it in a browser")
+    parser.add_argument(
+        "--projection", choices=PROJECTIONS, default="pca", help="umap takes longer and separates more (pca)"
+    )
+    parser.add_argument("--title", help="by default the name of the library's folder")
+    parser.add_argument("--root", metavar="FOLDER", help="if the library has moved")
+
+
+def run(args: Namespace) -> int:
+    from ssl_audio.files import write_text
+    from ssl_audio.retrieval import Index
+    from ssl_audio.retrieval.map import map_page
+
+    index = Index.load(args.index, root=args.root)
+    write_text(args.output, map_page(index, os.path.dirname(os.path.abspath(args.output)), args.projection, args.title))
+    print(f"{args.output}: {len(index):,} tracks")
+    return 0
