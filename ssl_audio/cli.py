@@ -9,6 +9,7 @@ from ssl_audio.errors import InputError
 
 # name -> what `ssl-audio --help` says of it. The module `ssl_audio.commands.<name>` holds EXAMPLES, add_arguments and run.
 COMMANDS: dict[str, str] = {
+    "embed": "a folder of recordings -> a table of embeddings (.parquet, .npz)",
     "index": "embed a folder of music once, for recommend and map",
     "recommend": "what in an indexed library sounds like a song",
     "map": "an indexed library as an HTML map",

@@ -47,5 +47,5 @@ class DataWaitProgressBar(TQDMProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return {**metrics, "data_wait": f"{self._clock.share:.0%}"}
+        step_loss = {"loss": metrics["loss/train_step"]} if "loss/train_step" in metrics else {}
+        return {**step_loss, "data_wait": f"{self._clock.share:.0%}"}

@@ -125,13 +125,16 @@ class SiameseMethod(LightningModule):
 
     def _report(self, result: Objective, stage: str) -> dict[str, Any]:
         # Tensors, never numbers: a number would make the host wait for the device at every step.
-        self.log_dict(
-            {f"{name}/{stage}": value.detach() for name, value in result.terms.items()},
-            on_step=stage == "train",
-            on_epoch=True,
-            sync_dist=stage == "val",
-            batch_size=len(result.embeddings[0]),
-        )
+        for name, value in result.terms.items():
+            self.log(
+                f"{name}/{stage}",
+                value.detach(),
+                prog_bar=name == "loss" and stage == "train",
+                on_step=stage == "train",
+                on_epoch=True,
+                sync_dist=stage == "val",
+                batch_size=len(result.embeddings[0]),
+            )
         return {
             "loss": result.terms["loss"],
             "embeddings": tuple(view.detach() for view in result.embeddings),

@@ -1,0 +1,144 @@
+"""LightningCLI for one job: fit. Stacked files come in merged; what Lightning reports comes out as one line."""
+
+import re
+import warnings
+from argparse import ArgumentError
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from ssl_audio.callbacks.run_folder import RunFolder
+from ssl_audio.errors import InputError
+from ssl_audio.training.config import Config, look_up, shorten
+
+
+class TrainCLI(LightningCLI):
+    """Checks the merged config by the types of all constructors, then builds model, data and trainer.
+
+    Args:
+        merged: the config, from `load_config`.
+        command: what was typed, for `run.json`.
+    """
+
+    def __init__(self, merged: Config, command: list[str]) -> None:
+        self.merged = merged
+        self.command = command
+        super().__init__(
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_kwargs={"exit_on_error": False},
+            args=merged,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--ckpt_path", type=str | None, default=None)
+        for name in self.merged["callbacks"]:
+            parser.add_subclass_arguments(Callback, f"callbacks.{name}")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        config = {**args, "callbacks": args["callbacks"] or None}
+        if config["callbacks"] is None:
+            del config["callbacks"]
+        try:
+            self.config = parser.parse_object(config)
+        except ArgumentError as error:
+            raise InputError(explain(str(error), self.merged)) from error
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except InputError:
+            raise
+        except (ArgumentError, MisconfigurationException, ValueError, TypeError) as error:
+            raise InputError(explain(str(error), self.merged)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        callbacks = [*vars(self.config_init.callbacks).values()] if "callbacks" in self.config_init else []
+        settings = {**self.config_init.trainer}
+        if settings["enable_progress_bar"] is False:  # keep its log of the time spent waiting, show nothing
+            for bar in (callback for callback in callbacks if isinstance(callback, ProgressBar)):
+                bar.disable()
+                settings["enable_progress_bar"] = True
+        resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
+        return self.trainer_class(**{**settings, "callbacks": callbacks})
+
+    def fit(self) -> Trainer:
+        """Train to the end, from `ckpt_path` if there is one."""
+        with warnings.catch_warnings():
+            _quieten()
+            try:
+                self.trainer.fit(
+                    self.model, datamodule=self.datamodule, ckpt_path=self.config.ckpt_path, weights_only=True
+                )
+            except MisconfigurationException as error:
+                raise InputError(explain(str(error), self.merged)) from error
+        return self.trainer
+
+
+def explain(message: str, config: Mapping[str, Any]) -> str:
+    """One line from jsonargparse's tree of reasons: the full key, its value, what was expected.
+
+    >>> print(explain('Parser key "trainer.max_epochs":\\n  Expected a <class \\'int\\'>. Got value: x',
+    ...               {"trainer": {"max_epochs": "x"}}))
+    trainer.max_epochs is 'x'; expected int
+    """
+    message = message.split("Given value type: <class 'dict'>")[0]
+    if missing := re.search(r"the following arguments are required: ([\w., ]+)", message):
+        where = _full_key(re.findall(r'[kK]ey "([^"]+)"', message[: missing.start()]), config)
+        return f"{where} needs {missing.group(1).strip()}; stack a config that gives it, such as --config common"
+    keys = re.findall(r'[kK]ey "([^"]+)"', message)
+    if not keys:
+        return " ".join(message.split())
+    key = _full_key(keys, config)
+    inner = message[message.rindex(f'"{keys[-1]}"') :]
+    expected = [_plain(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value|$)", inner, re.MULTILINE)]
+    if len(keys) > 1:  # the last alternative belongs to the whole section, which may be left out
+        expected = [kind for kind in expected if kind != "null"] or expected
+    if not expected:
+        return f"{key}: {' '.join(inner.split(':', 1)[-1].split())}"
+    return f"{key} is {shorten(look_up(config, key))}; expected {' or '.join(dict.fromkeys(expected))}"
+
+
+def _full_key(keys: list[str], config: Mapping[str, Any]) -> str:
+    path = ""
+    for key in keys:
+        if not path:
+            path = key
+        elif key != path:
+            inside = look_up(config, path)
+            path += f".init_args.{key}" if isinstance(inside, Mapping) and "class_path" in inside else f".{key}"
+    return path or "the config"
+
+
+def _plain(kind: str) -> str:
+    kind = kind.strip().rstrip(".")
+    if match := re.fullmatch(r"<class '(?:[\w.]*\.)?(\w+)'>", kind):
+        return {"NoneType": "null", "Sequence": "list", "dict": "mapping"}.get(match.group(1), match.group(1))
+    if match := re.fullmatch(r"typing\.Literal\[(.*)\]", kind):
+        return f"one of {match.group(1)}"
+    return kind
+
+
+def _quieten() -> None:
+    """Advice that is wrong here, or that nobody can act on."""
+    for pattern in (
+        ".*does not have many workers.*",  # chosen in the config
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",  # several checkpoint callbacks share the folder
+        ".*lr_scheduler.step.*before.*optimizer.step.*",
+        ".*litlogger.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)

@@ -1,0 +1,272 @@
+"""Stacked YAML: find the files, merge them, apply the command line, check every key.
+
+Merging is deep, and a later file says only what it changes:
+
+- a mapping is merged key by key; any other value, lists included, is replaced;
+- a `class_path` that changes drops the `init_args` of the class before it;
+- where the class is already named, its arguments may be given directly: `data: {batch_size: 8}` is
+  `data: {init_args: {batch_size: 8}}`;
+- `null` in `callbacks` takes a callback away;
+- `include: [augmentation/clip]` in a file stacks other files under it.
+"""
+
+import copy
+import difflib
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_audio.errors import InputError
+
+Config = dict[str, Any]
+
+KEYS = ("seed_everything", "ckpt_path", "trainer", "model", "data", "callbacks")
+_SPEC = {"class_path", "init_args", "dict_kwargs"}
+_PACKAGE = Path(__file__).resolve().parents[1]
+FOLDERS = (_PACKAGE / "train_configs", _PACKAGE.parent / "train_configs")  # an installed wheel, a clone
+
+
+def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
+    """Merge `files` in order, then `overrides` ("model.temperature", ".1"), and check every key.
+
+    Raises:
+        InputError: a file is missing or not YAML; a key or class does not exist. One line, with the nearest right name.
+    """
+    config: Config = {}
+    for name in files:
+        for content in read_stack(find_config(name)):
+            config = merge(config, content)
+    for key, text in overrides:
+        config = merge(config, _nested(key.split("."), _parse(text, f"--{key}")))
+    config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
+    check_keys(config)
+    _follow(config, "data", "sample_rate", "model")
+    config.setdefault("seed_everything", 0)
+    if "seed" in (accepted_arguments(find_class("data.class_path", config["data"]["class_path"])) or ()):
+        _follow(config, "seed_everything", "seed", "data")
+    return config
+
+
+def _follow(config: Config, source: str, name: str, target: str) -> None:
+    """Give `target`'s argument `name` the value that is given elsewhere: one rate, one seed in a run."""
+    given = config[source]
+    if isinstance(given, Mapping):
+        given, source = (given.get("init_args") or {}).get(name), f"{source}.{name}"
+    if given is None:
+        return
+    arguments = config[target].setdefault("init_args", {})
+    if arguments.setdefault(name, given) != given:
+        raise InputError(f"{target}.{name} is {arguments[name]!r} and {source} is {given!r}; they must be equal")
+
+
+def find_config(name: str) -> Path:
+    """A path as it stands, or the name of a packaged config: `common`, `hardware/cpu`."""
+    if Path(name).is_file():
+        return Path(name)
+    for folder in FOLDERS:
+        path = folder / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+        if path.is_file():
+            return path
+    raise InputError(f"--config {name}: no such file, and no packaged config{suggest(name, packaged_configs())}")
+
+
+def packaged_configs() -> list[str]:
+    """Names that `--config` takes beside paths."""
+    found = {path.relative_to(f).with_suffix("").as_posix() for f in FOLDERS for path in f.rglob("*.yaml")}
+    return sorted(found)
+
+
+def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:
+    """What a file's own `include: [other, ...]` names, then the file itself."""
+    if path in above:
+        raise InputError(f"{path} includes itself, by way of {', '.join(p.name for p in above)}")
+    content = read_yaml(path)
+    included = content.pop("include", [])
+    if not isinstance(included, list):
+        raise InputError(f"{path}: include is {included!r}; expected a list of config names")
+    return [part for name in included for part in read_stack(find_config(str(name)), (*above, path))] + [content]
+
+
+def read_yaml(path: Path) -> Config:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {_one_line(str(error))}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}; a config is a mapping of {', '.join(KEYS)}")
+    return content
+
+
+def merge(base: Any, over: Any) -> Any:
+    """`over` on top of `base`, by the rules above; neither is changed."""
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
+        if isinstance(base, Mapping) and "class_path" in base and isinstance(over, str) and "." in over:
+            over = {"class_path": over}  # --model ssl_audio.methods.VICReg
+        else:
+            return copy.deepcopy(over)
+    if "class_path" in over and "class_path" in base and over["class_path"] != base["class_path"]:
+        return copy.deepcopy(dict(over))
+    if "class_path" in base:
+        direct = {key: value for key, value in over.items() if key not in _SPEC}
+        if direct:
+            over = {key: value for key, value in over.items() if key in _SPEC}
+            over["init_args"] = merge(direct, over.get("init_args") or {})
+    merged = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        merged[key] = merge(merged[key], value) if key in merged else copy.deepcopy(value)
+    return merged
+
+
+def check_keys(config: Config) -> None:
+    """Every key names an argument that exists, every class_path a class. Values are checked by their types later."""
+    _check_names("", config, KEYS)
+    from pytorch_lightning import Trainer
+
+    trainer = config.get("trainer") or {}
+    if "callbacks" in trainer:
+        raise InputError("trainer.callbacks is not used; give callbacks by name under the key 'callbacks'")
+    _check_names("trainer", trainer, accepted_arguments(Trainer))
+    for name, callback in config.get("callbacks", {}).items():
+        if not isinstance(callback, Mapping) or "class_path" not in callback:
+            raise InputError(f"callbacks.{name} has no class_path; no stacked file defines a callback of this name")
+    for section in ("model", "data"):
+        spec = config.get(section)
+        if not isinstance(spec, Mapping) or "class_path" not in spec:
+            hint = "--config contrastive" if section == "model" else "--config common"
+            raise InputError(f"{section} has no class_path; stack a config that names one, such as {hint}")
+    _check_specs("", config)
+
+
+def _check_specs(path: str, value: Any) -> None:
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_specs(f"{path}[{i}]", item)
+    elif isinstance(value, Mapping):
+        if "class_path" in value:
+            _check_names(path, value, _SPEC)
+            kind = find_class(f"{path}.class_path", value["class_path"])
+            arguments = value.get("init_args") or {}
+            if not isinstance(arguments, Mapping):
+                raise InputError(f"{path}.init_args is {arguments!r}; expected a mapping of arguments")
+            names = accepted_arguments(kind)
+            if names is not None:
+                _check_names(f"{path}.init_args", arguments, names)
+        for key, item in value.items():
+            _check_specs(f"{path}.{key}" if path else str(key), item)
+
+
+def find_class(key: str, class_path: Any) -> Any:
+    """Import `module.Class`, or say at `key` what is wrong with it."""
+    module_name, _, name = str(class_path).rpartition(".")
+    if not module_name:
+        raise InputError(f"{key} is {class_path!r}; expected a full path such as ssl_audio.methods.Contrastive")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise  # the module is there and needs a package that is not: the command line names the extra
+        raise InputError(f"{key} is {class_path!r}: there is no module {error.name!r}") from error
+    if not hasattr(module, name):
+        raise InputError(f"{key} is {class_path!r}: {module_name} has no {name!r}{suggest(name, _public(module))}")
+    return getattr(module, name)
+
+
+def accepted_arguments(kind: Any) -> list[str] | None:
+    """Names of the arguments of a class, those that `**kwargs` hands on to its bases included; None: cannot be told."""
+    if not inspect.isclass(kind):
+        return [*inspect.signature(kind).parameters]
+    names: dict[str, None] = {}
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        if base is object:
+            return list(names)
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        names.update(
+            {
+                p.name: None
+                for p in parameters
+                if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            }
+        )
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return list(names)
+    return None
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or all there is."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(known) or 'none'}"
+
+
+def look_up(config: Any, path: str) -> Any:
+    """The value at `a.b.c` of nested mappings, or None."""
+    for key in path.split("."):
+        config = config.get(key) if isinstance(config, Mapping) else None
+    return config
+
+
+def _check_names(path: str, mapping: Any, known: Iterable[str] | None) -> None:
+    if known is None:
+        return
+    if not isinstance(mapping, Mapping):
+        raise InputError(f"{path or 'the config'} is {mapping!r}; expected a mapping")
+    for key, value in mapping.items():
+        if key not in known:
+            where = f"{path}.{key}" if path else f"{key}"
+            raise InputError(f"{where} is not a key (value {shorten(value)}){suggest(str(key), known)}")
+
+
+def shorten(value: Any, length: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def _public(module: Any) -> list[str]:
+    return [name for name in dir(module) if not name.startswith("_") and inspect.isclass(getattr(module, name))]
+
+
+def _nested(keys: Sequence[str], value: Any) -> Any:
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} {text!r} is not valid YAML: {_one_line(str(error))}") from error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers (`1e-4` is a number, which PyYAML takes for text), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
+    list("-+0123456789."),
+)
