@@ -3,6 +3,7 @@
 Our layout is a folder: `config.yaml` (what `config.describe` says of the model), `model.safetensors`, a model card.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -196,11 +197,36 @@ class _Scripted(Encoder):
         return self.script(features)
 
 
+def find_checkpoint(path: str | os.PathLike) -> Path:
+    """The checkpoint itself, or that of a run folder: the best one, else the last.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise InputError(f"{path}: no such checkpoint or run folder")
+    found = _checkpoints(path)
+    if not found:
+        raise InputError(f"{path} holds no checkpoints/*.ckpt; has the run saved one yet?")
+    return found[0]
+
+
 def _checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run: the best first, then the last, then others by age, the newest first."""
+    """The checkpoints of a run: what run.json calls best, then the last, then others, the newest first."""
     found = [*folder.glob("checkpoints/*.ckpt"), *folder.glob("*.ckpt")]
-    rank = {"best": 0, "last": 1}
-    return sorted(found, key=lambda path: (rank.get(path.stem.split("-")[0], 2), -path.stat().st_mtime))
+    best = None
+    if (folder / "run.json").is_file():
+        best = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("best_checkpoint")
+    rank = {"best": 1, "last": 2}
+
+    def order(path: Path) -> tuple[int, float]:
+        is_best = best is not None and path == folder / best
+        return 0 if is_best else rank.get(path.stem.split("-")[0], 3), -path.stat().st_mtime
+
+    return sorted(found, key=order)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""EfficientNet: torchvision's arithmetic on efficientnet_pytorch's network, its variants and its training behaviour."""
+
+import pytest
+import torch
+from torch import nn
+
+from ssl_audio.encoders import EfficientNet
+from ssl_audio.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def b0():
+    torch.manual_seed(0)
+    return EfficientNet(embedding_dim=16).eval()
+
+
+def test_padding_and_batch_norm_are_torchvisions(b0):
+    for module in b0.modules():
+        if isinstance(module, nn.Conv2d):
+            assert type(module) is nn.Conv2d
+            assert module.padding == ((module.kernel_size[0] - 1) // 2,) * 2
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.eps == 1e-5 and module.momentum == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("backbone", "count"), [("efficientnet_b0", 5_288_548), ("efficientnet_b4", 19_341_616)])
+def test_sizes_are_torchvisions(backbone, count):
+    with torch.device("meta"):
+        assert sum(p.numel() for p in EfficientNet(backbone).parameters()) == count
+
+
+@pytest.mark.parametrize("frames", [1, 2, 31, 64, 65])
+def test_any_length_gives_one_vector_and_its_frames(b0, frames):
+    features = torch.randn(2, 40, frames)
+    with torch.no_grad():
+        assert b0(features).shape == (2, 16)
+        assert b0.frames(features).shape == (2, -(-frames // 32), b0.frame_dim)
+
+
+def test_the_embedding_is_the_linear_layer_on_the_mean_of_the_feature_map(b0):
+    features = torch.randn(1, 64, 90)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    image = (features[:, None].expand(-1, 3, -1, -1) - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        expected = b0.classifier[1](b0.net.extract_features(image).mean((2, 3)))
+        torch.testing.assert_close(b0(features), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_variant_gives_means_and_deviations():
+    encoder = EfficientNet("efficientnet_b0_att", embedding_dim=100).eval()
+    with torch.no_grad():
+        assert encoder(torch.rand(2, 40, 70)).shape == (2, 100)
+    convolution = encoder.pooling[0].layer
+    assert (convolution.in_channels, convolution.out_channels, convolution.groups) == (1280, 50, 10)
+    with torch.device("meta"):
+        assert EfficientNet("efficientnet_b0_att").pooling[0].layer.groups == 20
+
+
+def test_running_statistics_move_by_the_momentum_asked_for():
+    for momentum in (0.1, 0.01):
+        torch.manual_seed(0)
+        encoder = EfficientNet(embedding_dim=4, batch_norm_momentum=momentum).train()
+        features = torch.rand(2, 32, 32)
+        stem = encoder.net._conv_stem((features[:, None].expand(-1, 3, -1, -1) - encoder.mean) / encoder.std)
+        encoder(features)
+        torch.testing.assert_close(encoder.net._bn0.running_mean, momentum * stem.mean((0, 2, 3)), rtol=1e-3, atol=1e-6)
+
+
+def test_stochastic_depth_and_dropout_act_in_training_only():
+    features = torch.rand(4, 32, 32)
+    still = EfficientNet(embedding_dim=4, dropout=0.0, stochastic_depth=0.0).train()
+    assert torch.equal(still(features), still(features))
+    noisy = EfficientNet(embedding_dim=4, dropout=0.0, stochastic_depth=0.9).train()
+    assert not torch.equal(noisy(features), noisy(features))
+    noisy.eval()
+    assert torch.equal(noisy(features), noisy(features))
+
+
+def test_an_untrained_network_gives_vectors_that_can_be_compared(b0):
+    """torchvision's initial depthwise weights give vectors of length 1e-12, which a cosine rounds away."""
+    with torch.no_grad():
+        assert b0(torch.rand(2, 64, 64)).norm(dim=1).min() > 1e-6
+
+
+def test_all_weights_learn():
+    encoder = EfficientNet(embedding_dim=4).train()
+    encoder(torch.rand(2, 32, 64)).square().sum().backward()
+    assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
+
+
+def test_wrong_names_are_refused():
+    with pytest.raises(InputError, match=r"'efficientnet_b9'; there are efficientnet_b0"):
+        EfficientNet("efficientnet_b9")
+    with pytest.raises(InputError, match="even"):
+        EfficientNet("efficientnet_b0_att", embedding_dim=7)
