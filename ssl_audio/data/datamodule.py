@@ -1,0 +1,297 @@
+"""What a training run asks for its data: folders in, batches of two views out."""
+
+import logging
+import os
+import warnings
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from ssl_audio.augmentations.base import ClipTransform
+from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate
+from ssl_audio.data.index import AudioIndex, Group, write_report
+from ssl_audio.data.sampler import Draw, EpochSampler
+from ssl_audio.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+REPORT_NAME = "data_report.csv"
+
+
+class AudioDataModule(LightningDataModule):
+    """Two views of each recording from folders laid out as `dataset/singer/**/file`, split by singer.
+
+    A batch: {"clip1", "clip2": (batch, nr_samples) float32, "group_name": list[str], "index": (batch,) int64}.
+
+    Files that cannot be used are left out before training, and files that fail in training are replaced by another of
+    the same group; both are written to `data_report.csv` in the run folder (`data_report.rank1.csv`, ... by other
+    processes for what failed there). Everything random comes from the seed, the epoch and the item.
+
+    The order is part of checkpoints: a run that resumes in the middle of an epoch goes on with the items not yet seen.
+    Lightning does this by itself through `state_dict` and `load_state_dict`, whatever the number of workers.
+
+    Args:
+        dataset_dirs: data set folders; the share `eval_frac` of the groups of each is for validation.
+        sample_rate: Hz of the clips; files of other rates are resampled.
+        nr_samples: length of a clip in samples.
+        batch_size: items (pairs of clips) a step, on each device.
+        num_workers: processes that read and augment; "auto" takes the cores of this process but one, 16 at most.
+        eval_frac: share of each data set's groups for validation, in [0, 1); 0 trains on all and validates nothing.
+        seed: of split, order, fragments and per-clip augmentation.
+        batch_sampling_mode: "sample_clips": an epoch visits each file; "sample_groups": each group, with a random file.
+        multi_epoch: how many times an epoch repeats that.
+        max_groups: use at most so many groups, drawn by the seed.
+        group_by_artist: each first-level folder is a group; if False each file is a group of its own.
+        group_name_is_folder: batches carry the folder's name; if False "unknown".
+        augmentation: per clip on the CPU, in training only.
+        shared_crop: both views are the same fragment, and differ by the augmentation alone.
+        short: files shorter than `nr_samples` are left out and reported ("exclude"), or repeated until they fill the
+            clip ("repeat"). They are never padded: silence in place of audio would be learned.
+        max_failures: share of drawn clips that may fail in training before it stops (counted from 100 draws on).
+        prefetch_factor: batches that each worker prepares ahead.
+        pin_memory: page-locked batches; None decides: on where there is a CUDA device.
+    """
+
+    def __init__(
+        self,
+        dataset_dirs: list[str],
+        sample_rate: int = 44100,
+        nr_samples: int = 176000,
+        batch_size: int = 140,
+        num_workers: int | Literal["auto"] = "auto",
+        eval_frac: float = 0.2,
+        seed: int = 0,
+        batch_sampling_mode: SamplingMode = "sample_clips",
+        multi_epoch: int = 1,
+        max_groups: int | None = None,
+        group_by_artist: bool = True,
+        group_name_is_folder: bool = True,
+        augmentation: ClipTransform | None = None,
+        shared_crop: bool = False,
+        short: Literal["exclude", "repeat"] = "exclude",
+        max_failures: float = 0.05,
+        prefetch_factor: int = 2,
+        pin_memory: bool | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("sample_rate", sample_rate),
+            ("nr_samples", nr_samples),
+            ("batch_size", batch_size),
+            ("multi_epoch", multi_epoch),
+            ("prefetch_factor", prefetch_factor),
+        ):
+            if value < 1:
+                raise InputError(f"data.{name} is {value}; it must be at least 1")
+        if seed < 0:
+            raise InputError(f"data.seed is {seed}; it must not be negative")
+        self.dataset_dirs = dataset_dirs
+        self.sample_rate = sample_rate
+        self.nr_samples = nr_samples
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.eval_frac = eval_frac
+        self.seed = seed
+        self.batch_sampling_mode: SamplingMode = batch_sampling_mode
+        self.multi_epoch = multi_epoch
+        self.max_groups = max_groups
+        self.group_by_artist = group_by_artist
+        self.group_name_is_folder = group_name_is_folder
+        self.augmentation = augmentation
+        self.shared_crop = shared_crop
+        self.short = short
+        self.max_failures = max_failures
+        self.prefetch_factor = prefetch_factor
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.index: AudioIndex | None = None
+        self.train_groups: list[Group] = []
+        self.val_groups: list[Group] = []
+        self._resumed = Draw(0, 0)
+        self._sampler: EpochSampler | None = None
+        self._drawn = self._failed = 0
+
+    def prepare_data(self) -> None:
+        """Scan once, on one process a machine, so that the others find the cached index."""
+        self._scan()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Scan, split and check, once.
+
+        Raises:
+            InputError: a folder is missing or has nothing usable, there are too few singers, files or samples.
+        """
+        if self.index is not None:
+            return
+        index = self._scan(progress=self._rank == 0)
+        if self.short == "exclude":
+            longest = max(entry.samples(self.sample_rate) for group in index.groups for entry in group.entries)
+            index = index.at_least(self.nr_samples, self.sample_rate)
+            if not index.groups:
+                raise InputError(
+                    f"none of the files in {', '.join(self.dataset_dirs)} is as long as data.nr_samples = "
+                    f"{self.nr_samples} at {self.sample_rate} Hz; the longest has {longest}; "
+                    "make nr_samples smaller, or set data.short to repeat"
+                )
+        self.train_groups, self.val_groups = index.split(self.eval_frac, self.seed)
+        self._check(len(index.groups))
+        self.index = index
+        where = self._report()
+        rank_zero_info(
+            f"data: {index.summary()}; {len(self.train_groups)} groups for training, {len(self.val_groups)} for "
+            f"validation{f'; see {where}' if index.left_out else ''}"
+        )
+
+    def _scan(self, progress: bool = True) -> AudioIndex:
+        return AudioIndex.scan(
+            self.dataset_dirs,
+            group_by_artist=self.group_by_artist,
+            group_name_is_folder=self.group_name_is_folder,
+            max_groups=self.max_groups,
+            seed=self.seed,
+            progress=progress,
+        )
+
+    def _check(self, groups: int) -> None:
+        """Refuse what could only fail later."""
+        if self.eval_frac and not self.val_groups:
+            raise InputError(
+                f"{', '.join(self.dataset_dirs)}: only {groups} usable singer, and data.eval_frac = {self.eval_frac:g} "
+                "keeps some apart for validation; add singers, or set eval_frac to 0, or group_by_artist to false"
+            )
+        train, needed = len(self._dataset(training=True)), self.batch_size * self._world_size
+        if train < needed:
+            what = "singers" if self.batch_sampling_mode == "sample_groups" else "files"
+            times = f" x multi_epoch {self.multi_epoch}" if self.multi_epoch > 1 else ""
+            raise InputError(
+                f"the training set has {train // self.multi_epoch} {what}{times}, fewer than a batch of {needed}; "
+                f"set data.batch_size to at most {train // self._world_size}, or data.multi_epoch to at least "
+                f"{-(-needed * self.multi_epoch // train)}, or add recordings"
+            )
+        if self.val_groups and len(self._dataset(training=False)) < 2 * self._world_size:
+            raise InputError(
+                f"the validation set has {len(self._dataset(training=False))} item, too few to compare; "
+                "make data.eval_frac larger, set it to 0, or add singers"
+            )
+
+    def _dataset(self, training: bool) -> TwoViewDataset:
+        return TwoViewDataset(
+            self.train_groups if training else self.val_groups,
+            self.nr_samples,
+            self.sample_rate,
+            self.seed,
+            self.batch_sampling_mode,
+            self.multi_epoch if training else 1,
+            self.augmentation if training else None,
+            self.shared_crop,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of `batch_size`, in a new order each epoch; what does not fill one waits for another epoch."""
+        dataset = self._dataset(training=True)
+        self._sampler = self._ordered(dataset, shuffle=True, drop_last=True)
+        self._sampler.resume(*self._resumed)
+        return self._loader(dataset, self._sampler)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """The same fragments in the same order each time, no augmentation; an empty list without validation groups.
+
+        The order is mixed, because neighbours in a batch serve as negatives. What does not fill a last batch is left
+        out if there is at least one full batch, so that figures which depend on the batch size stay comparable.
+        """
+        if not self.val_groups:
+            return []
+        dataset = self._dataset(training=False)
+        full = len(dataset) >= self.batch_size * self._world_size
+        return self._loader(dataset, self._ordered(dataset, shuffle=False, drop_last=full))
+
+    def _ordered(self, dataset: TwoViewDataset, shuffle: bool, drop_last: bool) -> EpochSampler:
+        return EpochSampler(
+            dataset, self.batch_size, self.seed, shuffle, drop_last, num_replicas=self._world_size, rank=self._rank
+        )
+
+    def _loader(self, dataset: TwoViewDataset, sampler: EpochSampler) -> DataLoader:
+        cores = available_cores() // self._processes_here
+        workers = min(16, max(1, cores - 1), sampler.steps) if self.num_workers == "auto" else self.num_workers
+        options: dict[str, Any] = {}
+        if workers:
+            options = {"persistent_workers": True, "prefetch_factor": self.prefetch_factor}
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            sampler=sampler,
+            drop_last=sampler.drop_last,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=self.pin_memory,
+            generator=torch.Generator().manual_seed(self.seed),  # a DataLoader else draws from torch's global numbers
+            **options,
+        )
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Take the failures out of a batch, report them, and stop if there are too many (InputError)."""
+        failures = batch.pop("failures", [])
+        self._drawn += len(batch["index"])
+        self._failed += len(failures)
+        if failures and self.index is not None:
+            known = {item.path for item in self.index.left_out}
+            fresh = {item.path: item for item in failures if item.path not in known}
+            self.index.left_out += fresh.values()
+            if fresh:
+                where = self._report()
+                for item in fresh.values():
+                    logger.warning("%s: %s; another file takes its place (see %s)", item.path, item.reason, where)
+        if self._drawn >= 100 and self._failed > self.max_failures * self._drawn:
+            raise InputError(
+                f"{self._failed} of {self._drawn} clips drawn in training could not be used, more than "
+                f"data.max_failures = {self.max_failures:g} allows; the last: {self._last_failure()}"
+            )
+        return batch
+
+    def _last_failure(self) -> str:
+        return " ".join(self.index.left_out[-1]) if self.index and self.index.left_out else ""
+
+    def _report(self) -> str:
+        """Write what was left out into the run folder; returns the file's name, "" without a trainer."""
+        if self.trainer is None or self.index is None:
+            return ""
+        folder = self.trainer.log_dir or self.trainer.default_root_dir
+        path = os.path.join(folder, REPORT_NAME if self._rank == 0 else f"data_report.rank{self._rank}.csv")
+        write_report(path, self.index.left_out)
+        return path
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the run is: the epoch, and how many items of its order all processes have been trained on."""
+        if self.trainer is None or self._sampler is None:
+            return {}
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        batches, epoch = progress.processed, self._sampler.epoch
+        if batches >= self.trainer.num_training_batches:
+            batches, epoch = 0, epoch + 1
+        return {"epoch": epoch, "items": batches * self.batch_size * self._world_size}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue from there with the next `train_dataloader`."""
+        if state_dict:
+            warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # it is, by this
+            self._resumed = Draw(state_dict["epoch"], state_dict["items"])
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer is not None else 0
+
+    @property
+    def _processes_here(self) -> int:
+        """Training processes that share this machine's cores."""
+        return max(1, self._world_size // self.trainer.num_nodes) if self.trainer is not None else 1
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

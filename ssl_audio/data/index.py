@@ -1,0 +1,242 @@
+"""The files of one or several data set folders, in groups (singers), and their split. No Lightning, no randomness but
+the seed's; everything depends on names, never on the order in which a file system lists them.
+"""
+
+import csv
+import hashlib
+import io
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ssl_audio.data.scan import FileFacts, scan_folder
+from ssl_audio.errors import InputError
+from ssl_audio.files import write_text
+
+SHORTEST_SECONDS = 0.1
+
+
+class AudioEntry(NamedTuple):
+    """One usable file: where it is, and the samples that can be decoded at its own rate in Hz."""
+
+    path: str
+    frames: int
+    sample_rate: int
+
+    def samples(self, sample_rate: int) -> int:
+        """Its length in samples at another rate, as `ssl_audio.audio` gives it."""
+        return (2 * self.frames * sample_rate + self.sample_rate) // (2 * self.sample_rate)
+
+
+class Group(NamedTuple):
+    """Files that belong together: one singer's, or (`group_by_artist=False`) one file alone.
+
+    Attributes:
+        name: what a batch carries as `group_name`.
+        key: "<data set folder's name>/<path of the group in it>"; what the seed is mixed with.
+        dataset: position of its folder in `dataset_dirs`.
+        entries: its files, sorted by path.
+    """
+
+    name: str
+    key: str
+    dataset: int
+    entries: tuple[AudioEntry, ...]
+
+
+class LeftOut(NamedTuple):
+    """A file that is not used, and why."""
+
+    path: str
+    reason: str
+
+
+class AudioIndex:
+    """Usable files in groups, and what was left out. Made by `AudioIndex.scan`.
+
+    Attributes:
+        groups: sorted by data set, then by key.
+        left_out: files that were found and are not used.
+    """
+
+    def __init__(self, groups: Sequence[Group], left_out: Sequence[LeftOut] = ()) -> None:
+        self.groups = list(groups)
+        self.left_out = list(left_out)
+
+    @classmethod
+    def scan(
+        cls,
+        dataset_dirs: Sequence[str | os.PathLike],
+        *,
+        group_by_artist: bool = True,
+        group_name_is_folder: bool = True,
+        max_groups: int | None = None,
+        seed: int = 0,
+        workers: int | None = None,
+        progress: bool = True,
+    ) -> "AudioIndex":
+        """Find the files of data sets laid out as `dataset/singer/**/file`.
+
+        Args:
+            dataset_dirs: folders, each a data set.
+            group_by_artist: every first-level folder is a group. If False every file is a group of its own, also those
+                that lie in the data set's folder itself.
+            group_name_is_folder: a group is named after its first-level folder (with the data set's name in front where
+                two data sets have a folder of the same name). If False every group is named "unknown".
+            max_groups: use at most so many groups of all data sets together, drawn by the seed.
+            seed: for `max_groups`.
+            workers, progress: see `scan_folder`.
+
+        Raises:
+            InputError: no folder given, one given twice or missing, or one without any usable file.
+        """
+        if not dataset_dirs:
+            raise InputError("dataset_dirs is empty; name at least one folder laid out as dataset/singer/file")
+        if len({os.path.realpath(folder) for folder in dataset_dirs}) < len(dataset_dirs):
+            raise InputError(f"dataset_dirs names a folder twice: {', '.join(map(str, dataset_dirs))}")
+        groups: list[Group] = []
+        left_out: list[LeftOut] = []
+        for number, folder in enumerate(os.fspath(folder) for folder in dataset_dirs):
+            facts = scan_folder(folder, workers, progress)
+            found, bad = _group(folder, number, facts, group_by_artist)
+            if not found:
+                raise InputError(_nothing_usable(folder, facts, bad))
+            groups += found
+            left_out += bad
+        index = cls(groups, left_out).limited(max_groups, seed)
+        index.groups = _named(index.groups, group_name_is_folder)
+        return index
+
+    def limited(self, max_groups: int | None, seed: int) -> "AudioIndex":
+        """With at most so many groups, drawn by the seed."""
+        if max_groups is None or max_groups >= len(self.groups):
+            return self
+        if max_groups < 1:
+            raise InputError(f"max_groups is {max_groups}; it must be at least 1, or null for all groups")
+        kept = set(
+            sorted((_draw(seed, "max_groups", group.key), n) for n, group in enumerate(self.groups))[:max_groups]
+        )
+        chosen = {n for _, n in kept}
+        return AudioIndex([group for n, group in enumerate(self.groups) if n in chosen], self.left_out)
+
+    def at_least(self, samples: int, sample_rate: int) -> "AudioIndex":
+        """Without the files shorter than so many samples at a rate; they are left out and say so."""
+        groups, left_out = [], list(self.left_out)
+        for group in self.groups:
+            kept = []
+            for entry in group.entries:
+                if (length := entry.samples(sample_rate)) >= samples:
+                    kept.append(entry)
+                else:
+                    reason = f"is shorter than the window: {length} of {samples} samples at {sample_rate} Hz"
+                    left_out.append(LeftOut(entry.path, reason))
+            if kept:
+                groups.append(group._replace(entries=tuple(kept)))
+        return AudioIndex(groups, left_out)
+
+    def split(self, eval_frac: float, seed: int) -> tuple[list[Group], list[Group]]:
+        """(training, validation) groups: the share `eval_frac` of each data set's groups, rounded, is for validation.
+
+        A group's side depends on the seed and the names alone: on every machine the same. With more than one group a
+        data set gives at least one to each side.
+
+        Raises:
+            InputError: `eval_frac` is not in [0, 1).
+        """
+        if not 0 <= eval_frac < 1:
+            raise InputError(f"eval_frac is {eval_frac}; it must be at least 0 and below 1 (0.2 keeps a fifth)")
+        held_out: set[int] = set()
+        for dataset in {group.dataset for group in self.groups}:
+            drawn = sorted(
+                (_draw(seed, "split", group.key), n) for n, group in enumerate(self.groups) if group.dataset == dataset
+            )
+            share = round(eval_frac * len(drawn)) if eval_frac else 0
+            if eval_frac and len(drawn) > 1:
+                share = min(max(share, 1), len(drawn) - 1)
+            held_out.update(n for _, n in drawn[:share])
+        train = [group for n, group in enumerate(self.groups) if n not in held_out]
+        return train, [group for n, group in enumerate(self.groups) if n in held_out]
+
+    def summary(self) -> str:
+        """One line: how many files of how many groups, and what was left out for which reasons."""
+        files = sum(len(group.entries) for group in self.groups)
+        text = f"{files} files in {len(self.groups)} groups"
+        if self.left_out:
+            reasons = Counter(item.reason.split(":")[0].split(" (")[0] for item in self.left_out)
+            listed = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(4))
+            text += f", {len(self.left_out)} left out ({listed}{'; ...' if len(reasons) > 4 else ''})"
+        return text
+
+
+def write_report(path: str | os.PathLike, left_out: Iterable[LeftOut]) -> None:
+    """Write `data_report.csv`: columns path and reason, one file a row."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(LeftOut._fields)
+    writer.writerows((_printable(item.path), item.reason) for item in left_out)
+    write_text(path, text.getvalue())
+
+
+def _group(
+    folder: str, number: int, facts: Iterable[FileFacts], group_by_artist: bool
+) -> tuple[list[Group], list[LeftOut]]:
+    """Groups of one data set, sorted by name, and its unusable files."""
+    dataset = Path(os.path.realpath(folder)).name
+    entries: dict[str, list[tuple[str, AudioEntry]]] = {}
+    left_out = []
+    for fact in facts:
+        path = os.path.join(folder, fact.path)
+        singer, slash, _ = fact.path.partition("/")
+        if fact.problem:
+            left_out.append(LeftOut(path, fact.problem))
+        elif fact.frames < SHORTEST_SECONDS * fact.sample_rate:
+            left_out.append(LeftOut(path, f"is shorter than {SHORTEST_SECONDS} s"))
+        elif group_by_artist and not slash:
+            left_out.append(LeftOut(path, "lies in no singer's folder (group_by_artist: false takes such files)"))
+        else:
+            entry = AudioEntry(path, fact.frames, fact.sample_rate)
+            entries.setdefault(singer if group_by_artist else fact.path, []).append((_normal(fact.path), entry))
+    groups = []
+    for name, members in entries.items():
+        in_order = tuple(entry for _, entry in sorted(members))
+        groups.append(Group(name.partition("/")[0], f"{_normal(dataset)}/{_normal(name)}", number, in_order))
+    return sorted(groups, key=lambda group: group.key), left_out
+
+
+def _named(groups: list[Group], group_name_is_folder: bool) -> list[Group]:
+    """Groups under the names that batches carry."""
+    if not group_name_is_folder:
+        return [group._replace(name="unknown") for group in groups]
+    homes: dict[str, set[int]] = {}
+    for group in groups:
+        homes.setdefault(group.name, set()).add(group.dataset)
+    return [
+        group._replace(name=f"{group.key.partition('/')[0]}/{group.name}") if len(homes[group.name]) > 1 else group
+        for group in groups
+    ]
+
+
+def _nothing_usable(folder: str, facts: Sequence[FileFacts], left_out: Sequence[LeftOut]) -> str:
+    if not facts:
+        return f"{folder}: no audio files under this folder; it should be laid out as dataset/singer/file.wav"
+    first = left_out[0]
+    where = os.path.relpath(first.path, folder)
+    return f"{folder}: none of its {len(facts)} audio files can be used; the first, {where}, {first.reason}"
+
+
+def _normal(name: str) -> str:
+    """One spelling of a name: file systems differ in how they store accents."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _draw(seed: int, purpose: str, key: str) -> bytes:
+    """A number that seed and name determine, for choosing groups in an order that nothing else influences."""
+    return hashlib.sha256(f"{seed}/{purpose}/{key}".encode("utf-8", "surrogateescape")).digest()
+
+
+def _printable(path: str) -> str:
+    """A path whose bytes are no UTF-8, with those bytes written as escapes."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,70 @@
+"""The order in which items are drawn: from the seed and the epoch alone, split over processes, resumable anywhere."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset, DistributedSampler
+
+
+class Draw(NamedTuple):
+    """What a dataset is asked for: item `item` as epoch `epoch` sees it. All randomness of an item comes from these."""
+
+    epoch: int
+    item: int
+
+
+class EpochSampler(DistributedSampler):
+    """Yields `Draw(epoch, item)`; each epoch is a permutation of the items, from (seed, epoch).
+
+    Items go to the processes in turn: item k of the permutation to process `k % num_replicas`. So that all processes
+    do equally many steps, the end of the permutation that would not fill a batch on each is left out of that epoch
+    (`drop_last`), or the fewer than `num_replicas` items that have no counterpart. No item is ever drawn twice.
+
+    It is a `DistributedSampler` because Lightning replaces samplers that are not, and calls `set_epoch` on it.
+
+    Args:
+        dataset: only its length is used.
+        batch_size: of one process.
+        seed: non-negative.
+        shuffle: a new permutation each epoch. If False, the permutation and the draws of epoch 0, always: validation
+            sees the same crops each time.
+        drop_last: leave out what does not fill a batch on every process.
+        num_replicas, rank: number of processes, and this one's.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed, drop_last=drop_last)
+        self.batch_size = batch_size
+        self._resumed = Draw(0, 0)
+
+    @property
+    def steps(self) -> int:
+        """Batches of a whole epoch on each process."""
+        return -(-len(self) // self.batch_size)
+
+    def resume(self, epoch: int, items: int) -> None:
+        """Begin `epoch` after its first `items` draws over all processes; other epochs are whole."""
+        self.epoch = epoch
+        self._resumed = Draw(epoch, items)
+
+    def __iter__(self) -> Iterator[Draw]:
+        epoch = self.epoch if self.shuffle else 0
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
+        done = self._resumed.item if epoch == self._resumed.epoch else 0
+        mine = order[done : len(self) * self.num_replicas][self.rank :: self.num_replicas]
+        return (Draw(epoch, int(item)) for item in mine)
+
+    def __len__(self) -> int:
+        """Items of a whole epoch on this process, also when an epoch is resumed midway."""
+        each = len(self.dataset) // self.num_replicas  # type: ignore[arg-type]
+        return each - each % self.batch_size if self.drop_last else each

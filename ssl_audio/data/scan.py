@@ -1,0 +1,166 @@
+"""What every audio file of a folder is: length, rate, usable or not. Cached, so that a second look opens nothing."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, AudioError, AudioFile, walk_files
+from ssl_audio.files import write_text
+
+logger = logging.getLogger(__name__)
+
+SILENCE_PEAK = 1e-4
+"""A file whose largest magnitude is below this (-80 dBFS) is silent."""
+
+CACHE_NAME = ".ssl_audio_index.json"
+_CACHE_VERSION = 1
+_WHOLE_SECONDS = 30  # files up to this long are decoded whole by the scan, longer ones in _PROBES parts of one second
+_PROBES = 10
+
+
+class FileFacts(NamedTuple):
+    """One audio file as the scan found it.
+
+    Attributes:
+        path: relative to the scanned folder, with "/" between the parts.
+        size, mtime_ns: of the file when it was looked at; while both stay, so do the facts.
+        frames, sample_rate: samples that can be decoded, and their rate in Hz; 0 if there is a problem.
+        problem: why the file cannot be used; "" if it can.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    frames: int
+    sample_rate: int
+    problem: str
+
+
+def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress: bool = True) -> list[FileFacts]:
+    """Facts of all audio files under a folder, sorted by path; only new and changed files are opened.
+
+    The facts are kept in `.ssl_audio_index.json` in the folder, or in the user's cache folder where that cannot be
+    written. Files named `*_mic2*` (VCTK's second microphone) and `*.json*` are no part of a data set.
+
+    Args:
+        workers: threads that open files; the number of cores if None. Decoding runs outside Python's lock.
+        progress: show a bar on the standard error stream when a terminal watches.
+
+    Raises:
+        InputError: the folder is missing or cannot be listed.
+    """
+    folder = os.fspath(folder)
+    prefix = len(os.path.join(folder, ""))
+    known = _load_cache(folder)
+    facts: dict[str, FileFacts | None] = {}
+    changed: list[tuple[str, int, int]] = []
+    for entry in walk_files(folder):
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix not in EXTENSIONS + UNSUPPORTED_EXTENSIONS or "_mic2" in entry.name or ".json" in entry.name:
+            continue
+        path, status = entry.path[prefix:].replace(os.sep, "/"), entry.stat()
+        fact = known.get(path)
+        if fact is None or (fact.size, fact.mtime_ns) != (status.st_size, status.st_mtime_ns):
+            changed.append((path, status.st_size, status.st_mtime_ns))
+            fact = None
+        facts[path] = fact
+    if changed:
+        try:
+            _look(folder, changed, facts, workers, progress)
+        finally:  # an interrupted scan keeps what it has seen
+            _save_cache(folder, (fact for fact in facts.values() if fact is not None))
+    elif len(known) != len(facts):
+        _save_cache(folder, (fact for fact in facts.values() if fact is not None))
+    return [fact for fact in facts.values() if fact is not None]
+
+
+def _look(
+    folder: str,
+    changed: list[tuple[str, int, int]],
+    facts: dict[str, FileFacts | None],
+    workers: int | None,
+    progress: bool,
+) -> None:
+    """Open the changed files in parallel and put what they are into `facts`."""
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    try:
+        found = pool.map(lambda item: inspect(os.path.join(folder, item[0])), changed)
+        bar = tqdm(
+            found, f"scanning {Path(folder).name}", len(changed), unit="file", disable=None if progress else True
+        )
+        for (path, size, mtime_ns), (frames, sample_rate, problem) in zip(changed, bar, strict=True):
+            facts[path] = FileFacts(path, size, mtime_ns, frames, sample_rate, problem)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def inspect(path: str | os.PathLike) -> tuple[int, int, str]:
+    """(frames, sample_rate, problem) of one file; frames and sample_rate are 0 if there is a problem.
+
+    Files up to 30 s are decoded whole; of longer ones ten parts of one second, the first and the last among them, and
+    the whole if those are all silent or the end is missing. So damage in the middle of a long file can go unseen here;
+    it is reported when training reads it.
+    """
+    if os.path.splitext(path)[1].lower() in UNSUPPORTED_EXTENSIONS:
+        return 0, 0, "is in a format that cannot be decoded here; convert it to FLAC or WAV"
+    try:
+        with AudioFile(path) as file:
+            frames, rate = file.info.frames, file.info.sample_rate
+            whole = _WHOLE_SECONDS * rate
+            peak, end = 0.0, 0
+            if frames > whole:
+                peak, end = _peak(file, np.linspace(0, frames - rate, _PROBES, dtype=np.int64).tolist(), rate)
+            if peak < SILENCE_PEAK or end < frames:
+                peak, end = _peak(file, range(0, frames, whole), whole)
+    except AudioError as error:
+        return 0, 0, error.reason
+    if end == 0:
+        return 0, 0, "holds no audio that can be decoded"
+    if peak < SILENCE_PEAK:
+        return 0, 0, f"is silent (peak {peak:.1e}, below {SILENCE_PEAK:.0e})"
+    return end, rate, ""
+
+
+def _peak(file: AudioFile, starts: Iterable[int], samples: int) -> tuple[float, int]:
+    """Largest magnitude over parts of a file, and where the last sample was found."""
+    peak, end = 0.0, 0
+    for start in starts:
+        part = file.read(start, samples)
+        if len(part):
+            peak, end = max(peak, float(np.abs(part).max())), start + len(part)
+    return peak, end
+
+
+def cache_path(folder: str | os.PathLike) -> Path:
+    """Where the facts of a folder are kept: in it if it can be written, else in the user's cache folder."""
+    if os.access(folder, os.W_OK):
+        return Path(folder, CACHE_NAME)
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "ssl_audio" / f"{hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]}.json"
+
+
+def _load_cache(folder: str) -> dict[str, FileFacts]:
+    try:
+        content = json.loads(cache_path(folder).read_text(encoding="utf-8"))
+        if content["version"] == _CACHE_VERSION:
+            return {row[0]: FileFacts(*row) for row in content["files"]}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        logger.warning("the index of %s is unreadable and is made anew: %s", folder, error)
+    return {}
+
+
+def _save_cache(folder: str, facts: Iterable[FileFacts]) -> None:
+    try:
+        write_text(cache_path(folder), json.dumps({"version": _CACHE_VERSION, "files": list(facts)}))
+    except OSError as error:  # a full disk costs the next start some time, nothing else
+        logger.warning("the index of %s could not be kept: %s", folder, error)

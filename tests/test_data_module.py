@@ -1,0 +1,180 @@
+"""The data module inside real runs of Lightning's trainer: order, resumption, processes, errors before training."""
+
+import contextlib
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from ssl_audio import audio
+from ssl_audio.data import AudioDataModule
+from ssl_audio.errors import InputError
+
+COMMON = {"sample_rate": 16000, "nr_samples": 4000, "batch_size": 3, "num_workers": 0, "seed": 7}
+
+
+class Recorder(LightningModule):
+    """One weight, and a list of what each step saw."""
+
+    def __init__(self, stop_at: int | None = None):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[tuple] = []
+        self.stop_at = stop_at
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == self.stop_at:
+            raise KeyboardInterrupt
+        sums = batch["clip1"].sum(1) + 3 * batch["clip2"].sum(1)
+        self.seen += [(self.current_epoch, *row) for row in zip(batch["index"].tolist(), sums.tolist(), strict=True)]
+        return (self.weight * sums.mean()).sum()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("loss/val", batch["clip1"].sum())
+
+    def on_fit_end(self):
+        Path(self.trainer.default_root_dir, f"seen{self.global_rank}.json").write_text(json.dumps(self.seen))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 1e-3)
+
+
+def fit(data, folder, stop_at=None, ckpt_path=None, epochs=3, callbacks=(), **options):
+    model = Recorder(stop_at)
+    trainer = Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, callbacks=list(callbacks), default_root_dir=folder,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=bool(callbacks),
+        num_sanity_val_steps=1, **options,
+    )  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        trainer.fit(model, data, ckpt_path=ckpt_path)
+    return model
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("steps", "when"),
+    [(1, {"every_n_train_steps": 1}), (7, {"every_n_train_steps": 1}), (4, {"every_n_train_steps": 4}),
+     (8, {"every_n_epochs": 1, "save_on_train_epoch_end": True}), (8, {"every_n_epochs": 1, "monitor": "loss/val"})],
+)  # fmt: skip
+def test_an_interrupted_run_goes_on_with_the_items_not_yet_seen(singers, tmp_path, workers, steps, when):
+    """4 training singers x 4 files = 5 batches of 3 an epoch; stopped anywhere, resumed, equal to the bit."""
+    arguments = {**COMMON, "dataset_dirs": [str(singers)], "num_workers": workers}
+    whole = fit(AudioDataModule(**arguments), tmp_path / "whole")
+    assert len(whole.seen) == 3 * 15
+    keep = ModelCheckpoint(tmp_path / "kept", save_top_k=-1, save_last=True, **when)
+    first = fit(AudioDataModule(**arguments), tmp_path / "first", stop_at=steps, callbacks=[keep])
+    saved = torch.load(tmp_path / "kept" / "last.ckpt", weights_only=False)["global_step"]
+    second = fit(AudioDataModule(**arguments), tmp_path / "second", ckpt_path=tmp_path / "kept" / "last.ckpt")
+    assert first.seen[: 3 * saved] + second.seen == whole.seen
+    assert torch.equal(second.weight, whole.weight)
+
+
+def test_each_epoch_is_another_order_of_the_same_files_and_never_repeats_one(singers, tmp_path):
+    seen = fit(AudioDataModule(**COMMON, dataset_dirs=[str(singers)]), tmp_path, epochs=4).seen
+    epochs = [[index for epoch, index, _ in seen if epoch == e] for e in range(4)]
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert all(len(set(epoch)) == len(epoch) == 15 for epoch in epochs)
+
+
+def test_the_batches_of_a_run_do_not_depend_on_the_number_of_workers(singers, tmp_path):
+    runs = [
+        fit(AudioDataModule(**{**COMMON, "num_workers": n}, dataset_dirs=[str(singers)]), tmp_path).seen
+        for n in (0, 1, 3)
+    ]
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_two_processes_share_an_epoch_without_loss_or_repetition(singers, tmp_path):
+    """Real processes over gloo; each writes the files that it was trained on."""
+    data = AudioDataModule(**{**COMMON, "batch_size": 2}, dataset_dirs=[str(singers)])
+    fit(data, tmp_path, epochs=2, devices=2, strategy="ddp_fork")
+    seen = [json.loads((tmp_path / f"seen{rank}.json").read_text()) for rank in range(2)]
+    for epoch in range(2):
+        files = [[index for e, index, _ in rank if e == epoch] for rank in seen]
+        assert len(files[0]) == len(files[1]) == 8
+        assert sorted(files[0] + files[1]) == list(range(16))
+
+
+def test_what_is_left_out_is_reported_in_the_run_folder(singers, tmp_path):
+    (singers / "singer 1" / "text, #1 歌.wav").write_text("words")
+    audio.write(singers / "singer 2" / "silent.wav", np.zeros(16000, np.float32), 16000)
+    audio.write(singers / "singer 2" / "short.wav", np.ones(3000, np.float32), 16000)
+    bad = np.ones(16000, np.float32)
+    bad[5000] = np.nan
+    audio.write(singers / "singer 3" / "nan.wav", bad, 16000, "FLOAT")
+    data = AudioDataModule(**COMMON, dataset_dirs=[str(singers)])
+    fit(data, tmp_path / "run", epochs=1)
+    with open(tmp_path / "run" / "data_report.csv", encoding="utf-8") as file:
+        reasons = {Path(row["path"]).name: row["reason"] for row in csv.DictReader(file)}
+    assert set(reasons) == {"text, #1 歌.wav", "silent.wav", "short.wav", "nan.wav"}
+    for name, word in (("silent", "silent"), ("short", "shorter than the window"), ("nan", "NaN")):
+        assert word in reasons[f"{name}.wav"]
+    assert "20 files in 5 groups, 4 left out" in data.index.summary()
+
+
+def test_a_file_that_breaks_during_training_is_replaced_and_reported(singers, tmp_path, caplog):
+    data = AudioDataModule(**{**COMMON, "multi_epoch": 4, "max_failures": 0.5}, dataset_dirs=[str(singers)])
+    data.setup()
+    broken = data.train_groups[0].entries[1].path
+    Path(broken).write_text("no audio any more")
+    model = fit(data, tmp_path / "run", epochs=1)
+    indices = {index for _, index, _ in model.seen}
+    assert 1 not in indices and len(model.seen) == 63
+    assert broken in (tmp_path / "run" / "data_report.csv").read_text()
+    assert "another file takes its place" in caplog.text
+
+
+def test_too_many_failures_stop_the_run(singers, tmp_path):
+    data = AudioDataModule(**{**COMMON, "multi_epoch": 20}, dataset_dirs=[str(singers)])
+    data.setup()
+    for entry in data.train_groups[0].entries[:3]:
+        Path(entry.path).unlink()
+    with pytest.raises(InputError, match=r"could not be used, more than data.max_failures = 0.05.*no such file"):
+        fit(data, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset_dirs": ["nowhere"]}, "nowhere: no such folder"),
+        ({"dataset_dirs": []}, "dataset_dirs is empty"),
+        ({"dataset_dirs": ["empty"]}, "no audio files under this folder"),
+        ({"dataset_dirs": ["texts"]}, "none of its 1 audio files can be used"),
+        ({"dataset_dirs": ["alone"]}, "only 1 usable singer"),
+        ({"batch_size": 17}, "has 16 files, fewer than a batch of 17; set data.batch_size to at most 16"),
+        ({"batch_size": 17, "batch_sampling_mode": "sample_groups"}, "4 singers.*multi_epoch to at least 5"),
+        ({"nr_samples": 99999}, "the longest has 16000"),
+        ({"batch_size": 0}, "data.batch_size is 0"),
+        ({"eval_frac": 1.5}, "eval_frac is 1.5"),
+        ({"max_groups": 0}, "max_groups is 0"),
+    ],
+)
+def test_bad_input_is_one_line_before_training(singers, tmp_path, monkeypatch, write_tone, change, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts" / "s").mkdir(parents=True)
+    (tmp_path / "texts" / "s" / "a.wav").write_text("words")
+    for song in range(4):
+        write_tone(tmp_path / "alone" / "singer" / f"{song}.wav")
+    with pytest.raises(InputError, match=message) as caught:
+        AudioDataModule(**{**COMMON, "dataset_dirs": [str(singers)], **change}).setup()
+    assert "\n" not in str(caught.value)
+
+
+def test_no_validation_is_possible(singers, tmp_path):
+    data = AudioDataModule(**{**COMMON, "eval_frac": 0.0}, dataset_dirs=[str(singers)])
+    assert len(fit(data, tmp_path, epochs=1).seen) == 18
+
+
+def test_validation_sees_the_same_fragments_each_time(singers):
+    data = AudioDataModule(**COMMON, dataset_dirs=[str(singers)])
+    data.setup()
+    loader = data.val_dataloader()
+    (first,), (second,) = list(loader), list(loader)
+    assert torch.equal(first["clip1"], second["clip1"]) and first["clip1"].shape == (3, 4000)
