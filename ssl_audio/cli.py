@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "index": "embed a folder of music once, for recommend and map",
     "recommend": "what in an indexed library sounds like a song",
     "map": "an indexed library as an HTML map",
+    "eval": "test an embedding on trial lists: EER and MNR with intervals",
 }
 
 

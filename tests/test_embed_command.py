@@ -1,0 +1,220 @@
+"""`ssl-audio embed`: real processes on real folders; interrupted, resumed, distributed, with broken files."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from ssl_audio import audio, embedding_table
+from ssl_audio.cli import main
+from ssl_audio.encoders import CompactCNN
+from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.model import EmbeddingModel
+from ssl_audio.saved import save_model
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    torch.manual_seed(0)
+    frontend = LogMelSpectrogram(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=32, normalize="band")
+    model = EmbeddingModel(frontend, CompactCNN(channels=[8, 8], embedding_dim=16), sample_rate=RATE).eval()
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save_model(model, folder)
+    return model, str(folder)
+
+
+def embed(*arguments, **environment):
+    command = [sys.executable, "-m", "ssl_audio.cli", "embed", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_a_folder_to_parquet(saved, singers, tmp_path):
+    model, folder = saved
+    output = tmp_path / "out" / "embeddings.parquet"
+    assert main(["embed", str(singers), "--model", folder, "--output", str(output)]) == 0
+    table = pq.read_table(output)
+    assert table.column_names == ["path", "group", "start", "end", "embedding"]
+    assert str(table.schema.field("embedding").type) == "list<element: float>"
+    rows = table.to_pylist()
+    files = audio.find_audio_files(singers)
+    assert [row["path"] for row in rows] == [file.relative_to(singers).as_posix() for file in files]
+    assert [row["group"] for row in rows] == [file.parent.name for file in files]
+    for row, file in zip(rows, files, strict=True):
+        np.testing.assert_allclose(row["embedding"], model.embed(file), atol=1e-5)
+        assert (row["start"], row["end"]) == (0, pytest.approx(1.0))
+    assert sorted(path.name for path in output.parent.iterdir()) == [output.name]  # nothing is left beside it
+
+
+def test_npz_holds_the_same_and_windows_have_times(saved, singers, tmp_path):
+    model, folder = saved
+    rows = {}
+    for name in ("windows.parquet", "windows.npz"):
+        arguments = ["--output", str(tmp_path / name), "--window", "0.5", "--hop", "0.25"]
+        assert main(["embed", str(singers), "--model", folder, *arguments]) == 0
+    with np.load(tmp_path / "windows.npz") as arrays:
+        rows = {name: arrays[name] for name in arrays}
+    table = pq.read_table(tmp_path / "windows.parquet")
+    assert set(rows) == set(table.column_names)
+    assert rows["embedding"].shape == (60, model.dim) and rows["embedding"].dtype == np.float32
+    for name in table.column_names:
+        assert np.array_equal(
+            np.array(table[name].to_pylist()), rows[name].astype(np.array(table[name].to_pylist()).dtype)
+        )
+    assert rows["start"][:3].tolist() == [0, 0.25, 0.5]
+
+    arguments = ["--output", str(tmp_path / "mean.npz"), "--window", "0.5", "--hop", "0.25", "--aggregate"]
+    assert main(["embed", str(singers), "--model", folder, *arguments]) == 0
+    with np.load(tmp_path / "mean.npz") as mean:
+        assert mean["embedding"].shape == (20, model.dim)
+        np.testing.assert_allclose(mean["embedding"][3], rows["embedding"][9:12].mean(0), atol=1e-6)
+
+
+def test_lists_patterns_and_single_files(saved, singers, tmp_path):
+    _, folder = saved
+    files = audio.find_audio_files(singers)
+    listing = singers / "list.txt"
+    listing.write_text("# chosen\nsinger 0/song1.wav\n\n" + str(files[7]) + "\n", encoding="utf-8")
+    for source, expected in [
+        (listing, [("singer 0/song1.wav", "singer 0"), (str(files[7]), "singer 1")]),
+        (singers / "*" / "song2.wav", [(str(file), file.parent.name) for file in files[2::4]]),
+        (files[3], [(str(files[3]), "singer 0")]),
+    ]:
+        output = tmp_path / "some.parquet"
+        assert main(["embed", str(source), "--model", folder, "--output", str(output)]) == 0
+        rows = pq.read_table(output).to_pylist()
+        assert [(row["path"], row["group"]) for row in rows] == expected
+
+
+def test_broken_files_are_listed_the_rest_is_embedded_and_the_status_is_3(saved, singers, tmp_path):
+    _, folder = saved
+    (singers / "singer 1" / "a broken, file.wav").write_bytes(b"RIFF nothing")
+    (singers / "singer 2" / "phone.m4a").write_bytes(b"\0\0\0 ftypM4A ")
+    output = tmp_path / "embeddings.parquet"
+    result = embed(singers, "--model", folder, "--output", output)
+    assert result.returncode == 3, result.stderr
+    assert "20 clips of 20 files" in result.stdout and "2 unreadable" in result.stderr
+    with open(tmp_path / "embeddings.unreadable.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == ["singer 1/a broken, file.wav", "singer 2/phone.m4a"]
+    assert all(row["reason"] for row in rows)
+    assert pq.read_metadata(output).num_rows == 20
+
+    for row in rows:
+        (singers / row["path"]).unlink()
+    assert main(["embed", str(singers), "--model", folder, "--output", str(output)]) == 0
+    assert not (tmp_path / "embeddings.unreadable.csv").exists()
+
+
+def many_files(folder, write_tone, count):
+    """`count` names of a few recordings of different lengths."""
+    folder.mkdir()
+    originals = [
+        write_tone(folder / f"{i}.wav", seconds=0.3 + 0.1 * i, frequency=100 + 30 * i, seed=i) for i in range(6)
+    ]
+    for i in range(count - 6):
+        os.link(originals[i % 6], folder / f"more-{i:04d}.wav")
+    return folder
+
+
+def test_killed_and_started_again_it_goes_on_and_gives_the_same(saved, tmp_path, write_tone):
+    _, model = saved
+    folder = many_files(tmp_path / "files", write_tone, 1500)
+    whole, output = tmp_path / "whole.parquet", tmp_path / "embeddings.parquet"
+    assert main(["embed", str(folder), "--model", model, "--output", str(whole)]) == 0
+    parts = tmp_path / "embeddings.parquet.parts"
+    command = [sys.executable, "-m", "ssl_audio.cli", "embed", folder, "--model", model, "--output", output]
+    process = subprocess.Popen([*map(str, command)], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    while len(list(parts.glob("0*.parquet"))) < 3:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not output.exists()
+    done = {path: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")}
+    assert len(done) < 1500 // embedding_table.SHARD  # it was killed before the end
+
+    refused = embed(folder, "--model", model, "--output", output, "--window", "0.2")
+    assert refused.returncode == 2 and "window_seconds" in refused.stderr and "--restart" in refused.stderr
+    assert {path: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")} == done  # nothing lost by the refusal
+
+    again = embed(folder, "--model", model, "--output", output)
+    assert again.returncode == 0, again.stderr
+    assert f"{len(done) * embedding_table.SHARD} of 1500 files are done" in again.stderr
+    assert close(output, whole)
+    assert not parts.exists()
+
+
+def close(one, other):
+    """Equal but for the last bits that batches of another size leave."""
+    one, other = pq.read_table(one), pq.read_table(other)
+    embeddings = [np.stack(table["embedding"].to_pylist()) for table in (one, other)]
+    return np.allclose(*embeddings, atol=1e-6) and one.drop(["embedding"]).equals(other.drop(["embedding"]))
+
+
+def test_restart_throws_the_parts_away(saved, tmp_path, write_tone):
+    _, model = saved
+    folder = many_files(tmp_path / "files", write_tone, 10)
+    output = tmp_path / "embeddings.parquet"
+    parts = tmp_path / "embeddings.parquet.parts"
+    parts.mkdir()
+    (parts / "settings.json").write_text('{"model": "another"}')
+    assert main(["embed", str(folder), "--model", model, "--output", str(output)]) == 2
+    assert main(["embed", str(folder), "--model", model, "--output", str(output), "--restart"]) == 0
+    assert pq.read_metadata(output).num_rows == 10
+
+
+def test_two_processes_give_what_one_gives(saved, tmp_path, write_tone):
+    _, model = saved
+    folder = many_files(tmp_path / "files", write_tone, 200)
+    (folder / "broken.wav").write_bytes(b"nothing")
+    one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
+    assert main(["embed", str(folder), "--model", model, "--output", str(one)]) == 3
+    result = embed(folder, "--model", model, "--output", two, "--devices", 2, "--device", "cpu")
+    assert result.returncode == 3, result.stderr
+    assert close(one, two)
+    assert (tmp_path / "two.unreadable.csv").read_text() == (tmp_path / "one.unreadable.csv").read_text()
+
+
+def test_the_fingerprint_follows_weights_and_construction(saved):
+    model, _ = saved
+    again = EmbeddingModel(LogMelSpectrogram(), CompactCNN(channels=[8, 8], embedding_dim=16), sample_rate=RATE)
+    first = embedding_table.fingerprint(again)
+    again.encoder.load_state_dict(model.encoder.state_dict())
+    assert len({first, embedding_table.fingerprint(again), embedding_table.fingerprint(model)}) == 3
+    assert embedding_table.fingerprint(model) == embedding_table.fingerprint(model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "--output", "x.parquet"], "nowhere: no such folder"),
+        (["{empty}", "--output", "x.parquet"], "no audio files"),
+        (["{files}", "--output", "x.csv"], ".parquet or .npz"),
+        (["{files}", "--output", "{empty}/x.npz", "--hop", "1"], "window"),
+        (["{files}", "--output", "{empty}/x.npz", "--window", "-1"], "window_seconds must be above 0"),
+        (["{files}", "--output", "x.npz", "--devices", "2", "--device", "cuda:1"], "one device"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_work(saved, singers, tmp_path, capsys, arguments, message):
+    (tmp_path / "empty").mkdir()
+    arguments = [argument.format(empty=tmp_path / "empty", files=singers) for argument in arguments]
+    assert main(["embed", *arguments, "--model", saved[1]]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_help_shows_examples(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["embed", "--help"])
+    assert stop.value.code == 0 and "ssl-audio embed recordings --model byol" in capsys.readouterr().out
