@@ -211,7 +211,7 @@ def _rule(recordings: Recordings, kind: str, same_singer: bool):
 def all_pairs(recordings: Recordings, limit: int | None = None, seed: int = 0) -> Trials:
     """Every pair of two recordings except same-singer pairs of one recording.
 
-    With a `limit`, at most so many, drawn from the seed: up to half of the same singer, or more where different ones are few.
+    With a `limit`, at most so many, drawn from the seed, up to half of them (or more, if need be) of one singer.
     """
     singers, recording = _codes(recordings.singers), _codes(recordings.recording)
     members = [np.flatnonzero(singers == s) for s in range(singers.max() + 1)]

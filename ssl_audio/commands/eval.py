@@ -1,0 +1,234 @@
+"""Test an embedding on trial lists: equal error rate (EER) and mean normalised rank (MNR), with 95 % intervals.
+
+Reads META/<dataset>/speaker_pairs.txt and ROOT/<dataset>/<singer>/<file>. Every file is decoded once before the model is
+loaded. Adds a row to META/eer_<seed>.csv and META/rank_<seed>.csv (percent; columns are data sets), writes the scores to
+META/<dataset>/<model>/ and everything that repeats the test to META/<model>_<seed>.json.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ssl_audio.errors import InputError
+
+EXAMPLES = """examples:
+  python eval.py -s 123 -r DATA -d vocalset m4singer -m byol -meta metadata -cr True -ce True -bs 128
+  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --compute_rank --rank_protocol paper
+  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata -p True -f False     projections only
+  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata -du -rv              16 kHz round trip, reverb
+"""
+
+TRIALS_NAME = "speaker_pairs.txt"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-s", "--seed", type=int, default=123, help="of the bootstrap, of the paper's rank protocol and of the reverb")
+    add("-r", "--root", type=Path, default=Path("."), help="folder of the data sets")
+    add("-d", "--data", nargs="+", required=True, metavar="NAME", help="data sets: folders below the root")
+    add(
+        "-meta",
+        "--metadata_dir",
+        type=Path,
+        default=Path("."),
+        help="folder of <dataset>/speaker_pairs.txt and results",
+    )
+    add("-m", "--model", default="model.ckpt", help="run folder, checkpoint, exported folder or published name")
+    add("-so", "--source", default=None, help="folder or Hub id that holds the model")
+    _add_switch(parser, "-p", "--use_projection", False, "score projections")
+    _add_switch(parser, "-f", "--use_features", None, "score encoder features (the default unless -p)")
+    _add_switch(parser, "-cr", "--compute_rank", False, "compute the MNR")
+    _add_switch(parser, "-ce", "--compute_eer", None, "compute the EER (the default unless -cr)")
+    add(
+        "-bs",
+        "--batch_size",
+        type=int,
+        default=None,
+        help="clips of one length a forward pass; default suits the device",
+    )
+    _add_switch(parser, "-du", "--downsample_upsample", False, "resample the audio to 16 kHz and back before")
+    _add_switch(parser, "-rv", "--reverb", False, "put every clip into a room of its own, drawn from the seed")
+    add("--rank_protocol", choices=("exact", "paper"), default="exact",
+        help="MNR against all recordings of others, or 1,000 trials against 512 random ones")  # fmt: skip
+    add("--draws", type=int, default=1000, help="of the bootstrap over singers; 0 for no intervals")
+    add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Test one model on all the data sets and print one table."""
+    cases = _cases(args)
+    compute_eer = args.compute_eer if args.compute_eer is not None else not args.compute_rank
+    if not compute_eer and not args.compute_rank:
+        raise InputError("nothing to compute: set --compute_eer or --compute_rank to True")
+    if args.batch_size is not None and args.batch_size < 1:
+        raise InputError(f"--batch_size must be at least 1, got {args.batch_size}")
+    from ssl_audio.evaluation.trials import check_files, read_trials
+
+    started = time.perf_counter()
+    trials = {name: read_trials(args.metadata_dir / name / TRIALS_NAME) for name in args.data}
+    for name, listed in trials.items():
+        check_files(listed, args.root / name)
+    results: list[dict[str, Any]] = []
+    models: dict[str, Any] = {}
+    for case in cases:
+        model = _load(args, projection=case == "projection")
+        models[case] = _describe(model)
+        for name, listed in trials.items():
+            results.append(_test(args, model, case, name, listed, compute_eer))
+    _write_tables(args, results)
+    record = args.metadata_dir / f"{experiment_name(args)}_{args.seed}.json"
+    _write_record(record, args, models, results, trials, time.perf_counter() - started)
+    print(_table(results))
+    print(f"everything to repeat this: {record}")
+    return 0
+
+
+def _cases(args: argparse.Namespace) -> list[str]:
+    features = args.use_features if args.use_features is not None else not args.use_projection
+    cases = [name for name, wanted in (("features", features), ("projection", args.use_projection)) if wanted]
+    if not cases:
+        raise InputError("nothing to score: set --use_features or --use_projection to True")
+    return cases
+
+
+def _load(args: argparse.Namespace, projection: bool):
+    from ssl_audio.evaluation.embeddings import TestedModel
+    from ssl_audio.hub import load_model
+
+    source = {} if args.source is None else {"source": args.source}
+    model = load_model(args.model, projection=projection, **source)
+    return TestedModel(model, args.downsample_upsample, args.seed if args.reverb else None)
+
+
+def _describe(model) -> dict[str, Any]:
+    from ssl_audio.config import describe
+    from ssl_audio.provenance import weights_digest
+
+    try:
+        config = describe(model.model)
+    except InputError:  # TorchScript: no constructor arguments to write down
+        config = None
+    return {
+        "sample_rate": model.sample_rate,
+        "dim": model.dim,
+        "weights": weights_digest(model.model),
+        "config": config,
+    }
+
+
+def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute_eer: bool) -> dict[str, Any]:
+    from ssl_audio.evaluation.embeddings import embed_recordings
+    from ssl_audio.evaluation.verification import verify
+
+    paths = [args.root / name / file for file in trials.files]
+    embeddings = embed_recordings(model, paths, args.batch_size, args.device, f"embedding {name}")
+    result = verify(
+        embeddings, trials, seed=args.seed, draws=args.draws, rank_protocol=args.rank_protocol, eer=compute_eer,
+        mnr=args.compute_rank,
+    )  # fmt: skip
+    row = experiment_name(args) + ("_projection" if case == "projection" else "")
+    if result.scores is not None:
+        _write_scores(args.metadata_dir / name / experiment_name(args) / f"scores_{case}.csv", trials, result.scores)
+    return {"model": row, "dataset": name, "case": case, **result.figures()}
+
+
+def experiment_name(args: argparse.Namespace) -> str:
+    """The model's row and folder: its name, for a checkpoint that of its run too, and what was done to the audio."""
+    path = Path(args.model)
+    parts = [part for part in path.parts if part not in ("checkpoints", "..", ".", path.anchor)]
+    name = (
+        "-".join(parts[-2:]).removesuffix(".ckpt") if path.suffix == ".ckpt" else (parts or [path.resolve().name])[-1]
+    )
+    return name + ("_16khz" if args.downsample_upsample else "") + ("_reverb" if args.reverb else "")
+
+
+def _write_scores(path: Path, trials, scores) -> None:
+    from ssl_audio.files import write_atomically
+
+    with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["label", "first", "second", "score"])
+        for label, (a, b), score in zip(trials.labels, trials.pairs, scores.tolist(), strict=True):
+            writer.writerow([int(label), trials.files[a], trials.files[b], f"{score:.7g}"])
+
+
+def _write_tables(args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+    for file, key in ((f"eer_{args.seed}.csv", "eer"), (f"rank_{args.seed}.csv", "mnr")):
+        for row in dict.fromkeys(r["model"] for r in results):
+            values = {r["dataset"]: round(100 * r[key], 4) for r in results if r["model"] == row and r[key] is not None}
+            if values:
+                add_row(args.metadata_dir / file, row, values)
+
+
+def add_row(path: Path, row: str, values: dict[str, float]) -> None:
+    """Set a model's values in a CSV of models (rows) by data sets (columns); other rows, columns and cells stay."""
+    from ssl_audio.files import write_text
+
+    header, rows = ["model"], {}
+    if path.is_file():
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *lines = list(csv.reader(file)) or [header]
+        rows = {line[0]: dict(zip(header[1:], line[1:], strict=False)) for line in lines if line}
+    header += [name for name in values if name not in header[1:]]
+    rows.setdefault(row, {}).update({name: f"{value:g}" for name, value in values.items()})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([name, *(cells.get(column, "") for column in header[1:])] for name, cells in rows.items())
+    write_text(path, text.getvalue())
+
+
+def _write_record(path: Path, args: argparse.Namespace, models, results, trials, seconds: float) -> None:
+    from ssl_audio.evaluation.embeddings import best_device
+    from ssl_audio.files import write_text
+    from ssl_audio.provenance import git_state, versions
+
+    record = {
+        "command": sys.argv,
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        "models": models,
+        "trials": {name: {"file": listed.name, "sha256": listed.digest()} for name, listed in trials.items()},
+        "results": results,
+        "device": str(best_device(args.device)),
+        "versions": versions(),
+        "git": git_state(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(seconds, 1),
+    }
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def _table(results: list[dict[str, Any]]) -> str:
+    """One line a model and data set, intervals in brackets."""
+
+    def cell(result: dict[str, Any], key: str) -> str:
+        value, around = result[key], result[f"{key}_interval"]
+        if value is None:
+            return "-"
+        return f"{100 * value:.2f} %" + (f" [{100 * around[0]:.2f}, {100 * around[1]:.2f}]" if around else "")
+
+    rows = [("model", "data set", "EER", "MNR", "trials", "singers")]
+    for r in results:
+        rows.append((r["model"], r["dataset"], cell(r, "eer"), cell(r, "mnr"), str(r["n_trials"]), str(r["n_singers"])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _add_switch(parser: argparse.ArgumentParser, short: str, name: str, default: bool | None, text: str) -> None:
+    """A boolean that is given as a flag or with True or False."""
+    parser.add_argument(short, name, nargs="?", const=True, default=default, type=_boolean, metavar="True", help=text)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes"):
+        return True
+    if text.lower() in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"expected True or False, got {text!r}")

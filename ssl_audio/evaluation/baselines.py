@@ -1,0 +1,85 @@
+"""What an embedding has to beat: statistics of MFCCs, the mean mel spectrum, and the same network without training."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_audio.config import build, describe
+from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.model import EmbeddingModel
+
+
+class MelStatistics(nn.Module):
+    """Mean over time of the log mel spectrum, or mean and deviation of its cosine transform; nothing is learned.
+
+    Args:
+        sample_rate: of the audio in Hz; the mel bank covers all of it.
+        n_mels: bands.
+        n_mfcc: coefficients of the orthonormal DCT-II; 0 keeps the mel bands.
+        deviation: append the standard deviation over time.
+
+    Attributes:
+        dim, sample_rate, minimum_samples: as of an `EmbeddingModel`.
+        standardize: True; its dimensions have scales of their own, so that cosines need each to be brought to zero
+            mean and unit deviation over the data set first (which halves its error rates).
+    """
+
+    standardize = True
+
+    def __init__(self, sample_rate: int = 16000, n_mels: int = 128, n_mfcc: int = 0, deviation: bool = False) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.n_mels = n_mels
+        self.n_mfcc = n_mfcc
+        self.deviation = deviation
+        self.frontend = LogMelSpectrogram(
+            sample_rate, n_fft=1024, hop_length=256, n_mels=n_mels, log_offset=1e-8, normalize="none"
+        )
+        self.register_buffer("dct", _dct(n_mels)[:n_mfcc] if n_mfcc else torch.eye(n_mels), persistent=False)
+        self.dim = len(self.dct) * (2 if deviation else 1)
+        self.minimum_samples = self.frontend.minimum_samples
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples)` -> `(batch, dim)`."""
+        features = self.dct @ self.frontend(waveforms)
+        parts = [features.mean(dim=2)] + ([features.std(dim=2, unbiased=False)] if self.deviation else [])
+        return torch.cat(parts, dim=1)
+
+
+def mfcc_statistics(sample_rate: int = 16000) -> MelStatistics:
+    """Mean and standard deviation of 20 MFCCs, (batch, 40)."""
+    return MelStatistics(sample_rate, n_mfcc=20, deviation=True)
+
+
+def mean_mel(sample_rate: int = 16000) -> MelStatistics:
+    """Mean log mel spectrum, (batch, 128)."""
+    return MelStatistics(sample_rate)
+
+
+def untrained(model: EmbeddingModel, seed: int = 0) -> EmbeddingModel:
+    """The same architecture with fresh random weights, drawn from `seed`; the global random state stays as it was.
+
+    Raises:
+        InputError: a part of the model does not store its arguments, so that it cannot be made again.
+    """
+    spec = _without_pretrained(describe(model))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(spec, trusted=True).eval()
+
+
+def _without_pretrained(spec: Any) -> Any:
+    if isinstance(spec, Mapping):
+        return {key: False if key == "pretrained" else _without_pretrained(value) for key, value in spec.items()}
+    return [_without_pretrained(item) for item in spec] if isinstance(spec, list) else spec
+
+
+def _dct(n: int) -> Tensor:
+    """(n, n) orthonormal DCT-II, a row a coefficient."""
+    k, i = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
+    rows = torch.cos(math.pi * k * (2 * i + 1) / (2 * n)) * math.sqrt(2 / n)
+    rows[0] /= math.sqrt(2)
+    return rows.float()

@@ -1,0 +1,110 @@
+"""From files to embeddings, as a test needs them: every clip alone, peak-normalised, degraded on request."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ssl_audio.embedding import embed_files
+from ssl_audio.resampling import Resample
+
+NARROW_RATE = 16000  # Hz, of the round trip
+_REVERB_SECONDS = (0.2, 0.8)  # until the tail has fallen by 60 dB
+_DIRECT_TO_REVERB_DB = (0.0, 10.0)
+
+
+class TestedModel(nn.Module):
+    """A model with what happens to a clip before it in a test.
+
+    Each clip is scaled to a peak of 1, as in training; then, where asked, resampled to 16 kHz and back, and convolved
+    with the impulse response of a room. The room is exponentially decaying noise after the direct sound, drawn from
+    `reverb_seed` and the clip's own samples: another one for every clip, the same in every run, on every device.
+
+    Args:
+        model: `(batch, samples)` -> `(batch, dim)` with `.sample_rate`, `.minimum_samples`, `.dim`.
+        round_trip: through 16 kHz.
+        reverb_seed: add reverb; None adds none.
+    """
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    def __init__(self, model: nn.Module, round_trip: bool = False, reverb_seed: int | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.reverb_seed = reverb_seed
+        self.sample_rate: int = model.sample_rate  # type: ignore[assignment]
+        self.minimum_samples: int = model.minimum_samples  # type: ignore[assignment]
+        self.dim: int = model.dim  # type: ignore[assignment]
+        self.standardize: bool = getattr(model, "standardize", False)
+        rates = [self.sample_rate, NARROW_RATE, self.sample_rate]
+        useful = round_trip and self.sample_rate > NARROW_RATE  # at 16 kHz or less there is nothing to take away
+        self.narrow = nn.Sequential(Resample(*rates[:2]), Resample(*rates[1:])) if useful else nn.Identity()
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples)` -> `(batch, dim)`."""
+        clips = _peak_normalize(waveforms)
+        clips = self.narrow(clips)[:, : waveforms.shape[1]]
+        if self.reverb_seed is not None:
+            clips = _peak_normalize(torch.stack([self._reverberate(clip) for clip in clips]))
+        return self.model(clips)
+
+    def _reverberate(self, clip: Tensor) -> Tensor:
+        samples = clip.cpu().numpy()
+        response = torch.from_numpy(self._room(np.round(samples * 32767).astype(np.int16))).to(clip.device)
+        size = len(clip) + len(response) - 1
+        return torch.fft.irfft(torch.fft.rfft(clip, size) * torch.fft.rfft(response, size), size)[: len(clip)]
+
+    def _room(self, samples: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng([self.reverb_seed or 0, zlib.crc32(samples.tobytes())])
+        seconds, ratio = rng.uniform(*_REVERB_SECONDS), rng.uniform(*_DIRECT_TO_REVERB_DB)
+        time = np.arange(1, int(seconds * self.sample_rate)) / self.sample_rate
+        tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
+        tail *= 10 ** (-ratio / 20) / np.sqrt(np.sum(tail**2))
+        return np.r_[1.0, tail].astype(np.float32)
+
+
+def embed_recordings(
+    model: nn.Module,
+    paths: Sequence[Path],
+    batch_size: int | None = None,
+    device: str | torch.device | None = None,
+    progress: str | None = "embedding",
+) -> np.ndarray:
+    """(files, dim) float32 embeddings of whole files, in order.
+
+    Args:
+        model: an `EmbeddingModel` or anything with its attributes; one with `standardize` gets each dimension
+            brought to zero mean and unit deviation over these files.
+        paths: audio files of any length, rate and format.
+        batch_size: of clips of one length; None suits the device.
+        device: "cpu", "cuda", ...; None takes a GPU where there is one.
+        progress: label of the progress bar; None for no bar.
+
+    Raises:
+        InputError: a file that cannot be read or is too short for the model (AudioError, with its path).
+    """
+    results = embed_files(model, list(paths), batch_size=batch_size, device=best_device(device))  # type: ignore[arg-type]
+    bar = tqdm(results, progress, len(paths), unit="file", disable=progress is None, leave=False)
+    embeddings = np.stack([result.embedding for result in bar if result.embedding is not None])
+    if getattr(model, "standardize", False):
+        embeddings = (embeddings - embeddings.mean(axis=0)) / np.maximum(embeddings.std(axis=0), 1e-6)
+    return embeddings
+
+
+def best_device(device: str | torch.device | None = None) -> torch.device:
+    """The device that was asked for; else a GPU where there is one, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _peak_normalize(clips: Tensor) -> Tensor:
+    """Scale each clip to a peak of 1; silence stays silence."""
+    peak = clips.abs().amax(dim=1, keepdim=True)
+    return clips / torch.where(peak > 0, peak, torch.ones_like(peak))
