@@ -58,13 +58,13 @@ def run(args: Namespace) -> int:
         index = Index.load(args.output, root=root if args.moved else None)
         if index.settings["root"] != root:
             raise InputError(
-                f"{args.output} is the index of {index.settings['root']}; give another --output, --rebuild, or --moved if "
-                "that folder has moved"
+                f"{args.output} is the index of {index.settings['root']}; give another --output, --rebuild, or "
+                "--moved if that folder has moved"
             )
-        for name, value in asked.items():
-            if index.settings[name] != value:
+        for option, value in asked.items():
+            if index.settings[option] != value:
                 raise InputError(
-                    f"{args.output} was made with {name} {index.settings[name]}, not {value}; add --rebuild"
+                    f"{args.output} was made with {option} {index.settings[option]}, not {value}; add --rebuild"
                 )
     name = args.model or (index.settings["model"] if index else None)
     if name is None:
