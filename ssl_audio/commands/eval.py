@@ -1,8 +1,8 @@
 """Test an embedding on trial lists: equal error rate (EER) and mean normalised rank (MNR), with 95 % intervals.
 
-Reads META/<dataset>/speaker_pairs.txt and ROOT/<dataset>/<singer>/<file>. Every file is decoded once before the model is
-loaded. Adds a row to META/eer_<seed>.csv and META/rank_<seed>.csv (percent; columns are data sets), writes the scores to
-META/<dataset>/<model>/ and everything that repeats the test to META/<model>_<seed>.json.
+Reads META/<dataset>/speaker_pairs.txt and ROOT/<dataset>/<singer>/<file>. Every file is decoded once before the model
+is loaded. Adds a row to META/eer_<seed>.csv and META/rank_<seed>.csv (percent; columns are data sets), writes the
+scores to META/<dataset>/<model>/ and everything that repeats the test to META/<model>_<seed>.json.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("."),
         help="folder of <dataset>/speaker_pairs.txt and results",
     )
-    add("-m", "--model", default="model.ckpt", help="run folder, checkpoint, exported folder or published name")
+    add("-m", "--model", required=True, help="run folder, checkpoint, exported folder or published name")
     add("-so", "--source", default=None, help="folder or Hub id that holds the model")
     _add_switch(parser, "-p", "--use_projection", False, "score projections")
     _add_switch(parser, "-f", "--use_features", None, "score encoder features (the default unless -p)")
@@ -99,9 +99,14 @@ def _cases(args: argparse.Namespace) -> list[str]:
 def _load(args: argparse.Namespace, projection: bool):
     from ssl_audio.evaluation.embeddings import TestedModel
     from ssl_audio.hub import load_model
+    from ssl_audio.model import EmbeddingModel
 
     source = {} if args.source is None else {"source": args.source}
     model = load_model(args.model, projection=projection, **source)
+    if projection and model.head is None:
+        raise InputError(f"{args.model} was saved without its projection head; leave -p out, or give the run folder")
+    if not projection and model.head is not None:
+        model = EmbeddingModel(model.frontend, model.encoder, model.sample_rate).eval()
     return TestedModel(model, args.downsample_upsample, args.seed if args.reverb else None)
 
 
@@ -116,7 +121,7 @@ def _describe(model) -> dict[str, Any]:
     return {
         "sample_rate": model.sample_rate,
         "dim": model.dim,
-        "weights": weights_digest(model.model),
+        "weights_sha256": weights_digest(model.model),
         "config": config,
     }
 

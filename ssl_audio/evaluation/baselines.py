@@ -28,6 +28,7 @@ class MelStatistics(nn.Module):
     """
 
     standardize = True
+    dct: Tensor
 
     def __init__(self, sample_rate: int = 16000, n_mels: int = 128, n_mfcc: int = 0, deviation: bool = False) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class MelStatistics(nn.Module):
             sample_rate, n_fft=1024, hop_length=256, n_mels=n_mels, log_offset=1e-8, normalize="none"
         )
         self.register_buffer("dct", _dct(n_mels)[:n_mfcc] if n_mfcc else torch.eye(n_mels), persistent=False)
-        self.dim = len(self.dct) * (2 if deviation else 1)
+        self.dim = self.dct.shape[0] * (2 if deviation else 1)
         self.minimum_samples = self.frontend.minimum_samples
 
     def forward(self, waveforms: Tensor) -> Tensor:
