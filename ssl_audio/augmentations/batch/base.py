@@ -1,0 +1,195 @@
+"""What every batched transform shares: its probability per clip, its random numbers, and chains of transforms.
+
+A transform is a module `forward(clips (batch, samples), sample_rate, generator) -> (batch, samples)`. It works on the
+device that holds the clips, draws per clip from a generator of that device, never waits for the device, and never
+changes its input in place.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ssl_audio.augmentations.base import check_probability
+from ssl_audio.errors import InputError
+
+
+class BatchTransform(nn.Module):
+    """A transform that touches each clip with probability `p`, independently of the others.
+
+    Subclasses write `transform`, which is given the clips to change and draws its parameters for them.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        check_probability(type(self).__name__, p)
+        self.p = p
+
+    @torch.no_grad()
+    def forward(self, clips: Tensor, sample_rate: int, generator: Generator | None = None) -> Tensor:
+        """Transform a batch.
+
+        Args:
+            clips: (batch, samples) float32 in [-1, 1], on any device.
+            sample_rate: Hz.
+            generator: on the device of the clips; torch's global one if None.
+
+        Returns:
+            (batch, samples), with the clips that were not drawn as they were.
+        """
+        if self.p == 0 or clips.numel() == 0:
+            return clips
+        with torch.autocast(clips.device.type, enabled=False):
+            if self.p == 1:
+                return self.transform(clips.float(), sample_rate, generator)
+            chosen = uniform(clips, 0, 1, generator) < self.p
+            return self.where(chosen.squeeze(1), clips.float(), sample_rate, generator)
+
+    def where(self, chosen: Tensor, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        """Transform the chosen (batch,) clips and keep the others.
+
+        On the CPU the others cost nothing. Elsewhere every clip is transformed and the result is picked, because
+        counting the chosen ones would make the host wait for the device.
+        """
+        if clips.device.type != "cpu":
+            return torch.where(chosen[:, None], self.transform(clips, sample_rate, generator), clips)
+        rows = chosen.nonzero().squeeze(1)
+        if len(rows) == 0:
+            return clips
+        return clips.index_copy(0, rows, self.transform(clips[rows], sample_rate, generator))
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        """The transform itself, on every clip that it is given: (batch, samples) -> (batch, samples)."""
+        raise NotImplementedError
+
+
+class Compose(BatchTransform):
+    """One transform after the other, each with its own probability.
+
+    Args:
+        transforms: applied in this order.
+        p: probability per clip that the chain runs at all.
+    """
+
+    def __init__(self, transforms: list[BatchTransform], p: float = 1.0) -> None:
+        super().__init__(p)
+        self.transforms = nn.ModuleList(transforms)
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        for transform in self.transforms:
+            clips = transform(clips, sample_rate, generator)
+        return clips
+
+
+class OneOf(BatchTransform):
+    """Exactly one of the transforms for each clip, all equally likely (high *or* low pass, say)."""
+
+    def __init__(self, transforms: list[BatchTransform], p: float = 1.0) -> None:
+        super().__init__(p)
+        if not transforms:
+            raise InputError("OneOf needs at least one transform")
+        self.transforms = nn.ModuleList(transforms)
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        choice = randint(clips, 0, len(self.transforms) - 1, generator).squeeze(1)
+        for i, transform in enumerate(self.transforms):
+            clips = transform.where(choice == i, clips, sample_rate, generator)  # type: ignore[operator]
+        return clips
+
+
+class RandomSubset(BatchTransform):
+    """For each clip its own number of distinct transforms, in its own random order, and then those that come last.
+
+    Args:
+        transforms: what is drawn from. Their own `p` is not drawn: being in the subset decides.
+        minimum, maximum: how many, uniform; at most as many as there are transforms.
+        last: applied after the subset to every clip, with their own `p` (additive noise, say).
+        p: probability per clip that anything happens.
+    """
+
+    def __init__(
+        self,
+        transforms: list[BatchTransform],
+        minimum: int = 1,
+        maximum: int | None = None,
+        last: list[BatchTransform] | None = None,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p)
+        self.minimum, self.maximum = minimum, len(transforms) if maximum is None else maximum
+        if not 0 <= self.minimum <= self.maximum <= len(transforms):
+            raise InputError(
+                f"RandomSubset: minimum {minimum} and maximum {maximum} must satisfy 0 <= minimum <= maximum <= "
+                f"{len(transforms)}, the number of transforms"
+            )
+        self.transforms = nn.ModuleList(transforms)
+        self.last = nn.ModuleList(last or [])
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        count = randint(clips, self.minimum, self.maximum, generator).squeeze(1)
+        keys = torch.rand(len(clips), len(self.transforms), device=clips.device, generator=generator)
+        order = keys.argsort(dim=1)
+        for place in range(self.maximum):
+            for i, transform in enumerate(self.transforms):
+                chosen = (order[:, place] == i) & (place < count)
+                clips = transform.where(chosen, clips, sample_rate, generator)  # type: ignore[operator]
+        for transform in self.last:
+            clips = transform(clips, sample_rate, generator)
+        return clips
+
+
+def uniform(clips: Tensor, low: float, high: float, generator: Generator | None) -> Tensor:
+    """One number a clip, uniform in [low, high): (batch, 1) on the clips' device."""
+    return low + (high - low) * torch.rand(len(clips), 1, device=clips.device, generator=generator)
+
+
+def randint(clips: Tensor, low: int, high: int, generator: Generator | None) -> Tensor:
+    """One integer a clip, uniform in [low, high], both included: (batch, 1) int64."""
+    return torch.randint(low, high + 1, (len(clips), 1), device=clips.device, generator=generator)
+
+
+def ratio(clips: Tensor, low: float, high: float, generator: Generator | None) -> Tensor:
+    """One ratio a clip, uniform in [low, high] and inverted half the time: (batch, 1)."""
+    value = uniform(clips, low, high, generator)
+    return torch.where(uniform(clips, 0, 1, generator) < 0.5, 1 / value, value)
+
+
+def positions(clips: Tensor) -> Tensor:
+    """Sample numbers: (samples,) int64 on the clips' device."""
+    return torch.arange(clips.shape[1], device=clips.device)
+
+
+def interpolate(clips: Tensor, index: Tensor, fraction: Tensor) -> Tensor:
+    """Read clips between their samples, by a cubic through the four neighbours (Catmull-Rom).
+
+    Args:
+        clips: (batch, samples).
+        index: (batch, n) int64, the sample before each position.
+        fraction: (batch, n) in [0, 1), the way to the next.
+
+    Returns:
+        (batch, n); zero outside the clip.
+    """
+    padded = torch.nn.functional.pad(clips, (2, 3))
+    last = clips.shape[1] + 1
+
+    def at(shift: int) -> Tensor:
+        return padded.gather(1, (index + (2 + shift)).clamp_(0, last))
+
+    a, b, c, d = at(-1), at(0), at(1), at(2)
+    return b + 0.5 * fraction * (c - a + fraction * (2 * a - 5 * b + 4 * c - d + fraction * (3 * (b - c) + d - a)))
+
+
+@lru_cache(maxsize=256)
+def fast_length(samples: int) -> int:
+    """The smallest product of 2, 3 and 5 that is even and at least `samples`: lengths that an FFT likes."""
+    best = 1 << max(1, (samples - 1).bit_length())
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            quotient = -(-samples // three)
+            best = min(best, three << max(1, (quotient - 1).bit_length()))
+            three *= 3
+        five *= 5
+    return best

@@ -1,0 +1,226 @@
+"""Pitch and formant shift of a batch, by pitch-synchronous overlap-add (Moulines and Charpentier, 1990).
+
+The method of Praat's "Change gender", without a loop over clips or periods: pitch marks are where a phase passes whole
+numbers, the phase is linear between pitch frames, and each output sample lies between two marks, so it is the sum of
+two windowed samples of the input. Only the marks' offsets are looked up.
+"""
+
+import math
+from collections import defaultdict
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from ssl_audio.augmentations.base import check_range
+from ssl_audio.augmentations.batch.base import BatchTransform, interpolate, ratio
+from ssl_audio.augmentations.batch.filters import low_pass
+from ssl_audio.augmentations.batch.pitch import PitchTrack, track_pitch
+
+# Marks of voiceless parts: they are copied in place, so the figure is free.
+VOICELESS_RATE = 150.0
+# New pitch is kept within these, whatever range was asked for.
+LOWEST, HIGHEST = 50.0, 1200.0
+# Samples that are woven at once: a processor's cache is small, and elsewhere memory must not grow with the batch.
+PIECE = defaultdict(lambda: 2**25, cpu=2**18)
+# Hops that a grain may lie away from where it is copied to.
+MARGIN = 2
+
+
+class Phase(NamedTuple):
+    """A phase that grows linearly between frames.
+
+    start: (batch, frames) periods at each frame.
+    advance: (batch, frames - 1) periods from each frame to the next, positive.
+    hop: samples between frames.
+    """
+
+    start: Tensor
+    advance: Tensor
+    hop: int
+
+    def at(self, time: Tensor) -> Tensor:
+        """The phase at (batch, n) sample positions."""
+        frame = (time / self.hop).long().clamp(0, self.advance.shape[1] - 1)
+        return self.start.gather(1, frame) + self.advance.gather(1, frame) * (time / self.hop - frame)
+
+    def time_of(self, phase: Tensor) -> Tensor:
+        """The sample positions, fractional, at which (batch, n) phases are passed; extrapolated outside the clip."""
+        frame = (torch.searchsorted(self.start, phase, right=True) - 1).clamp(0, self.advance.shape[1] - 1)
+        return self.hop * (frame + (phase - self.start.gather(1, frame)) / self.advance.gather(1, frame))
+
+
+def analysis_phase(track: PitchTrack, sample_rate: int) -> tuple[Phase, Tensor]:
+    """A phase whose whole numbers mark the periods of the clip.
+
+    Returns:
+        the phase, and the pitch in Hz between frames, (batch, frames - 1).
+    """
+    a, b = track.voiced[:, :-1], track.voiced[:, 1:]
+    f, g = track.frequency[:, :-1], track.frequency[:, 1:]
+    pitch = torch.where(a & b, (f + g) / 2, torch.where(a, f, torch.where(b, g, VOICELESS_RATE)))
+    advance = pitch * (track.hop / sample_rate)
+    # follow the measured phase in voiced parts, or the errors of the pitch would add up to marks between the pulses
+    error = track.phase.diff(dim=1) - advance
+    advance = advance + torch.where(a & b, error - error.round(), 0.0)
+    return Phase(track.phase[:, :1] + F.pad(advance.cumsum(1), (1, 0)), advance, track.hop), pitch
+
+
+def masked_median(values: Tensor, mask: Tensor) -> Tensor:
+    """The median over the masked columns, (batch, n) -> (batch, 1); infinite where there are none."""
+    ordered = torch.where(mask, values, torch.inf).sort(dim=1).values
+    return ordered.gather(1, (mask.sum(1, keepdim=True) - 1).clamp_min(0) // 2)
+
+
+def new_pitch(track: PitchTrack, pitch: Tensor, pitch_ratio: Tensor, range_ratio: Tensor) -> Tensor:
+    """Praat's rule: the median times one ratio, distances from it times the other; never below zero.
+
+    Args:
+        track: the clips' pitch.
+        pitch: (batch, frames - 1) Hz between frames.
+        pitch_ratio, range_ratio: (batch, 1).
+
+    Returns:
+        (batch, frames - 1) Hz. A clip without pitch, and one whose lowest pitch would fall below zero, keep theirs.
+    """
+    median = masked_median(track.frequency, track.voiced)
+    lowest = torch.where(track.voiced, track.frequency, torch.inf).amin(1, keepdim=True)
+    target = median * pitch_ratio
+    possible = track.voiced.any(1, keepdim=True) & (target + (lowest * pitch_ratio - target) * range_ratio >= 0)
+    shifted = (target + (pitch * pitch_ratio - target) * range_ratio).clamp(LOWEST, HIGHEST)
+    between = track.voiced[:, :-1] | track.voiced[:, 1:]
+    return torch.where(possible & between, shifted, pitch)
+
+
+def overlap_add(
+    clips: Tensor, sample_rate: int, pitch_ratio: Tensor, range_ratio: Tensor, formant_ratio: Tensor | None = None
+) -> Tensor:
+    """Move pitch and formants of a batch independently.
+
+    Args:
+        clips: (batch, samples) float32.
+        sample_rate: Hz.
+        pitch_ratio, range_ratio: (batch, 1), on the median pitch and on the distance from it.
+        formant_ratio: (batch, 1), on the formant frequencies; None keeps them.
+
+    Returns:
+        (batch, samples). Voiceless parts are copied in place.
+    """
+    track = track_pitch(clips, sample_rate)
+    source, pitch = analysis_phase(track, sample_rate)
+    wanted = new_pitch(track, pitch, pitch_ratio, range_ratio)
+    advance = wanted * (track.hop / sample_rate)
+    target = Phase(F.pad(advance.cumsum(1), (1, 0)), advance, track.hop)
+
+    # one mark for each whole number of the target phase, with the source mark nearest in time
+    marks = math.ceil(HIGHEST * clips.shape[1] / sample_rate) + 3
+    numbers = torch.arange(marks, device=clips.device, dtype=clips.dtype)
+    time = target.time_of(numbers.expand(len(clips), -1).contiguous())
+    nearest = source.time_of(source.at(time).round())
+    frame = (time / track.hop).round().long().clamp(0, track.voiced.shape[1] - 1)
+    voiced = track.voiced.gather(1, frame)
+    offset = torch.where(voiced, (nearest - time).round(), 0.0).clamp(-MARGIN * track.hop, MARGIN * track.hop).long()
+
+    # a window is no longer than a period of the input (as it is read), nor than one of the output
+    read = pitch if formant_ratio is None else torch.where(wanted == VOICELESS_RATE, pitch, pitch * formant_ratio)
+    squeeze = (read / wanted).clamp_min(1)
+    parts = [clips, offset, target.start, target.advance, squeeze]
+    if formant_ratio is not None:
+        parts = [low_pass(clips, (1 / formant_ratio).clamp_max(1)), *parts[1:], time, formant_ratio]
+    rows = max(1, PIECE[clips.device.type] // clips.shape[1])
+    pieces = zip(*(part.split(rows) for part in parts), strict=True)
+    return torch.cat([weave(track.hop, *piece) for piece in pieces])
+
+
+def weave(
+    hop: int,
+    clips: Tensor,
+    offset: Tensor,
+    start: Tensor,
+    advance: Tensor,
+    squeeze: Tensor,
+    time: Tensor | None = None,
+    formant_ratio: Tensor | None = None,
+) -> Tensor:
+    """Sum, for each output sample, the windowed grains of the marks before and after it.
+
+    Args:
+        hop: samples between frames.
+        clips: (batch, samples).
+        offset: (batch, marks) samples from each output mark to the input that it copies, at most MARGIN hops.
+        start, advance: (batch, frames), (batch, frames - 1), the output's phase (see `Phase`).
+        squeeze: (batch, frames - 1) output period over window length, at least 1.
+        time: (batch, marks) sample positions of the output marks; needed to move formants.
+        formant_ratio: (batch, 1), how much faster a grain is read.
+    """
+    samples = clips.shape[1]
+    margin = (MARGIN + (0 if formant_ratio is None else 4)) * hop
+    padded = F.pad(clips, (margin, advance.shape[1] * hop - samples + margin))
+    inside = torch.arange(hop, device=clips.device, dtype=clips.dtype) / hop
+    share = torch.addcmul(start[:, :-1, None], advance[..., None], inside)
+    mark = share.floor()
+    share -= mark
+    mark = mark.long().flatten(1)
+    here = torch.arange(margin, margin + mark.shape[1], device=clips.device)
+
+    def grain(distance: Tensor) -> Tensor:
+        window = (distance * squeeze[..., None]).clamp_max_(1).mul_(math.pi).cos_().add_(1).mul_(0.5).flatten(1)
+        position = offset.gather(1, mark).add_(here)
+        if formant_ratio is None or time is None:
+            return window * padded.gather(1, position)
+        further = (formant_ratio - 1) * (here - margin - time.gather(1, mark)).clamp(-3 * hop, 3 * hop)
+        whole = further.floor()
+        return window * interpolate(padded, position + whole.long(), further - whole)
+
+    result = grain(share)
+    mark += 1
+    return (result + grain(1 - share))[:, :samples]
+
+
+class PitchShift(BatchTransform):
+    """Move the pitch and stretch its range, formants kept: the same rule and draws as the per-clip, Praat's.
+
+    Args:
+        min_ratio, max_ratio: the median pitch is multiplied by a ratio uniform in this range, inverted half the time.
+        min_range_ratio, max_range_ratio: likewise for the pitch range around the median.
+        p: probability.
+    """
+
+    def __init__(
+        self,
+        min_ratio: float = 1.0,
+        max_ratio: float = 1.3,
+        min_range_ratio: float = 1.0,
+        max_range_ratio: float = 1.5,
+        p: float = 0.5,
+    ) -> None:
+        super().__init__(p)
+        check_range("PitchShift ratio", min_ratio, max_ratio, at_least=0.1, at_most=10)
+        check_range("PitchShift range_ratio", min_range_ratio, max_range_ratio, at_least=0.1, at_most=10)
+        self.min_ratio, self.max_ratio = min_ratio, max_ratio
+        self.min_range_ratio, self.max_range_ratio = min_range_ratio, max_range_ratio
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        pitch_ratio = ratio(clips, self.min_ratio, self.max_ratio, generator)
+        range_ratio = ratio(clips, self.min_range_ratio, self.max_range_ratio, generator)
+        return overlap_add(clips, sample_rate, pitch_ratio, range_ratio)
+
+
+class FormantShift(BatchTransform):
+    """Move the formants, pitch kept.
+
+    Args:
+        min_ratio, max_ratio: formant frequencies are multiplied by a ratio uniform in this range, inverted half the
+            time.
+        p: probability.
+    """
+
+    def __init__(self, min_ratio: float = 1.0, max_ratio: float = 1.4, p: float = 0.5) -> None:
+        super().__init__(p)
+        check_range("FormantShift ratio", min_ratio, max_ratio, at_least=0.5, at_most=2)
+        self.min_ratio, self.max_ratio = min_ratio, max_ratio
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        keep = torch.ones(len(clips), 1, device=clips.device)
+        return overlap_add(clips, sample_rate, keep, keep, ratio(clips, self.min_ratio, self.max_ratio, generator))

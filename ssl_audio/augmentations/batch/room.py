@@ -1,0 +1,164 @@
+"""Rooms and backgrounds: convolution with impulse responses, and noise mixed in from recordings."""
+
+import math
+import os
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from ssl_audio import audio
+from ssl_audio.augmentations.base import check_range
+from ssl_audio.augmentations.batch.base import BatchTransform, fast_length, positions, randint, uniform
+from ssl_audio.augmentations.batch.filters import bins, filter_by
+from ssl_audio.augmentations.batch.level import normal_like, root_mean_square
+from ssl_audio.errors import InputError
+
+
+def convolve(clips: Tensor, responses: Tensor) -> Tensor:
+    """Each clip with its own impulse response, the tail cut off: (batch, samples), (batch, n) -> (batch, samples)."""
+    size = fast_length(clips.shape[1] + responses.shape[1] - 1)
+    return filter_by(clips, torch.fft.rfft(responses, n=size), size)
+
+
+class Recordings:
+    """The audio of a folder, decoded once, within a budget of bytes, and kept on each device that asks.
+
+    Args:
+        folder: searched with its sub-folders.
+        budget: bytes of float32 samples; files beyond it are left out, chosen by a fixed shuffle.
+
+    Raises:
+        InputError: the folder holds no audio.
+    """
+
+    def __init__(self, folder: str | os.PathLike, budget: int) -> None:
+        self.paths = audio.find_audio_files(folder)
+        if not self.paths:
+            raise InputError(f"{os.fspath(folder)}: no audio files here; give a folder that has some")
+        self.budget = budget
+        self._decoded: dict[tuple[int, torch.device], tuple[Tensor, ...]] = {}
+
+    def at(self, sample_rate: int, device: torch.device) -> tuple[Tensor, ...]:
+        """Every recording as a (samples,) tensor; nothing is read after the first call for a rate and device."""
+        key = sample_rate, device
+        if key not in self._decoded:
+            kept, room = [], self.budget // 4
+            for i in np.random.default_rng(0).permutation(len(self.paths)):
+                if room <= 0:
+                    break
+                samples = audio.read(self.paths[i], sample_rate=sample_rate, samples=room)
+                if np.isfinite(samples).all() and np.abs(samples).max(initial=0) > 0:
+                    kept.append(torch.from_numpy(samples).to(device))
+                    room -= len(samples)
+            if not kept:
+                raise InputError(f"{self.paths[0].parent}: every recording is silent; give a folder with sound")
+            self._decoded[key] = tuple(kept)
+        return self._decoded[key]
+
+
+class ImpulseResponse(BatchTransform):
+    """Convolve with a recorded impulse response of `folder`, any of them equally likely, at the clip's own loudness.
+
+    Args:
+        folder: recordings of impulse responses, decoded once.
+        max_seconds: longer responses are cut.
+    """
+
+    def __init__(self, folder: str, max_seconds: float = 2.0, p: float = 0.5) -> None:
+        super().__init__(p)
+        self.folder, self.max_seconds = folder, max_seconds
+        self._recordings = Recordings(folder, budget=2**30)
+        self._bank: dict[tuple[int, torch.device], Tensor] = {}
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        key = sample_rate, clips.device
+        if key not in self._bank:
+            limit = max(1, int(self.max_seconds * sample_rate))
+            responses = [response[:limit] for response in self._recordings.at(*key)]
+            self._bank[key] = torch.nn.utils.rnn.pad_sequence(responses, batch_first=True)
+        bank = self._bank[key]
+        wet = convolve(clips, bank[randint(clips, 0, len(bank) - 1, generator).squeeze(1)])
+        return wet * (root_mean_square(clips) / root_mean_square(wet).clamp_min(1e-9))
+
+
+class Reverb(BatchTransform):
+    """A synthetic room: the clip and, behind it, noise that decays exponentially.
+
+    Args:
+        min_decay, max_decay: seconds in which the reverberation falls by 60 dB, uniform.
+        min_wet, max_wet: share of the reverberation in the result, uniform in [0, 1].
+        max_damping: what lies above 2 kHz decays faster, by a share uniform in [0, max_damping] of the decay time.
+    """
+
+    CROSSOVER = 2000.0
+
+    def __init__(
+        self,
+        min_decay: float = 0.1,
+        max_decay: float = 1.0,
+        min_wet: float = 0.1,
+        max_wet: float = 0.5,
+        max_damping: float = 0.8,
+        p: float = 0.5,
+    ) -> None:
+        super().__init__(p)
+        check_range("Reverb decay", min_decay, max_decay, at_least=0.001, at_most=20)
+        check_range("Reverb wet", min_wet, max_wet, at_least=0, at_most=1)
+        check_range("Reverb damping", 0, max_damping, at_most=0.99)
+        self.min_decay, self.max_decay = min_decay, max_decay
+        self.min_wet, self.max_wet, self.max_damping = min_wet, max_wet, max_damping
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        wet = uniform(clips, self.min_wet, self.max_wet, generator)
+        reverberation = convolve(clips, self.responses(clips, sample_rate, generator))
+        return torch.lerp(clips, reverberation, wet)
+
+    def responses(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        """(batch, n) decaying noises of unit energy, one a clip."""
+        size = fast_length(min(clips.shape[1], math.ceil(self.max_decay * sample_rate)))
+        decay = uniform(clips, self.min_decay, self.max_decay, generator)
+        damped = decay * (1 - uniform(clips, 0, self.max_damping, generator))
+        noise = normal_like(clips.new_empty(len(clips), size), generator)
+        low_band = (bins(size, clips) * sample_rate < self.CROSSOVER).to(clips.dtype)
+        low = filter_by(noise, low_band, size)
+        time = torch.arange(size, device=clips.device) / sample_rate
+        fall = -math.log(1000) * time  # 60 dB in one second
+        response = low * torch.exp(fall / decay) + (noise - low) * torch.exp(fall / damped)
+        return response / response.square().sum(1, keepdim=True).sqrt().clamp_min(1e-9)
+
+
+class BackgroundNoise(BatchTransform):
+    """Mix in a random part of the recordings of `folder`, at a signal-to-noise ratio uniform in decibels.
+
+    Args:
+        folder: recordings, decoded once and laid end to end (a part may span two).
+        min_snr_db, max_snr_db: power of the clip over power of the noise. Silent clips stay silent.
+        budget: bytes of decoded audio that may be kept.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        min_snr_db: float = 5.0,
+        max_snr_db: float = 19.0,
+        budget: int = 2**28,
+        p: float = 0.5,
+    ) -> None:
+        super().__init__(p)
+        check_range("BackgroundNoise signal-to-noise ratio", min_snr_db, max_snr_db)
+        self.folder, self.budget = folder, budget
+        self.min_snr_db, self.max_snr_db = min_snr_db, max_snr_db
+        self._recordings = Recordings(folder, budget)
+        self._bank: dict[tuple[int, torch.device], Tensor] = {}
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        key = sample_rate, clips.device
+        if key not in self._bank:
+            self._bank[key] = torch.cat(self._recordings.at(*key))
+        bank = self._bank[key]
+        first = (uniform(clips, 0, 1, generator).double() * len(bank)).long()
+        noise = bank[(first + positions(clips)).remainder_(len(bank))]
+        snr = uniform(clips, self.min_snr_db, self.max_snr_db, generator)
+        level = root_mean_square(clips) * 10 ** (-snr / 20) / root_mean_square(noise).clamp_min(1e-5)
+        return torch.addcmul(clips, level, noise)

@@ -1,0 +1,126 @@
+"""Shifts, masks and echoes: transforms of where samples are."""
+
+import torch
+from torch import Generator, Tensor
+
+from ssl_audio.augmentations.base import check_range
+from ssl_audio.augmentations.batch.base import BatchTransform, interpolate, positions, randint, uniform
+from ssl_audio.augmentations.batch.filters import low_pass
+from ssl_audio.errors import InputError
+
+
+class Shift(BatchTransform):
+    """Roll the clip by a share of its length uniform in [min_fraction, max_fraction]; the end comes in at the start."""
+
+    def __init__(self, min_fraction: float = -0.05, max_fraction: float = 2.0, p: float = 0.5) -> None:
+        super().__init__(p)
+        check_range("Shift fraction", min_fraction, max_fraction)
+        self.min_fraction, self.max_fraction = min_fraction, max_fraction
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        samples = clips.shape[1]
+        shift = (uniform(clips, self.min_fraction, self.max_fraction, generator) * samples).round().long()
+        return clips.gather(1, (positions(clips) - shift).remainder_(samples))
+
+
+class TimeMask(BatchTransform):
+    """Silence one span, its length uniform in [min_fraction, max_fraction] of the clip, anywhere in it."""
+
+    def __init__(self, min_fraction: float = 0.0, max_fraction: float = 0.125, p: float = 0.5) -> None:
+        super().__init__(p)
+        check_range(f"{type(self).__name__} fraction", min_fraction, max_fraction, at_least=0, at_most=1)
+        self.min_fraction, self.max_fraction = min_fraction, max_fraction
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        low, high = int(self.min_fraction * clips.shape[1]), int(self.max_fraction * clips.shape[1])
+        return torch.where(span(clips, low, high, generator), self.fill(clips), clips)
+
+    def fill(self, clips: Tensor) -> Tensor | float:
+        """What the span holds afterwards."""
+        return 0.0
+
+
+class MeanMask(TimeMask):
+    """As `TimeMask`, with the clip's mean in place of silence (wav2rec)."""
+
+    def fill(self, clips: Tensor) -> Tensor:
+        return clips.mean(1, keepdim=True)
+
+
+class TimeDropout(BatchTransform):
+    """Silence one span, its length uniform in [min_seconds, max_seconds], anywhere in the clip."""
+
+    def __init__(self, min_seconds: float = 0.0, max_seconds: float = 0.5, p: float = 0.5) -> None:
+        super().__init__(p)
+        check_range("TimeDropout seconds", min_seconds, max_seconds, at_least=0)
+        self.min_seconds, self.max_seconds = min_seconds, max_seconds
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        low, high = (min(clips.shape[1], int(s * sample_rate)) for s in (self.min_seconds, self.max_seconds))
+        return clips.masked_fill(span(clips, low, high, generator), 0.0)
+
+
+def span(clips: Tensor, low: int, high: int, generator: Generator | None) -> Tensor:
+    """One span a clip, of low to high samples, at a uniform place: (batch, samples) bool."""
+    length = randint(clips, low, high, generator)
+    room = clips.shape[1] - length + 1
+    first = (uniform(clips, 0, 1, generator) * room).long().minimum(room - 1)
+    here = positions(clips)
+    return (here >= first) & (here < first + length)
+
+
+class Delay(BatchTransform):
+    """Mix the clip with one echo: (x + volume * x delayed) / 2.
+
+    Args:
+        min_milliseconds, max_milliseconds, step_milliseconds: the delay is drawn from this grid, ends included.
+        volume: of the echo.
+    """
+
+    def __init__(
+        self,
+        min_milliseconds: int = 200,
+        max_milliseconds: int = 450,
+        step_milliseconds: int = 50,
+        volume: float = 0.5,
+        p: float = 0.5,
+    ) -> None:
+        super().__init__(p)
+        check_range("Delay milliseconds", min_milliseconds, max_milliseconds, at_least=0)
+        if step_milliseconds < 1:
+            raise InputError(f"Delay: step_milliseconds must be at least 1, not {step_milliseconds}")
+        self.min_milliseconds, self.max_milliseconds = min_milliseconds, max_milliseconds
+        self.step_milliseconds, self.volume = step_milliseconds, volume
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        steps = (self.max_milliseconds - self.min_milliseconds) // self.step_milliseconds
+        delay = self.min_milliseconds + self.step_milliseconds * randint(clips, 0, steps, generator)
+        source = positions(clips) - (delay * sample_rate).div(1000, rounding_mode="floor")
+        echo = clips.gather(1, source.clamp_min(0)) * (source >= 0)
+        return (clips + self.volume * echo) / 2
+
+
+class Speed(BatchTransform):
+    """Play faster or slower, pitch and all, at one of the `rates`; a random part of what became longer is kept.
+
+    What became shorter is set in the middle of silence.
+    """
+
+    def __init__(self, rates: list[float] | None = None, p: float = 0.5) -> None:
+        super().__init__(p)
+        self.rates = [0.95, 0.93, 0.9, 0.85, 0.83, 0.8, 0.75, 0.6, 0.5] if rates is None else rates
+        if not self.rates or min(self.rates) <= 0:
+            raise InputError(f"Speed: rates must be positive numbers, not {self.rates}")
+
+    def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        rates = torch.tensor(self.rates, dtype=clips.dtype).to(clips.device, non_blocking=True)
+        rate = rates[randint(clips, 0, len(self.rates) - 1, generator)]
+        samples = clips.shape[1]
+        spare = samples - samples * rate  # input that is not reached; negative where silence is needed
+        first = torch.where(spare > 0, uniform(clips, 0, 1, generator), 0.5) * spare
+        if max(self.rates) > 1:
+            clips = low_pass(clips, (1 / rate).clamp_max(1))
+        # counted from the first sample that is read, so that long clips keep their precision
+        start, within = first.floor(), positions(clips) * (rate - 1) + first.frac()
+        whole = within.floor()
+        return interpolate(clips, positions(clips) + (start + whole).long(), within - whole)
