@@ -1,11 +1,11 @@
 """Says when representations die: all clips alike, or all variation in a few dimensions."""
 
 import math
-import warnings
 from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -105,7 +105,7 @@ class CollapseMonitor(Callback):
     def _warn_once(self, kind: str, message: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(message, UserWarning, stacklevel=2)
+            rank_zero_warn(message)
 
     def state_dict(self) -> dict[str, Any]:
         return {"warned": sorted(self._warned)}

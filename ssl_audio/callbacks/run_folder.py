@@ -1,10 +1,7 @@
 """What a run leaves behind, so that it can be understood and repeated."""
 
 import json
-import platform
-import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +9,10 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-import ssl_audio
 from ssl_audio.files import write_atomically, write_text
+from ssl_audio.provenance import PACKAGES, git_state, versions
 
-PACKAGES = ("torch", "pytorch-lightning", "jsonargparse", "numpy", "soundfile", "soxr", "nnAudio", "audiomentations")
+TRAINING_PACKAGES = (*PACKAGES, "pytorch-lightning", "jsonargparse", "audiomentations", "praat-parselmouth")
 
 
 class RunFolder(Callback):
@@ -47,7 +44,7 @@ class RunFolder(Callback):
             "git": git_state(),
             "ranks": trainer.world_size,
             "device": str(pl_module.device),
-            "versions": versions(),
+            "versions": versions(TRAINING_PACKAGES),
         }
         write_text(folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
         self._write(folder)
@@ -99,32 +96,6 @@ def best_checkpoint(trainer: Trainer) -> str | None:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
             return callback.best_model_path
     return None
-
-
-def versions() -> dict[str, str | None]:
-    """Of Python, of this package and of those whose change can change a result."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "ssl-audio": ssl_audio.__version__}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit of the code that runs and whether files differ from it; None outside a clone."""
-    root = Path(ssl_audio.__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit, changes = (
-            subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return {"commit": commit.strip(), "changed_files": [line[3:] for line in changes.splitlines()]}
 
 
 def plot_losses(metrics: Path, target: Path) -> None:

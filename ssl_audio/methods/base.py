@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ssl_audio.config import describe
 from ssl_audio.encoders.base import Encoder
+from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
 from ssl_audio.methods.distributed import gather
 from ssl_audio.model import EmbeddingModel
@@ -109,6 +110,26 @@ class SiameseMethod(LightningModule):
         else:
             (e1, z1), (e2, z2) = ((e.float(), self.projection(e).float()) for e in (self(clip1), self(clip2)))
         return (e1, e2), (z1, z2)
+
+    def check(self, batch_size: int, samples: int) -> None:
+        """Run the objective once on noise, without gradient, so that what cannot work fails before data is read.
+
+        Raises:
+            InputError: parts that do not fit each other, a clip too short, a batch too small for the loss.
+        """
+        generator = torch.Generator().manual_seed(0)
+        clips = torch.randn(2, min(batch_size, 2), samples, generator=generator).mul_(0.1).to(self.device)
+        training = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            with torch.no_grad():
+                self.objective(*clips)
+        except (ValueError, RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{reason} (trying a batch of {batch_size} clips of {samples} samples)") from error
+        finally:
+            for module, mode in training.items():
+                module.training = mode
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Returns the loss and, for callbacks, the detached embeddings and projections of both views."""

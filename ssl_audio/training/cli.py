@@ -1,5 +1,6 @@
 """LightningCLI for one job: fit. Stacked files come in merged; what Lightning reports comes out as one line."""
 
+import logging
 import re
 import warnings
 from argparse import ArgumentError
@@ -14,7 +15,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ssl_audio.callbacks.run_folder import RunFolder
 from ssl_audio.errors import InputError
+from ssl_audio.methods.base import SiameseMethod
 from ssl_audio.training.config import Config, look_up, shorten
+from ssl_audio.weights import read_weights
 
 
 class TrainCLI(LightningCLI):
@@ -26,6 +29,8 @@ class TrainCLI(LightningCLI):
     """
 
     def __init__(self, merged: Config, command: list[str]) -> None:
+        for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
+            logging.getLogger(name).addFilter(_Quiet())
         self.merged = merged
         self.command = command
         super().__init__(
@@ -59,10 +64,8 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except InputError:
-            raise
         except (ArgumentError, MisconfigurationException, ValueError, TypeError) as error:
-            raise InputError(explain(str(error), self.merged)) from error
+            raise InputError(root_reason(error) or explain(str(error), self.merged)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         callbacks = [*vars(self.config_init.callbacks).values()] if "callbacks" in self.config_init else []
@@ -77,15 +80,32 @@ class TrainCLI(LightningCLI):
 
     def fit(self) -> Trainer:
         """Train to the end, from `ckpt_path` if there is one."""
+        checkpoint = self.config.ckpt_path
+        if checkpoint is not None:
+            read_weights(checkpoint)  # a damaged file is named now, not after the scan of the data
+        if isinstance(self.model, SiameseMethod) and hasattr(self.datamodule, "nr_samples"):
+            self.model.check(self.datamodule.batch_size, self.datamodule.nr_samples)
         with warnings.catch_warnings():
             _quieten()
             try:
-                self.trainer.fit(
-                    self.model, datamodule=self.datamodule, ckpt_path=self.config.ckpt_path, weights_only=True
-                )
+                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
             except MisconfigurationException as error:
                 raise InputError(explain(str(error), self.merged)) from error
+            except RuntimeError as error:
+                if checkpoint is None or "loading state_dict" not in str(error):
+                    raise
+                reason = shorten(" ".join(str(error).split()), 300)
+                raise InputError(f"{checkpoint} does not fit this config: {reason}") from error
         return self.trainer
+
+
+def root_reason(error: BaseException | None) -> str | None:
+    """The InputError of a constructor, from under the wrapping that the parser puts around it."""
+    while error is not None:
+        if isinstance(error, InputError):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def explain(message: str, config: Mapping[str, Any]) -> str:
@@ -139,6 +159,13 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",  # several checkpoint callbacks share the folder
         ".*lr_scheduler.step.*before.*optimizer.step.*",
-        ".*litlogger.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", pattern)
+
+
+class _Quiet(logging.Filter):
+    """Drops Lightning's advertisement and its list of devices that are not there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not re.search(r"litlogger|TPU available|GPU available|HPU available|^Seed set", record.getMessage())
