@@ -1,0 +1,158 @@
+"""CPC: tell the frames that come next from others, given all that came before (https://arxiv.org/abs/1807.03748)."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_audio.encoders.cpc import State
+from ssl_audio.errors import InputError
+from ssl_audio.heads import Identity
+from ssl_audio.losses import cpc_loss, sample_negatives
+from ssl_audio.methods.base import Batch, Objective, SiameseMethod
+
+
+class CPC(SiameseMethod):
+    """One clip at a time (`clip1` of a batch); needs an encoder with `latents` and `contextualize`.
+
+    Logged: the sum of the steps' losses as "loss" beside its "chance", the mean "accuracy" beside "accuracy_chance",
+    and "loss_k" and "accuracy_k" for each step k. With an encoder whose context runs in reverse, the past is predicted.
+
+    The two views that callbacks get are the mean contexts of the clip's first and second half.
+
+    Args:
+        steps: prediction steps; one linear head each.
+        num_negatives: candidates beside the true frame, see `sample_negatives`.
+        negatives_within: draw them from the clip itself instead of the whole batch.
+        exclude_collisions, scale_by_dim: see `cpc_loss`.
+        head_dropout: on the predictions.
+        carry_state: begin each training batch with the recurrent state in which the one before ended; for a data
+            module that plays each row of the batch on from one batch to the next (`sequential`). Row i begins anew
+            where `group_name` i changes.
+        projection: nothing but the identity; the prediction heads are what others have a projection for.
+        **network: frontend, encoder, optimizer, lr_scheduler, ... (see `SiameseMethod`).
+    """
+
+    def __init__(
+        self,
+        steps: int = 12,
+        num_negatives: int = 128,
+        negatives_within: bool = False,
+        exclude_collisions: bool = False,
+        scale_by_dim: bool = True,
+        head_dropout: float = 0.0,
+        carry_state: bool = False,
+        projection: Callable[[int], nn.Module] = Identity,
+        **network: Any,
+    ) -> None:
+        super().__init__(projection=projection, **network)
+        encoder: Any = self.encoder
+        if any(True for _ in self.projection.parameters()):
+            raise InputError("CPC trains no projection; set model.projection to ssl_audio.heads.Identity")
+        if not hasattr(encoder, "contextualize"):
+            raise InputError(
+                f"CPC predicts frames from their context, which {type(encoder).__name__} does not have; "
+                "take an encoder that has, such as ssl_audio.encoders.CPC"
+            )
+        self.steps = steps
+        self.num_negatives = num_negatives
+        self.negatives_within = negatives_within
+        self.exclude_collisions = exclude_collisions
+        self.scale_by_dim = scale_by_dim
+        self.head_dropout = head_dropout
+        self.carry_state = carry_state
+        # The heads of all steps side by side: the same as one Linear a step, in one product.
+        self.heads = nn.Sequential(
+            nn.Linear(encoder.dim, steps * encoder.channels, bias=False), nn.Dropout(head_dropout)
+        )
+        self.state: State = None
+        self.state_groups: list[str] = []
+
+    def objective(self, clip1: Tensor, clip2: Tensor) -> Objective:
+        """(batch, samples) -> terms; `clip2` is not looked at."""
+        return self._objective(clip1, None)[0]
+
+    def _objective(self, clips: Tensor, state: State) -> tuple[Objective, State]:
+        encoder: Any = self.encoder
+        with torch.autocast(clips.device.type, enabled=False):
+            features = self.frontend(clips)
+        latents = encoder.latents(features)
+        context, state = encoder.contextualize(latents, state)
+        first, second = (half.float().mean(dim=1) for half in context.tensor_split(2, dim=1))
+        if encoder.reverse:
+            latents, context = latents.flip(1), context.flip(1)
+        return Objective(self._terms(latents, context), (first, second), (first, second)), state
+
+    def _terms(self, latents: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """(batch, frames, channels), (batch, frames, dim), both in the order of prediction -> named terms."""
+        batch, frames, _ = latents.shape
+        positions = frames - self.steps
+        if positions < 1:
+            raise InputError(
+                f"a clip of {frames} frames has none that is followed by {self.steps} others; "
+                "raise data.nr_samples or lower model.steps"
+            )
+        predictions = self.heads(context[:, :positions]).unflatten(2, (self.steps, -1)).permute(2, 0, 1, 3)
+        negatives = sample_negatives(
+            batch, frames, positions, self.num_negatives, self.negatives_within, device=latents.device
+        )
+        with torch.autocast(latents.device.type, enabled=False):
+            losses, accuracies = cpc_loss(
+                predictions.float(), latents.float(), negatives, self.scale_by_dim, self.exclude_collisions
+            )
+        candidates = 1 + self.num_negatives
+        terms = {
+            "loss": losses.sum(),
+            "chance": losses.new_tensor(self.steps * math.log(candidates)),
+            "accuracy": accuracies.mean(),
+            "accuracy_chance": losses.new_tensor(1 / candidates),
+        }
+        for k in range(self.steps):
+            terms |= {f"loss_{k + 1}": losses[k], f"accuracy_{k + 1}": accuracies[k]}
+        return terms
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Returns the loss and, for callbacks, the detached mean contexts of both halves."""
+        clips = batch["clip1"]
+        if self.augmentation is not None:
+            generator = torch.Generator(clips.device).manual_seed(self.step_seed(batch_idx))
+            clips = self.augmentation(clips, self.sample_rate, generator)
+        groups = list(batch["group_name"])
+        state = self._carried_state(groups) if self.carry_state else None
+        result, state = self._objective(clips, state)
+        if self.carry_state:
+            self.state, self.state_groups = _map_state(state, Tensor.detach), groups
+        return self._report(result, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """As `training_step`, without augmentation and carried state."""
+        return self._report(self.objective(batch["clip1"], batch["clip1"]), "val")
+
+    def _carried_state(self, groups: list[str]) -> State:
+        """The state with zeros for the rows that begin anew; None if all do."""
+        if self.state is None or len(groups) != len(self.state_groups):
+            return None
+        goes_on = torch.tensor([a == b for a, b in zip(groups, self.state_groups, strict=True)])
+        return _map_state(self.state, lambda s: s * goes_on.to(s.device, s.dtype).view(1, -1, 1))
+
+    def on_train_epoch_start(self) -> None:
+        self.state, self.state_groups = None, []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.carry_state:  # a run resumed within an epoch goes on where it was
+            checkpoint["carried_state"] = {"state": self.state, "groups": self.state_groups}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if self.carry_state and "carried_state" in checkpoint:
+            self.state, self.state_groups = checkpoint["carried_state"].values()
+
+
+def _map_state(state: State, function: Any) -> State:
+    """A function of tensors over a recurrent state: None, (layers, batch, dim), or a pair of them."""
+    if state is None:
+        return None
+    return tuple(map(function, state)) if isinstance(state, tuple) else function(state)
