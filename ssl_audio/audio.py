@@ -220,13 +220,21 @@ def write(path: str | os.PathLike, audio: np.ndarray, sample_rate: int, subtype:
     Args:
         subtype: libsndfile's name of the sample format; its default for the file's format (16 bit for WAV and FLAC) if
             None. Samples beyond [-1, 1] are clipped in integer formats.
+
+    Raises:
+        InputError: the format cannot hold this; nothing is left behind.
+        OSError: the disk is full or may not be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in EXTENSIONS:
         raise InputError(f"{os.fspath(path)}: cannot write {suffix or 'a file without suffix'}; use .wav or .flac")
     kind = {".oga": "OGG", ".opus": "OGG", ".aif": "AIFF", ".aifc": "AIFF"}.get(suffix, suffix[1:].upper())
-    with write_atomically(path) as temporary:
-        soundfile.write(temporary, audio, sample_rate, subtype or ("OPUS" if suffix == ".opus" else None), format=kind)
+    subtype = subtype or ("OPUS" if suffix == ".opus" else None)
+    try:
+        with write_atomically(path) as temporary:
+            soundfile.write(temporary, audio, sample_rate, subtype, format=kind)
+    except (soundfile.SoundFileError, ValueError) as error:
+        raise InputError(f"{os.fspath(path)}: cannot be written: {_message(error)}") from error
 
 
 def find_audio_files(folder: str | os.PathLike) -> list[Path]:

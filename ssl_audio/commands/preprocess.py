@@ -1,0 +1,186 @@
+"""Cut a data set into segments of equal length, one folder a singer, names without commas and spaces.
+
+R/D/<singer>/[<subfolder>/]<file> becomes
+R/D_renamed_split_<n>s/<singer>/<singer>[-<subfolder>]-<file>_<start>_<end>_<n>s.wav:
+whole segments only, mono, 16 bit, resampled. Names of data sets that contain "m4singer" take the singer from the folder
+name before "#"; those that contain "vocalset" take the files three levels down under their own names.
+
+Run it again after an interruption: finished recordings are skipped. Files that cannot be used are listed in
+data_report.csv in the new folder. Exit status: 0, or 1 if a file could not be read, or 2 if nothing could be done.
+"""
+
+import os
+import shutil
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from ssl_audio import audio
+from ssl_audio.audio import AudioError, AudioFile, find_audio_files
+from ssl_audio.data.index import LeftOut, write_report
+from ssl_audio.errors import InputError
+from ssl_audio.files import write_atomically
+
+EXAMPLES = """examples:
+  python preprocess_dataset.py --dataset_root_dir data --dataset_name vocalset --segment_length 4 --sample_rate 44100
+  python preprocess_dataset.py --dataset_root_dir data --dataset_name "my singers" --sample_rate 16000 --no-clean
+"""
+
+_SECONDS_AT_ONCE = 600  # of a recording in memory
+_WAV_HEADER = 44
+
+
+class Recording(NamedTuple):
+    """A source file, and where its segments go: `<singer>/<stem>_<start>_<end>_<n>s.wav`."""
+
+    path: Path
+    singer: str
+    stem: str
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--dataset_root_dir", required=True, metavar="R", help="where the data set's folder lies")
+    parser.add_argument("--dataset_name", required=True, metavar="D", help="name of the data set's folder")
+    parser.add_argument("--segment_length", type=int, default=4, metavar="N", help="whole seconds a segment (4)")
+    parser.add_argument("--sample_rate", type=int, default=44100, metavar="HZ", help="of the segments (44100)")
+    parser.add_argument(
+        "--clean",
+        action=BooleanOptionalAction,
+        default=True,
+        help="no copy of the whole recordings under their new names; --no-clean makes R/D_renamed",
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="recordings at once (the number of cores)")
+
+
+def run(args: Namespace) -> int:
+    for name in ("segment_length", "sample_rate"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name} is {getattr(args, name)}; it must be at least 1")
+    root = Path(args.dataset_root_dir)
+    target = root / f"{args.dataset_name}_renamed_split_{args.segment_length}s"
+    recordings, left_out = plan(root / args.dataset_name)
+    pool = ThreadPoolExecutor(args.workers or os.cpu_count())  # decoding and resampling run outside Python's lock
+    segments, unreadable = 0, 0
+    try:
+        jobs = {
+            pool.submit(split, recording, target, args.segment_length, args.sample_rate): recording
+            for recording in recordings
+        }
+        for job in tqdm(as_completed(jobs), "splitting", len(jobs), unit="file", disable=None):
+            try:
+                written = job.result()
+            except AudioError as error:
+                unreadable += 1
+                left_out.append(LeftOut(error.path, error.reason))
+                continue
+            segments += written
+            if not written:
+                path = os.fspath(jobs[job].path)
+                left_out.append(LeftOut(path, f"is shorter than one segment of {args.segment_length} s"))
+        if not args.clean:
+            for recording in recordings:
+                keep(recording, root / f"{args.dataset_name}_renamed")
+    except OSError as error:
+        raise InputError(
+            f"{target}: {error.strerror or error}; what is written is whole, run again to go on"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if not segments:
+        first = f"; the first: {' '.join(min(left_out))}" if left_out else ""
+        raise InputError(f"{root / args.dataset_name}: no segment could be made of {len(recordings)} recordings{first}")
+    write_report(target / "data_report.csv", sorted(left_out))
+    more = f"; {len(left_out)} files left out, see {target / 'data_report.csv'}" if left_out else ""
+    print(f"{segments} segments of {len(recordings)} recordings in {target}{more}")
+    return 1 if unreadable else 0
+
+
+def plan(folder: Path) -> tuple[list[Recording], list[LeftOut]]:
+    """The recordings of a data set under their new names, and the files that have none.
+
+    Raises:
+        InputError: no folder, no recordings, or two singers whose names become the same.
+    """
+    name = folder.name.lower()
+    recordings: dict[tuple[str, str], Recording] = {}
+    homes: dict[str, str] = {}
+    left_out = []
+    for path in find_audio_files(folder):
+        inside = path.relative_to(folder)
+        *folders, _ = inside.parts
+        if not folders:
+            left_out.append(LeftOut(os.fspath(path), "lies in no singer's folder"))
+            continue
+        if "vocalset" in name and len(folders) != 3:
+            left_out.append(LeftOut(os.fspath(path), "does not lie three levels down, as in VocalSet"))
+            continue
+        source = folders[0].split("#")[0] if "m4singer" in name else folders[0]
+        singer = _clean(source)
+        stem = _clean(path.stem if "vocalset" in name else "-".join([*folders, path.stem]))
+        if homes.setdefault(singer, source) != source:
+            raise InputError(
+                f"{folder}: the folders {homes[singer]!r} and {source!r} become one, {singer!r}, without commas and "
+                "spaces; rename one of them"
+            )
+        taken = recordings.setdefault((singer, stem), Recording(path, singer, stem))
+        if taken.path != path:
+            left_out.append(LeftOut(os.fspath(path), f"would have the name of {taken.path}"))
+    if not recordings:
+        raise InputError(f"{folder}: no recordings; it should be laid out as {folder.name}/singer/file.wav")
+    return list(recordings.values()), left_out
+
+
+def split(recording: Recording, target: Path, seconds: int, sample_rate: int) -> int:
+    """Write the segments of one recording, in order; returns how many it has, also when all were there already."""
+    names = (
+        target / recording.singer / f"{recording.stem}_{start}_{start + seconds}_{seconds}s.wav"
+        for start in range(0, 1 << 62, seconds)
+    )
+    samples = seconds * sample_rate
+    with AudioFile(recording.path) as file:
+        expected = file.info.frames * sample_rate // (file.info.sample_rate * samples)
+        if _finished(target / recording.singer, recording, expected, seconds, sample_rate):
+            return expected
+        count = 0
+        for clip in _segments(file, samples, sample_rate, max(1, _SECONDS_AT_ONCE // seconds)):
+            audio.write(next(names), clip, sample_rate, "PCM_16")
+            count += 1
+    return count
+
+
+def _segments(file: AudioFile, samples: int, sample_rate: int, at_once: int) -> Iterator:
+    """Arrays (samples,), as many whole ones as the file holds."""
+    start, part = 0, None
+    while part is None or len(part) == at_once * samples:
+        part = file.read(start, at_once * samples, sample_rate)
+        yield from part[: len(part) // samples * samples].reshape(-1, samples)
+        start += len(part)
+
+
+def _finished(folder: Path, recording: Recording, expected: int, seconds: int, sample_rate: int) -> bool:
+    """Whether all segments are there, newer than the recording and of the size that this rate makes."""
+    newest = recording.path.stat().st_mtime_ns
+    for start in range(0, expected * seconds, seconds):
+        try:
+            status = os.stat(folder / f"{recording.stem}_{start}_{start + seconds}_{seconds}s.wav")
+        except FileNotFoundError:
+            return False
+        if status.st_size != _WAV_HEADER + 2 * seconds * sample_rate or status.st_mtime_ns < newest:
+            return False
+    return expected > 0
+
+
+def keep(recording: Recording, folder: Path) -> None:
+    """Copy a whole recording under its new name, unless it is there."""
+    copy = folder / recording.singer / f"{recording.stem}{recording.path.suffix.lower()}"
+    if not copy.exists():
+        with write_atomically(copy) as temporary:
+            shutil.copyfile(recording.path, temporary)
+
+
+def _clean(name: str) -> str:
+    return name.replace(",", "").replace(" ", "")
