@@ -30,6 +30,7 @@ class Searcher(Protocol):
 
     kind: str
     description: str
+    rows: np.ndarray
 
     def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]: ...
 
