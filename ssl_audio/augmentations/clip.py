@@ -5,17 +5,22 @@ comes from `rng`, so a clip's result depends on its own seed and not on the numb
 """
 
 import numpy as np
+import torch
 from numpy.random import Generator
 
+from ssl_audio.augmentations import batch
 from ssl_audio.augmentations.base import Audio, ClipTransform, FromAudiomentations
+from ssl_audio.augmentations.batch import BatchTransform
 from ssl_audio.augmentations.praat import FormantShift, PitchShift
 
 __all__ = [
     "ClipTransform",
     "Compose",
     "FormantShift",
+    "FromBatch",
     "Gain",
     "GaussianNoise",
+    "ImpulseResponse",
     "PitchShift",
     "SevenBandEQ",
     "Shift",
@@ -58,10 +63,21 @@ class TimeStretch(FromAudiomentations):
 
 
 class Gain(FromAudiomentations):
-    """Multiply by a gain uniform in [min_gain_db, max_gain_db] decibels."""
+    """Multiply by a gain uniform in [min_gain_db, max_gain_db] decibels.
 
-    def __init__(self, min_gain_db: float = -6.0, max_gain_db: float = 0.0, p: float = 0.5) -> None:
+    Args:
+        clamp: clip the result to [-1, 1].
+    """
+
+    def __init__(
+        self, min_gain_db: float = -6.0, max_gain_db: float = 0.0, p: float = 0.5, clamp: bool = False
+    ) -> None:
         super().__init__(p, "Gain", min_gain_db=min_gain_db, max_gain_db=max_gain_db)
+        self.clamp = clamp
+
+    def apply(self, audio: Audio, sample_rate: int, rng: Generator) -> Audio:
+        audio = super().apply(audio, sample_rate, rng)
+        return audio.clip(-1, 1) if self.clamp else audio
 
 
 class SevenBandEQ(FromAudiomentations):
@@ -99,3 +115,32 @@ class Shift(ClipTransform):
 
     def apply(self, audio: Audio, sample_rate: int, rng: Generator) -> Audio:
         return np.roll(audio, round(rng.uniform(self.min_fraction, self.max_fraction) * len(audio)))
+
+
+class FromBatch(ClipTransform):
+    """Any batched transform, one clip at a time: for chains that run in the loader's workers.
+
+    Args:
+        transform: with its own probability.
+        p: probability that it is asked at all.
+    """
+
+    def __init__(self, transform: BatchTransform, p: float = 1.0) -> None:
+        super().__init__(p)
+        self.transform = transform
+
+    def apply(self, audio: Audio, sample_rate: int, rng: Generator) -> Audio:
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63 - 1)))
+        return self.transform(torch.from_numpy(audio)[None], sample_rate, generator)[0].numpy()
+
+
+class ImpulseResponse(FromBatch):
+    """Convolve with a recorded impulse response of `folder`, any of them equally likely, at the clip's own loudness.
+
+    Args:
+        folder: recordings of impulse responses, decoded once.
+        max_seconds: longer responses are cut.
+    """
+
+    def __init__(self, folder: str, max_seconds: float = 2.0, p: float = 0.5) -> None:
+        super().__init__(batch.ImpulseResponse(folder, max_seconds, p=1.0), p)

@@ -5,13 +5,19 @@ device that holds the clips, draws per clip from a generator of that device, nev
 changes its input in place.
 """
 
+from collections import defaultdict
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from ssl_audio.augmentations.base import check_probability
 from ssl_audio.errors import InputError
+
+# Samples that are worked on at once, by type of device (see `in_pieces`).
+PIECE = defaultdict(lambda: 2**25, cpu=2**18)
 
 
 class BatchTransform(nn.Module):
@@ -159,6 +165,17 @@ def positions(clips: Tensor) -> Tensor:
     return torch.arange(clips.shape[1], device=clips.device)
 
 
+def in_pieces(function: Callable[..., Tensor], *parts: Tensor) -> Tensor:
+    """Apply a function of (batch, ...) tensors to a few rows at a time, as many as fit a piece, and join the results.
+
+    A processor's cache is small; elsewhere pieces keep the memory needed in between from growing with the batch.
+    """
+    rows = max(1, PIECE[parts[0].device.type] // max(1, parts[0].shape[1]))
+    if rows >= len(parts[0]):
+        return function(*parts)
+    return torch.cat([function(*piece) for piece in zip(*(part.split(rows) for part in parts), strict=True)])
+
+
 def interpolate(clips: Tensor, index: Tensor, fraction: Tensor) -> Tensor:
     """Read clips between their samples, by a cubic through the four neighbours (Catmull-Rom).
 
@@ -170,14 +187,34 @@ def interpolate(clips: Tensor, index: Tensor, fraction: Tensor) -> Tensor:
     Returns:
         (batch, n); zero outside the clip.
     """
-    padded = torch.nn.functional.pad(clips, (2, 3))
-    last = clips.shape[1] + 1
+    padded = F.pad(clips, (3, 4))
+    place = index.clamp(-2, clips.shape[1] + 1).add_(2)
+    a, b, c, d = padded.gather(1, place), *(padded.gather(1, place.add_(1)) for _ in range(3))
+    cubic = (b - c).mul_(3).add_(d).sub_(a)
+    square = torch.add(a, b, alpha=-2.5).mul_(2).add_(c, alpha=4).sub_(d)
+    return cubic.mul_(fraction).add_(square).mul_(fraction).add_(c).sub_(a).mul_(fraction).mul_(0.5).add_(b)
 
-    def at(shift: int) -> Tensor:
-        return padded.gather(1, (index + (2 + shift)).clamp_(0, last))
 
-    a, b, c, d = at(-1), at(0), at(1), at(2)
-    return b + 0.5 * fraction * (c - a + fraction * (2 * a - 5 * b + 4 * c - d + fraction * (3 * (b - c) + d - a)))
+def read_faster(clips: Tensor, rate: Tensor, first: Tensor, samples: int) -> Tensor:
+    """Read each clip at its own rate, pitch and all: y(t) = x(first + rate t).
+
+    Args:
+        clips: (batch, samples in).
+        rate, first: (batch, 1), the position of the first sample that is read, and the step to the next.
+        samples: length of the result.
+
+    Returns:
+        (batch, samples); zero outside the clip. What would alias must have been removed before.
+    """
+    time = torch.arange(samples, device=clips.device)
+
+    def read(clips: Tensor, rate: Tensor, start: Tensor) -> Tensor:
+        # as a distance from where rate 1 would be, so that long clips keep their precision
+        further = time * (rate - 1) + start.frac()
+        whole = further.floor()
+        return interpolate(clips, whole.long().add_(time).add_(start.floor().long()), further.sub_(whole))
+
+    return in_pieces(read, clips, rate, first)
 
 
 @lru_cache(maxsize=256)

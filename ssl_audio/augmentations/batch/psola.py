@@ -6,7 +6,7 @@ two windowed samples of the input. Only the marks' offsets are looked up.
 """
 
 import math
-from collections import defaultdict
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ssl_audio.augmentations.base import check_range
-from ssl_audio.augmentations.batch.base import BatchTransform, interpolate, ratio
+from ssl_audio.augmentations.batch.base import BatchTransform, in_pieces, interpolate, ratio
 from ssl_audio.augmentations.batch.filters import low_pass
 from ssl_audio.augmentations.batch.pitch import PitchTrack, track_pitch
 
@@ -22,8 +22,6 @@ from ssl_audio.augmentations.batch.pitch import PitchTrack, track_pitch
 VOICELESS_RATE = 150.0
 # New pitch is kept within these, whatever range was asked for.
 LOWEST, HIGHEST = 50.0, 1200.0
-# Samples that are woven at once: a processor's cache is small, and elsewhere memory must not grow with the batch.
-PIECE = defaultdict(lambda: 2**25, cpu=2**18)
 # Hops that a grain may lie away from where it is copied to.
 MARGIN = 2
 
@@ -128,9 +126,7 @@ def overlap_add(
     parts = [clips, offset, target.start, target.advance, squeeze]
     if formant_ratio is not None:
         parts = [low_pass(clips, (1 / formant_ratio).clamp_max(1)), *parts[1:], time, formant_ratio]
-    rows = max(1, PIECE[clips.device.type] // clips.shape[1])
-    pieces = zip(*(part.split(rows) for part in parts), strict=True)
-    return torch.cat([weave(track.hop, *piece) for piece in pieces])
+    return in_pieces(partial(weave, track.hop), *parts)
 
 
 def weave(

@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor
 
 from ssl_audio.augmentations.base import check_range
-from ssl_audio.augmentations.batch.base import BatchTransform, interpolate, positions, randint, uniform
+from ssl_audio.augmentations.batch.base import BatchTransform, positions, randint, read_faster, uniform
 from ssl_audio.augmentations.batch.filters import low_pass
 from ssl_audio.errors import InputError
 
@@ -120,7 +120,4 @@ class Speed(BatchTransform):
         first = torch.where(spare > 0, uniform(clips, 0, 1, generator), 0.5) * spare
         if max(self.rates) > 1:
             clips = low_pass(clips, (1 / rate).clamp_max(1))
-        # counted from the first sample that is read, so that long clips keep their precision
-        start, within = first.floor(), positions(clips) * (rate - 1) + first.frac()
-        whole = within.floor()
-        return interpolate(clips, positions(clips) + (start + whole).long(), within - whole)
+        return read_faster(clips, rate, first, samples)

@@ -1,7 +1,7 @@
 """Time stretch, and pitch shift of anything that sounds, by waveform similarity (WSOLA, Verhelst and Roelands, 1993).
 
-What sox does for `tempo` and `pitch`. Unlike the overlap-add for voices in `psola` it needs no pitch, so it takes chords and
-drums; formants move with the pitch.
+What sox does for `tempo` and `pitch`. Unlike the overlap-add for voices in `psola` it needs no pitch, so it takes
+chords and drums; formants move with the pitch.
 """
 
 import math
@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ssl_audio.augmentations.base import check_range
-from ssl_audio.augmentations.batch.base import BatchTransform, interpolate, positions, uniform
+from ssl_audio.augmentations.batch.base import BatchTransform, in_pieces, read_faster, uniform
 from ssl_audio.augmentations.batch.filters import low_pass
 
 HOP_SECONDS = 0.03
 TOLERANCE_SECONDS = 0.012
-SEARCH_RATE = 5000  # Hz; a parabola through the best match finds it between the samples
+SEARCH_RATE = 4000  # Hz; a parabola through the best match finds it between the samples
 
 
 def stretch(clips: Tensor, sample_rate: int, rate: Tensor, samples: int) -> Tensor:
@@ -35,15 +35,19 @@ def stretch(clips: Tensor, sample_rate: int, rate: Tensor, samples: int) -> Tens
     hop = max(1, round(HOP_SECONDS * sample_rate / step)) * step
     count = -(-samples // hop) + 1
     starts = similar_grains(clips, hop, step, max(1, round(TOLERANCE_SECONDS * sample_rate / step)), rate, count)
-    # grain k spans two hops from (k - 1) hop on, so each output sample is the fade from a grain to the next
+    # grain k spans two hops from (k - 1) hop on, so each output sample is in the fade from a grain to the next
     margin = 2 * hop
-    padded = F.pad(clips, (margin, margin + hop))
     inside = torch.arange(hop, device=clips.device)
-    starts = (starts + margin).clamp(0, padded.shape[1] - 2 * hop)[..., None]
     fade = 0.5 + 0.5 * torch.cos(math.pi * inside / hop)
-    out = padded.gather(1, (starts[:, :-1] + (hop + inside)).flatten(1)).unflatten(1, (-1, hop)) * fade
-    out += padded.gather(1, (starts[:, 1:] + inside).flatten(1)).unflatten(1, (-1, hop)) * (1 - fade)
-    return out.flatten(1)[:, :samples]
+
+    def join(clips: Tensor, starts: Tensor) -> Tensor:
+        padded = F.pad(clips, (margin, margin + hop))
+        starts = (starts + margin).clamp(0, padded.shape[1] - 2 * hop)[..., None]
+        before = padded.gather(1, (starts[:, :-1] + (hop + inside)).flatten(1)).unflatten(1, (-1, hop))
+        after = padded.gather(1, (starts[:, 1:] + inside).flatten(1)).unflatten(1, (-1, hop))
+        return torch.lerp(after, before, fade).flatten(1)[:, :samples]
+
+    return in_pieces(join, clips, starts)
 
 
 def similar_grains(clips: Tensor, hop: int, step: int, reach: int, rate: Tensor, count: int) -> Tensor:
@@ -61,9 +65,9 @@ def similar_grains(clips: Tensor, hop: int, step: int, reach: int, rate: Tensor,
         (batch, count) int64 sample positions, possibly outside the clip.
     """
     low = F.avg_pool1d(clips, step, ceil_mode=True) if step > 1 else clips
-    width = 2 * hop // step
-    margin = width + reach
-    low = F.pad(low, (margin, margin + width))
+    width = hop // step  # what fades into the grain before
+    margin = 2 * width + reach
+    low = F.pad(low, (margin, 2 * margin))
     last = low.shape[1] - 1
     # grain k of the result belongs to the input around (k - 1) hop rate
     ideal = ((torch.arange(-1, count - 1, device=clips.device) * hop * rate) / step).round().long()
@@ -71,13 +75,13 @@ def similar_grains(clips: Tensor, hop: int, step: int, reach: int, rate: Tensor,
     regions = low.gather(1, (ideal[..., None] + window).clamp_(0, last).flatten(1)).unflatten(1, (count, -1))
     energy = F.pad(regions.square().cumsum(2), (1, 0))
     norm = (energy[..., width:] - energy[..., :-width]).clamp_min(1e-10).rsqrt()
-    offsets = torch.arange(width, device=clips.device) + margin + hop // step
+    offsets = torch.arange(width, device=clips.device) + (margin + width)
 
     start = ideal[:, :1].to(clips.dtype)
     starts = [start]
     for k in range(1, count):  # over time, not over clips
         following = low.gather(1, (start.round().long() + offsets).clamp_(0, last))
-        match = torch.matmul(regions[:, k].unfold(1, width, 1), following[..., None]).squeeze(2) * norm[:, k]
+        match = F.conv1d(regions[None, :, k], following[:, None], groups=len(clips))[0] * norm[:, k]
         best = match[:, 1:-1].argmax(1, keepdim=True) + 1
         left, middle, right = (match.gather(1, best + i) for i in (-1, 0, 1))
         offset = (0.5 * (right - left) / (2 * middle - left - right).clamp_min(1e-9)).clamp(-0.5, 0.5)
@@ -113,6 +117,4 @@ class PitchShiftPolyphonic(BatchTransform):
             clips = low_pass(clips, (1 / ratio).clamp_max(1))  # or what is read faster would alias
         longest = math.ceil(clips.shape[1] * 2 ** (max(0.0, self.max_cents) / 1200)) + 2
         slow = stretch(clips, sample_rate, 1 / ratio, longest)
-        further = positions(clips) * (ratio - 1)
-        whole = further.floor()
-        return interpolate(slow, positions(clips) + whole.long(), further - whole)
+        return read_faster(slow, ratio, torch.zeros_like(ratio), clips.shape[1])
