@@ -19,7 +19,7 @@ ClipAugmentation = Callable[[np.ndarray, int, Generator], np.ndarray]
 
 SamplingMode = Literal["sample_clips", "sample_groups"]
 
-_TRIES_FOR_SOUND = 8  # fragments drawn from a file before its silence is called a failure
+_TRIES_FOR_SOUND = 32  # fragments drawn from a file before its silence is called a failure
 _TRIES_FOR_A_FILE = 16  # files tried for one item before training is stopped
 
 
