@@ -1,0 +1,195 @@
+"""Each method's step: its values and gradients, over one process and over two, and what it hands on."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.compact_cnn import CompactCNN
+from ssl_audio.errors import InputError
+from ssl_audio.frontends import LogMelSpectrogram, Waveform
+from ssl_audio.heads import MLP, Projection
+from ssl_audio.methods import BYOL, Contrastive, NTXent, SiameseMethod, SimSiam, UniformityAlignment, VICReg
+
+SAMPLES = 32
+
+
+class Plain(Encoder):
+    """No batch-norm, so that a row's embedding does not depend on which process its neighbours are on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim = 12
+        self.net = nn.Sequential(nn.Linear(SAMPLES, 24), nn.Tanh(), nn.Linear(24, self.dim))
+
+    def forward(self, features):
+        return self.net(features)
+
+
+def predictor(dim):
+    return MLP(dim, [10, dim])
+
+
+METHODS = {
+    "contrastive": (Contrastive, {}),
+    "contrastive-coupled": (Contrastive, {"decoupled": False, "num_negatives": 5}),
+    "contrastive-vc": (Contrastive, {"variance_weight": 25.0, "covariance_weight": 100.0}),
+    "nt-xent": (NTXent, {}),
+    "uniformity-alignment": (UniformityAlignment, {}),
+    "vicreg": (VICReg, {"gamma": 1.0}),
+    "byol": (BYOL, {"predictor": predictor}),
+    "simsiam": (SimSiam, {"predictor": predictor}),
+}
+
+
+def make(name: str, encoder: Encoder | None = None, **changes) -> SiameseMethod:
+    torch.manual_seed(0)
+    kind, arguments = METHODS[name]
+    frontend, encoder = (Waveform(), Plain()) if encoder is None else (LogMelSpectrogram(n_mels=20), encoder)
+    network = {"frontend": frontend, "encoder": encoder, "projection": lambda dim: Projection(dim, 8)}
+    return kind(**{**network, **arguments, **changes})
+
+
+def clips(seed: int = 0, batch: int = 8, samples: int = SAMPLES):
+    return torch.randn(2, batch, samples, generator=torch.Generator().manual_seed(seed))
+
+
+class Step(nn.Module):
+    """What DistributedDataParallel wraps: clips in, loss out."""
+
+    def __init__(self, method: SiameseMethod) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, clip1, clip2):
+        return self.method.objective(clip1, clip2).terms["loss"]
+
+
+def gradients(method: SiameseMethod) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+
+
+def two_process_worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    results = {}
+    for name in METHODS:
+        method = make(name)
+        step = nn.parallel.DistributedDataParallel(Step(method))
+        half = clips().chunk(2, dim=1)[rank]
+        loss = step(*half)
+        loss.backward()
+        mean = loss.detach().clone()
+        dist.all_reduce(mean)
+        results[name] = (mean / 2, gradients(method))
+    if rank == 0:
+        torch.save(results, f"{folder}/results.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """Loss and gradients of every method from one pair of processes."""
+    folder = tmp_path_factory.mktemp("gloo")
+    mp.start_processes(two_process_worker, (str(folder),), nprocs=2, start_method="spawn")
+    return torch.load(folder / "results.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_give_the_loss_and_gradients_of_one(name, two_processes):
+    method = make(name)
+    loss = Step(method)(*clips())
+    loss.backward()
+    theirs, their_gradients = two_processes[name]
+    assert theirs.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert their_gradients.keys() == gradients(method).keys()
+    for key, gradient in gradients(method).items():
+        torch.testing.assert_close(their_gradients[key], gradient, rtol=1e-4, atol=1e-6, msg=f"{name}: {key}")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_of_one_process_is_not_enough_for_that(name, two_processes):
+    """The losses that compare clips would differ without the gather: the test above can fail."""
+    local = sum(Step(make(name))(*half).item() for half in clips().chunk(2, dim=1)) / 2
+    is_mean_over_clips = name in ("byol", "simsiam")
+    assert (local == pytest.approx(two_processes[name][0].item(), rel=1e-5)) == is_mean_over_clips
+
+
+def test_contrastive_terms_add_up_to_the_loss():
+    terms = make("contrastive-vc").objective(*clips()).terms
+    total = terms["contrastive"] + 25 * terms["variance"] + 100 * terms["covariance"]
+    assert terms["loss"].item() == pytest.approx(total.item(), rel=1e-6)
+
+
+def test_both_views_in_one_pass_equal_two_passes_where_batch_norm_is_fixed():
+    method = make("contrastive", CompactCNN([4, 8], embedding_dim=12)).eval()
+    clip1, clip2 = clips(samples=6000)
+    (e1, e2), (z1, z2) = method.project(clip1, clip2)
+    for clip, embedding, projection in ((clip1, e1, z1), (clip2, e2, z2)):
+        torch.testing.assert_close(method(clip), embedding, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(method.projection(method(clip)), projection, rtol=1e-4, atol=1e-5)
+
+
+def test_byol_target_is_the_moving_average_of_weights_and_batch_norm_statistics():
+    method = make("byol", CompactCNN([4, 8], embedding_dim=12)).train()
+    expected = {name: value.clone() for name, value in method.target["encoder"].state_dict().items()}
+    for step in range(3):
+        method.objective(*clips(step, samples=6000)).terms["loss"].backward()
+        with torch.no_grad():
+            for parameter in method.encoder.parameters():
+                parameter.sub_(parameter.grad)
+        method.move_target(0.9)
+        for name, value in method.encoder.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = 0.9 * expected[name] + 0.1 * value
+    for name, value in method.target["encoder"].state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+    statistics = method.target["encoder"].stages[0][1]
+    assert not torch.equal(statistics.running_mean, torch.zeros(4))  # moved, and by nothing but the average
+
+
+def test_byol_target_has_no_gradient_and_does_not_train():
+    method = make("byol")
+    method.objective(*clips()).terms["loss"].backward()
+    assert all(p.grad is None and not p.requires_grad for p in method.target.parameters())
+    assert all(p.grad is not None for p in method.predictor.parameters())
+
+
+def test_byol_compares_each_prediction_with_the_other_views_target():
+    method = make("byol")
+    clip1, clip2 = clips()
+    z1, z2 = method.projection(method(clip1)), method.projection(method(clip2))  # target = online before any step
+    p1, p2 = method.predictor(z1), method.predictor(z2)
+    cosines = [nn.functional.cosine_similarity(p, z).mean() for p, z in ((p1, z2), (p2, z1))]
+    expected = sum(2 - 2 * cosine for cosine in cosines) / 2 / 8
+    assert method.objective(clip1, clip2).terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_parts_that_do_not_fit_are_named_before_training():
+    with pytest.raises(InputError, match=r"data\.batch_size"):
+        make("contrastive").check(1, SAMPLES)
+    with pytest.raises(InputError, match="shape"):
+        make("byol", predictor=lambda dim: MLP(dim, [5])).check(4, SAMPLES)
+    with pytest.raises(InputError, match="too short"):
+        make("contrastive", CompactCNN([4, 8])).check(4, 100)
+    method = make("vicreg").train()
+    method.check(4, SAMPLES)
+    assert all(module.training for module in method.modules())
+
+
+def test_losses_stay_float32_under_autocast():
+    method = make("vicreg", CompactCNN([4, 8], embedding_dim=12))
+    with torch.autocast("cpu", torch.bfloat16):
+        result = method.objective(*clips(samples=6000))
+    assert result.terms["loss"].dtype == torch.float32
+    assert {view.dtype for view in (*result.embeddings, *result.projections)} == {torch.float32}
+
+
+def test_the_embedding_model_is_frontend_and_encoder_and_the_projection_if_asked():
+    method = make("contrastive", CompactCNN([4, 8], embedding_dim=12)).eval()
+    clip = clips(samples=6000)[0]
+    assert torch.equal(method.embedding_model()(clip), method(clip))
+    assert torch.equal(method.embedding_model(projection=True)(clip), method.projection(method(clip)))
