@@ -90,7 +90,7 @@ class MelSpectrogram(Frontend):
         Raises:
             InputError: the clips are shorter than `minimum_samples`.
         """
-        if waveforms.shape[-1] < self.minimum_samples:
+        if not torch.jit.is_tracing() and waveforms.shape[-1] < self.minimum_samples:
             raise InputError(
                 f"a clip of {waveforms.shape[-1]} samples is too short for a window of {self.n_fft}: "
                 f"the least is {self.minimum_samples} samples; drop or pad shorter clips"

@@ -115,7 +115,7 @@ def load_checkpoint(
 
     Args:
         path: a Lightning checkpoint of one of our methods.
-        config: the run's `config.yaml`; None takes the description that the checkpoint carries.
+        config: the run's `config.yaml`, for a checkpoint that does not describe its model; if it does, they must agree.
         projection: with the projection head on top.
         trusted: see `load_model`.
 
@@ -125,7 +125,12 @@ def load_checkpoint(
     path = Path(path)
     checkpoint = read_weights(path)
     weights = checkpoint.get("state_dict")
-    spec = checkpoint.get("model") if config is None else _run_config(Path(config))
+    spec = checkpoint.get("model")
+    if config is not None:
+        written = _run_config(Path(config))
+        spec = spec if isinstance(spec, Mapping) else written
+        for key in ("frontend", "encoder", "sample_rate"):
+            _agree(written.get(key), spec.get(key), key, f"{config} and {path}")
     if not isinstance(weights, Mapping) or not isinstance(spec, Mapping):
         raise InputError(
             f"{path} is not a checkpoint of an ssl_audio method; give the run's config if it is an old one"
@@ -149,6 +154,15 @@ def _run_config(path: Path) -> Mapping[str, Any]:
     if not isinstance(section, Mapping):
         raise InputError(f"{path}: no section 'model'; give the config.yaml of the run")
     return section.get("init_args", section)
+
+
+def _agree(written: Any, described: Any, key: str, where: str) -> None:
+    """Refuse a config that names another value than the checkpoint; what it leaves open agrees."""
+    if isinstance(written, Mapping) and isinstance(described, Mapping):
+        for name in written.keys() & described.keys():
+            _agree(written[name], described[name], key if name == "init_args" else f"{key}.{name}", where)
+    elif written is not None and written != described:
+        raise InputError(f"{where} do not belong together: {key} is {written!r} and {described!r}")
 
 
 def _load_exported(folder: Path, trusted: bool) -> EmbeddingModel:

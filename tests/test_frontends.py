@@ -50,7 +50,7 @@ def test_number_of_frames_and_the_shortest_clip():
     mel = MelSpectrogram(n_fft=512, hop_length=128, n_mels=20)
     for samples in (257, 383, 384, 1000):
         assert mel(noise(1, samples)).shape == (1, 20, 1 + samples // 128)
-    with pytest.raises(InputError, match="256 samples is too short.*257"):
+    with pytest.raises(InputError, match=r"256 samples is too short.*257"):
         mel(noise(1, 256))
     for frames in (1, 3, 4, 10):
         least = mel.samples_for(frames)

@@ -75,7 +75,7 @@ def test_unit_length_is_computed_in_float32():
 def test_impossible_heads_are_named():
     with pytest.raises(InputError, match="dims is empty"):
         MLP(8, [])
-    with pytest.raises(InputError, match="'tanh'.*relu"):
+    with pytest.raises(InputError, match=r"'tanh'.*relu"):
         MLP(8, [4], activation="tanh")
 
 
