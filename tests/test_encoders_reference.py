@@ -91,6 +91,14 @@ def test_vision_transformer_is_torchs_own_layer_between_patches_and_class_token(
     torch.testing.assert_close(encoder(x), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_interpolated_positions_are_torchs_bicubic():
+    encoder = encoders.VisionTransformer(64, 16, 8, 1, 1, 8, 16)
+    grid = encoder.positions[:, 1:].transpose(1, 2).unflatten(2, (4, 4))
+    expected = F.interpolate(grid, size=(3, 7), mode="bicubic").flatten(2).transpose(1, 2)
+    torch.testing.assert_close(encoder._positions(3, 7)[:, 1:], expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(encoder._positions(4, 4), encoder.positions)
+
+
 def test_interpolated_positions_keep_what_they_encode():
     encoder = encoders.VisionTransformer(64, 16, 8, 1, 1, 8, 16)
     with torch.no_grad():

@@ -58,18 +58,22 @@ class VisionTransformer(Encoder):
     def tokens(self, features: Tensor) -> tuple[Tensor, int, int]:
         """(batch, bands, frames) -> (batch, 1 + rows * columns, dim), rows, columns; the class token first."""
         image = self.norm(square(features.unsqueeze(1), self.resize))
-        image = pad(image, (0, -image.shape[-1] % self.patch_size, 0, -image.shape[-2] % self.patch_size))
+        image = pad(
+            image, (0, _missing(image.shape[-1], self.patch_size), 0, _missing(image.shape[-2], self.patch_size))
+        )
         patches = self.patches(image)
         rows, columns = patches.shape[-2:]
-        x = torch.cat([self.class_token.expand(len(image), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        x = torch.cat([self.class_token.expand(image.shape[0], -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
         return self.layers(self.drop(x + self._positions(rows, columns))), rows, columns
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        if rows == columns == self.grid:
+        exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()  # which would fix the number of columns
+        if not exporting and rows == columns == self.grid:
             return self.positions
-        grid = self.positions[:, 1:].transpose(1, 2).unflatten(2, (self.grid, self.grid))
-        grid = interpolate(grid, size=(rows, columns), mode="bicubic", align_corners=False)
-        return torch.cat([self.positions[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+        down, across = (_resampling(self.grid, size).to(self.positions) for size in (rows, columns))
+        grid = self.positions[0, 1:].unflatten(0, (self.grid, self.grid))
+        grid = torch.einsum("rg,ch,ghd->rcd", down, across, grid)
+        return torch.cat([self.positions[:, :1], grid.flatten(0, 1).unsqueeze(0)], dim=1)
 
     def frames(self, features: Tensor) -> Tensor:
         """(batch, bands, frames) -> (batch, frames / patch_size, frame_dim), the mean over the patches of a column."""
@@ -79,6 +83,17 @@ class VisionTransformer(Encoder):
     def forward(self, features: Tensor) -> Tensor:
         """(batch, bands, frames) -> (batch, dim), the class token."""
         return self.tokens(features)[0][:, 0]
+
+
+def _resampling(size: int, new: int) -> Tensor:
+    """(new, size) weights of bicubic interpolation. As a product its gradient is deterministic on every device."""
+    rows = torch.eye(size).view(1, 1, size, size)
+    return interpolate(rows, size=(new, size), mode="bicubic", align_corners=False)[0, 0]
+
+
+def _missing(size: int, patch: int) -> int:
+    """What is missing to whole patches; not `-size % patch`, which torch's exporter cannot bound."""
+    return (size + patch - 1) // patch * patch - size
 
 
 class TransformerLayer(nn.Module):
