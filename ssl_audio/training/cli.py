@@ -75,6 +75,7 @@ class TrainCLI(LightningCLI):
                 bar.disable()
                 settings["enable_progress_bar"] = True
         resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        resolved["trainer"].pop("callbacks")
         callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
         return self.trainer_class(**{**settings, "callbacks": callbacks})
 
@@ -158,6 +159,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",  # chosen in the config
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",  # several checkpoint callbacks share the folder
+        ".*The dirpath has changed.*",  # a resumed run has a folder of its own
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):

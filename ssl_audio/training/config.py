@@ -130,7 +130,7 @@ def check_keys(config: Config) -> None:
     from pytorch_lightning import Trainer
 
     trainer = config.get("trainer") or {}
-    if "callbacks" in trainer:
+    if trainer.get("callbacks") is not None:
         raise InputError("trainer.callbacks is not used; give callbacks by name under the key 'callbacks'")
     _check_names("trainer", trainer, accepted_arguments(Trainer))
     for name, callback in config.get("callbacks", {}).items():

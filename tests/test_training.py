@@ -1,0 +1,193 @@
+"""Real training runs, small: resumed exactly, saved completely, and any method with any encoder."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ssl_audio import load_model
+from ssl_audio.cli import run_command
+from ssl_audio.errors import InputError
+
+METHODS = ["byol", "contrastive", "contrastive-vc", "uniformity-alignment", "vicreg"]
+COMPACT = {"class_path": "ssl_audio.encoders.CompactCNN", "init_args": {"channels": [4, 8], "embedding_dim": 16}}
+ENCODERS = {
+    "compact-cnn": {"encoder": COMPACT},
+    "efficientnet-b0": {"encoder": {"init_args": {"embedding_dim": 16}}},
+    "sample-cnn": {
+        "encoder": {"class_path": "ssl_audio.encoders.SampleCNN"},
+        "frontend": {"class_path": "ssl_audio.frontends.Waveform"},
+    },
+}
+
+
+@pytest.fixture
+def train(singers, tmp_path):
+    """`train(*configs, model=..., **sections)` runs `train.py` on tiny clips; returns the run folder."""
+    runs = tmp_path / "runs"
+
+    def run(*configs: str, model: dict | None = None, arguments: tuple[str, ...] = (), **sections) -> Path:
+        tiny = {
+            "model": {
+                "init_args": {
+                    "frontend": {"init_args": {"n_fft": 512, "hop_length": 128, "n_mels": 32}},
+                    "projection": {"init_args": {"dim": 16}},
+                    **({"predictor": {"init_args": {"dims": [32, 16]}}} if "byol" in configs else {}),
+                }
+            },
+            "data": {"init_args": {"dataset_dirs": [str(singers)], "sample_rate": 16000, "nr_samples": 6000}},
+            "trainer": {"max_epochs": 2, "log_every_n_steps": 1, "enable_progress_bar": False, "accelerator": "cpu"},
+        }
+        tiny["data"]["init_args"] |= {"batch_size": 4, "num_workers": 0, "augmentation": None}
+        tiny["trainer"]["logger"] = {"init_args": {"save_dir": str(runs)}}
+        files = [write(tmp_path / "tiny.yaml", tiny)]
+        if model:
+            files.append(write(tmp_path / "model.yaml", {"model": {"init_args": model}}))
+        if sections:
+            files.append(write(tmp_path / "sections.yaml", sections))
+        before = set(runs.glob("*/*"))
+        stack = [word for name in ("common", *configs, *files) for word in ("--config", name)]
+        assert run_command("train", [*stack, *arguments]) == 0
+        (folder,) = set(runs.glob("*/*")) - before
+        return folder
+
+    return run
+
+
+def write(path: Path, content: dict) -> str:
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def weights(checkpoint: Path) -> dict:
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def test_interrupted_in_the_middle_of_an_epoch_and_resumed_equals_uninterrupted_to_the_bit(train):
+    """BYOL with dropout, a schedule, clip augmentation: everything that a checkpoint could forget."""
+    clip_chain = {
+        "class_path": "ssl_audio.augmentations.clip.GaussianNoise",
+        "init_args": {"min_amplitude": 0.001, "max_amplitude": 0.05, "p": 0.5},
+    }
+    settings = {
+        "model": {
+            "encoder": {**COMPACT, "init_args": {**COMPACT["init_args"], "dropout": 0.3}},
+            "lr_scheduler": {"init_args": {"warmup": 1, "total": None}},
+        },
+        "trainer": {"max_epochs": 3},
+        "data": {"augmentation": clip_chain},
+        "callbacks": {
+            "steps": {
+                "class_path": "pytorch_lightning.callbacks.ModelCheckpoint",
+                "init_args": {"filename": "at-{step}", "every_n_train_steps": 1, "save_top_k": -1},
+            }
+        },
+    }
+    whole = train("byol", **settings)
+    expected = weights(whole / "checkpoints" / "last.ckpt")
+    steps = sorted((whole / "checkpoints").glob("at-step=*.ckpt"), key=lambda path: int(path.stem[8:]))
+    per_epoch = len(steps) // 3
+    assert per_epoch >= 3
+    for step in (per_epoch + 1, per_epoch):  # in the middle of the second epoch, and at the end of the first
+        checkpoint = whole / "checkpoints" / f"at-step={step}.ckpt"
+        resumed = train("byol", **settings, arguments=("--ckpt_path", str(checkpoint)))
+        actual = weights(resumed / "checkpoints" / "last.ckpt")
+        assert actual.keys() == expected.keys()
+        differing = [name for name, value in expected.items() if not torch.equal(actual[name], value)]
+        assert differing == [], f"from step {step}"
+        assert json.loads((resumed / "run.json").read_text())["resumed_from"] == str(checkpoint)
+    early = weights(whole / "checkpoints" / f"at-step={per_epoch}.ckpt")
+    assert not torch.equal(early["encoder.projection.weight"], expected["encoder.projection.weight"])
+
+
+def test_a_repeated_run_is_equal_and_another_seed_is_not(train):
+    first, second = (train("contrastive", model={"encoder": COMPACT}) for _ in range(2))
+    other = train("contrastive", model={"encoder": COMPACT}, arguments=("--seed_everything", "1"))
+    a, b, c = (weights(folder / "checkpoints" / "last.ckpt") for folder in (first, second, other))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+    assert (first.name, second.name, other.name) == ("0", "1", "2")
+
+
+def test_a_run_folder_tells_everything_and_is_a_model(train, capsys):
+    folder = train("vicreg", model={"encoder": COMPACT})
+    said = capsys.readouterr().out
+    assert str(folder) in said and str(folder / "checkpoints" / "best.ckpt") in said and "eval.py" in said
+
+    record = json.loads((folder / "run.json").read_text())
+    assert record["versions"]["torch"] == torch.__version__ and record["seed"] == 0
+    assert record["command"][:3] == ["train.py", "--config", "common"] and record["best_checkpoint"]
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["loss/train_step"] != "" for row in rows].count(True) == record["steps"]
+    for name in ("loss/val", "variance/val", "eer_embeddings/val", "rank_mean_embeddings/val", "data_wait"):
+        assert any(row[name] for row in rows), name
+    assert (folder / "plots" / "loss.png").stat().st_size > 1000
+    assert (folder / "data_report.csv").is_file() and list(folder.glob("events.out.tfevents*"))
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["init_args"]["encoder"]["init_args"]["pooling"]["class_path"]  # defaults are written too
+    state = weights(folder / "checkpoints" / "best.ckpt")
+    for model in (load_model(folder), load_model(folder / "checkpoints" / "best.ckpt")):
+        assert model.sample_rate == 16000 and model.dim == 16
+        assert torch.equal(model.encoder.projection.weight, state["encoder.projection.weight"])
+
+
+def test_the_saved_config_repeats_the_run(train, tmp_path):
+    first = train("contrastive", model={"encoder": COMPACT})
+    assert run_command("train", ["--config", str(first / "config.yaml")]) == 0
+    again = first.parent / "1"
+    a, b = (weights(folder / "checkpoints" / "last.ckpt") for folder in (first, again))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert yaml.safe_load((again / "config.yaml").read_text()) == yaml.safe_load((first / "config.yaml").read_text())
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_clips(train, singers, tmp_path, capsys):
+    with pytest.raises(AssertionError):
+        train("contrastive", model={"encoder": COMPACT, "optimizer": {"init_args": {"lr": 1e37}}})
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: the loss is not finite at step ") and "on clips " in error
+
+
+def test_a_checkpoint_of_another_model_is_refused_in_one_line(train, capsys):
+    folder = train("contrastive", model={"encoder": COMPACT})
+    with pytest.raises(AssertionError):
+        train("byol", model={"encoder": COMPACT}, arguments=("--ckpt_path", str(folder / "checkpoints" / "last.ckpt")))
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and "does not fit this config" in error
+
+
+def test_without_validation_singers_the_best_checkpoint_is_left_out(train):
+    folder = train("contrastive", model={"encoder": COMPACT}, data={"eval_frac": 0.0})
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    load_model(folder)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("method", METHODS)
+def test_any_method_with_any_encoder_trains_saves_resumes_loads_and_embeds(method, encoder, train, singers):
+    model = ENCODERS[encoder]
+    trainer = {"max_epochs": 2, "limit_train_batches": 1, "limit_val_batches": 1}
+    folder = train(method, model=model, trainer=trainer)
+    resumed = train(
+        method,
+        model=model,
+        trainer={**trainer, "max_epochs": 3},
+        arguments=("--ckpt_path", str(folder / "checkpoints" / "last.ckpt")),
+    )
+    assert json.loads((resumed / "run.json").read_text())["steps"] == 3
+    loaded = load_model(resumed, projection=False)
+    embedding = loaded.embed(next(singers.rglob("*.wav")))
+    assert embedding.shape == (loaded.dim,) and np.isfinite(embedding).all()
+    trained, start = (weights(run / "checkpoints" / "last.ckpt") for run in (resumed, folder))
+    moved = [name for name in start if name.startswith("encoder.") and not torch.equal(start[name], trained[name])]
+    assert moved, "the resumed step changed nothing"
+
+
+def test_a_model_folder_that_is_missing_is_an_input_error(tmp_path):
+    with pytest.raises(InputError):
+        load_model(tmp_path / "nothing")
