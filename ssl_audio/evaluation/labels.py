@@ -1,0 +1,123 @@
+"""Labelled data sets for probes: a CSV of files and labels, or a folder with one sub-folder a class."""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ssl_audio import audio
+from ssl_audio.errors import InputError
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Files with what is to be predicted of them.
+
+    Attributes:
+        paths: (items,) audio files.
+        classes: names, sorted.
+        targets: (items,) int numbers of `classes`, or (items, classes) bool where an item may have several labels.
+        folds: (items,) names of the given folds or splits; None where there are none.
+        groups: (items,) names; items of one group (a recording, an artist) never get split. None: each item alone.
+    """
+
+    paths: list[Path]
+    classes: list[str]
+    targets: np.ndarray
+    folds: list[str] | None = None
+    groups: list[str] | None = None
+
+
+def read_labels(
+    table: str | os.PathLike,
+    label: str | Sequence[str],
+    file: str = "path",
+    fold: str | None = None,
+    group: str | None = None,
+    separator: str | None = None,
+    root: str | os.PathLike | None = None,
+) -> LabelledFiles:
+    """Read a CSV with a row an item.
+
+        read_labels("esc10.csv", label="category", file="filename", fold="fold")
+        read_labels("tags.csv", label="tags", separator="|", fold="split")
+        read_labels("tags.csv", label=["rock", "guitar", "loud"])     # columns of 0 and 1
+
+    Args:
+        table: the CSV file.
+        label: column of the label, or the columns of 0 and 1 of a multi-label table.
+        file, fold, group: columns; fold and group may be None.
+        separator: between the labels of one cell, which makes the task multi-label.
+        root: folder of the files; default: that of the table.
+
+    Raises:
+        InputError: missing file or columns, no rows, an empty label, fewer than two classes.
+    """
+    table = Path(table)
+    if not table.is_file():
+        raise InputError(f"{table}: no such table of labels")
+    with open(table, newline="", encoding="utf-8-sig") as handle:
+        reader = csv.DictReader(handle)
+        header = reader.fieldnames or []
+        columns = [label] if isinstance(label, str) else list(label)
+        missing = [name for name in (file, fold, group, *columns) if name is not None and name not in header]
+        if missing:
+            raise InputError(f"{table}: has no column {', '.join(missing)}; it has {', '.join(header)}")
+        rows = list(reader)
+    if not rows:
+        raise InputError(f"{table}: has no rows")
+    base = table.parent if root is None else Path(root)
+    if len(columns) > 1:
+        classes = columns
+        targets = np.array([[_zero_or_one(row[name], table, name) for name in columns] for row in rows])
+    else:
+        cells = [_labels_of(row[columns[0]], separator) for row in rows]
+        if separator is None and not all(cells):
+            raise InputError(f"{table}: row {[bool(c) for c in cells].index(False) + 2} has no {columns[0]}")
+        classes = sorted({name for cell in cells for name in cell})
+        number = {name: i for i, name in enumerate(classes)}
+        if separator is None:
+            targets = np.array([number[cell[0]] for cell in cells])
+        else:
+            targets = np.array([[name in cell for name in classes] for cell in cells])
+    if len(classes) < 2:
+        raise InputError(f"{table}: column {columns[0]} holds fewer than two classes")
+    return LabelledFiles(
+        paths=[base / (row[file] or "") for row in rows],
+        classes=classes,
+        targets=targets,
+        folds=[row[fold] or "" for row in rows] if fold else None,
+        groups=[row[group] or "" for row in rows] if group else None,
+    )
+
+
+def folder_labels(root: str | os.PathLike) -> LabelledFiles:
+    """Files of a folder `class/**/file`, the first folder being the class.
+
+    Raises:
+        InputError: missing folder, files outside class folders, fewer than two classes.
+    """
+    root = Path(root)
+    paths = audio.find_audio_files(root)
+    parts = [path.relative_to(root).parts for path in paths]
+    outside = next((path for path, part in zip(paths, parts, strict=True) if len(part) < 2), None)
+    if outside is not None:
+        raise InputError(f"{outside}: lies outside a class folder; expected {root.name}/class/{outside.name}")
+    classes = sorted({part[0] for part in parts})
+    if len(classes) < 2:
+        raise InputError(f"{root}: needs audio in at least two class folders, has {len(classes)}")
+    return LabelledFiles(paths, classes, np.array([classes.index(part[0]) for part in parts]))
+
+
+def _labels_of(cell: str | None, separator: str | None) -> list[str]:
+    names = (cell or "").split(separator) if separator else [cell or ""]
+    return [name.strip() for name in names if name.strip()]
+
+
+def _zero_or_one(cell: str | None, table: Path, column: str) -> bool:
+    if cell not in ("0", "1", "0.0", "1.0", "False", "True"):
+        raise InputError(f"{table}: column {column} must hold 0 or 1, got {cell!r}")
+    return cell in ("1", "1.0", "True")

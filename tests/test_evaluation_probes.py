@@ -1,0 +1,216 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from ssl_audio.errors import InputError
+from ssl_audio.evaluation.classification import Judge
+from ssl_audio.evaluation.labels import folder_labels, read_labels
+from ssl_audio.evaluation.probes import group_folds, probe, singer_probe
+from ssl_audio.evaluation.recordings import Recordings
+
+
+def clusters(n=300, classes=4, dim=10, noise=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.r_[np.arange(classes), rng.integers(0, classes, n - classes)]
+    return (2 * rng.standard_normal((classes, dim))[y] + noise * rng.standard_normal((n, dim))).astype(np.float32), y
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 5), st.booleans())
+def test_every_figure_is_scikit_learns(seed, classes, multi_label):
+    rng = np.random.default_rng(seed)
+    n = 60
+    scores = np.round(rng.random((n, classes)), 1)  # ties
+    weights = rng.integers(0, 3, n).astype(float)
+    weights[: 2 * classes] = 1
+    if multi_label:
+        y = rng.random((n, classes)) < 0.4
+        y[0], y[1] = True, False
+        truth, decided = y, scores > 0.5
+    else:
+        y = np.r_[np.arange(classes), np.arange(classes), rng.integers(0, classes, n - 2 * classes)]
+        truth, decided = np.eye(classes, dtype=bool)[y], np.eye(classes, dtype=bool)[scores.argmax(1)]
+    summary, values = Judge(y, scores, [str(c) for c in range(classes)]).figures(weights)
+    for c in range(classes):
+        one = truth[:, c], decided[:, c]
+        precision, recall, f1, _ = sk.precision_recall_fscore_support(
+            *one, sample_weight=weights, average="binary", zero_division=0
+        )
+        assert (values["precision"][c], values["recall"][c], values["f1"][c]) == pytest.approx((precision, recall, f1))
+        area = sk.roc_auc_score(truth[:, c], scores[:, c], sample_weight=weights)
+        assert values["roc_auc"][c] == pytest.approx(area)
+        average = sk.average_precision_score(truth[:, c], scores[:, c], sample_weight=weights)
+        assert values["average_precision"][c] == pytest.approx(average)
+    assert summary["f1"] == pytest.approx(values["f1"].mean())
+    if not multi_label:
+        accuracy = sk.accuracy_score(y, scores.argmax(1), sample_weight=weights)
+        balanced = sk.balanced_accuracy_score(y, scores.argmax(1), sample_weight=weights)
+        assert (summary["accuracy"], summary["balanced_accuracy"]) == pytest.approx((accuracy, balanced))
+
+
+def test_classes_that_cannot_be_judged_are_named_and_left_out():
+    y = np.array([0, 0, 1, 1, 2, 2])
+    scores = np.eye(5)[y]
+    trained = np.array([True, True, False, True, True])
+    result = Judge(y, scores, list("abcde"), trained).judge(draws=10)
+    assert result.left_out == {
+        "c": "no positives in the training set",
+        "d": "no positives in the test set",
+        "e": "no positives in the test set",
+    }
+    assert set(result.per_class) == {"a", "b"} and result.summary["roc_auc"] == 1
+    with pytest.raises(InputError, match="no class can be judged"):
+        Judge(np.zeros((3, 1), bool), np.zeros((3, 1)), ["quiet"])
+
+
+def test_the_linear_probe_is_regularised_logistic_regression():
+    x, y = clusters(noise=3.0)
+    split = np.array(["train"] * 150 + ["valid"] * 50 + ["test"] * 100)
+    result = probe(x, y, folds=split, draws=0)
+    (strength,) = result.chosen
+    scaler = StandardScaler().fit(x[:200])
+    reference = LogisticRegression(C=1 / (200 * strength), max_iter=2000, tol=1e-8)
+    reference.fit(scaler.transform(x[:200]), y[:200])
+    assert np.allclose(result.scores, reference.predict_proba(scaler.transform(x[200:])), atol=5e-3)
+    assert result.figures.summary["accuracy"] == pytest.approx(reference.score(scaler.transform(x[200:]), y[200:]))
+
+
+def test_regularisation_never_sees_the_test_items():
+    x, y = clusters(noise=3.0)
+    split = np.array(["train"] * 150 + ["valid"] * 50 + ["test"] * 100)
+    honest = probe(x, y, folds=split, draws=0)
+    x[200:] = np.random.default_rng(9).standard_normal((100, 10))
+    y[200:] = np.random.default_rng(9).integers(0, 4, 100)
+    spoiled = probe(x, y, folds=split, draws=0)
+    assert spoiled.chosen == honest.chosen and spoiled.figures.summary["accuracy"] < 0.5
+
+
+@pytest.mark.parametrize("kind", ["linear", "knn"])
+def test_given_folds_are_each_tested_once(kind):
+    x, y = clusters(noise=0.3)
+    folds = np.arange(300) % 5 + 1
+    result = probe(x, y, list("abcd"), folds=folds, kind=kind, draws=20)
+    assert result.n_test == 300 and len(result.chosen) == 5
+    assert result.figures.summary["accuracy"] > 0.95
+    low, high = result.figures.intervals["accuracy"]
+    assert low <= result.figures.summary["accuracy"] <= high
+    assert result.figures.confusion.sum() == 300 and result.n_train == 240
+
+
+def test_labels_that_mean_nothing_are_not_learned():
+    x, _ = clusters()
+    y = np.random.default_rng(3).integers(0, 4, 300)
+    for kind in ("linear", "knn"):
+        assert probe(x, y, kind=kind, draws=0).figures.summary["accuracy"] < 0.4
+
+
+def test_several_labels_an_item():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 8)).astype(np.float32)
+    y = x[:, :3] + 0.3 * rng.standard_normal((400, 3)) > 0.5
+    y = np.hstack([y, np.zeros((400, 1), bool)])
+    result = probe(x, y, ["rock", "loud", "slow", "never"], draws=10)
+    assert result.figures.summary["roc_auc"] > 0.95 and result.figures.confusion is None
+    assert result.figures.left_out == {"never": "no positives in the test set"}
+    assert probe(x, y, kind="knn", draws=0).figures.summary["average_precision"] > 0.7
+
+
+def test_groups_stay_whole_in_folds_and_classes_are_spread():
+    groups = np.repeat(np.arange(40), 5)
+    y = groups % 4
+    folds = group_folds(y, groups, 5, seed=0)
+    assert all(len(set(folds[groups == g])) == 1 for g in range(40))
+    for fold in range(5):
+        assert np.bincount(y[folds == fold], minlength=4).tolist() == [10, 10, 10, 10]
+    assert not np.array_equal(folds, group_folds(y, groups, 5, seed=1))
+
+
+def test_fractions_of_the_labels_are_drawn_from_the_seed():
+    x, y = clusters(n=600, noise=2.0)
+    split = np.array(["train"] * 400 + ["test"] * 200)
+    sizes = {f: probe(x, y, folds=split, label_fraction=f, seed=1, draws=0) for f in (0.01, 0.1, 1.0)}
+    assert [round(r.n_train) for r in sizes.values()] == pytest.approx([4, 40, 400], abs=3)
+    assert sizes[0.01].figures.summary["accuracy"] < sizes[1.0].figures.summary["accuracy"]
+    again = probe(x, y, folds=split, label_fraction=0.01, seed=1, draws=0)
+    assert np.array_equal(again.scores, sizes[0.01].scores)
+    other = probe(x, y, folds=split, label_fraction=0.01, seed=2, draws=0)
+    assert not np.array_equal(other.scores, sizes[0.01].scores)
+
+
+def choir(x, recording, singers):
+    return Recordings("choir", [str(i) for i in range(len(x))], singers, recording)
+
+
+def test_singer_identification_cannot_use_the_room_of_a_recording():
+    """Embeddings that tell the recording and nothing of the singer: a leak would make this perfect."""
+    rng = np.random.default_rng(0)
+    recording = np.repeat(np.arange(40), 6)
+    x = (10 * rng.standard_normal((40, 30)))[recording] + 0.1 * rng.standard_normal((240, 30))
+    singers = [f"s{r % 5}" for r in recording]
+    data = choir(x, [f"r{r}" for r in recording], singers)
+    for kind in ("linear", "knn"):
+        assert singer_probe(x, data, kind, draws=0).figures.summary["accuracy"] < 0.45
+
+
+def test_singers_are_identified_and_those_with_one_recording_left_out():
+    x, y = clusters(n=200, classes=5, noise=0.2)
+    singers = [f"s{c}" for c in y]
+    recording = [f"{s}-{i % 3 if s != 's4' else 0}" for i, s in enumerate(singers)]
+    result = singer_probe(x, choir(x, recording, singers), draws=20)
+    assert result.figures.summary["accuracy"] == 1 and result.classes == ["s0", "s1", "s2", "s3"]
+    assert "1 singers with one recording left out" in result.notes
+    assert set(y[result.tested]) == {0, 1, 2, 3}
+    with pytest.raises(InputError, match="two recordings"):
+        singer_probe(x, choir(x, [f"{s}" for s in singers], singers))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"kind": "forest"}, "no probe"), ({"label_fraction": 0}, "label_fraction"), ({"groups": [1]}, "groups"),
+     ({"folds": np.zeros(300)}, "one fold"), ({"folds": ["test"] * 300}, "marked train"), ({"classes": ["x"]}, "names")],
+)  # fmt: skip
+def test_impossible_probes_are_refused(change, says):
+    x, y = clusters()
+    with pytest.raises(InputError, match=says):
+        probe(x, y, **change)
+    x[3, 1] = np.nan
+    with pytest.raises(InputError, match="1 of 300"):
+        probe(x, y)
+
+
+def test_tables_and_folders_of_labels(tmp_path, write_tone):
+    (tmp_path / "t.csv").write_text(
+        "path,genre,tags,rock,loud,fold,artist\na.wav,pop,x|y,1,0,1,A\nb.wav,jazz,,0,1,2,B\n"
+    )
+    single = read_labels(tmp_path / "t.csv", "genre", fold="fold", group="artist")
+    assert single.classes == ["jazz", "pop"] and single.targets.tolist() == [1, 0]
+    assert single.folds == ["1", "2"] and single.groups == ["A", "B"] and single.paths[0] == tmp_path / "a.wav"
+    assert read_labels(tmp_path / "t.csv", "tags", separator="|").targets.tolist() == [[True, True], [False, False]]
+    assert read_labels(tmp_path / "t.csv", ["rock", "loud"]).targets.tolist() == [[True, False], [False, True]]
+    with pytest.raises(InputError, match="no column mood"):
+        read_labels(tmp_path / "t.csv", "mood")
+    with pytest.raises(InputError, match="row 3 has no tags"):
+        read_labels(tmp_path / "t.csv", "tags")
+    with pytest.raises(InputError, match="0 or 1"):
+        read_labels(tmp_path / "t.csv", ["rock", "genre"])
+    for name in ("dog/1.wav", "rain/a/2.wav"):
+        write_tone(tmp_path / "sounds" / name, seconds=0.05)
+    assert folder_labels(tmp_path / "sounds").targets.tolist() == [0, 1]
+    with pytest.raises(InputError, match="two class folders"):
+        folder_labels(tmp_path / "sounds" / "rain")
+
+
+def test_environmental_sounds_by_their_official_folds(shared):
+    from ssl_audio.evaluation.baselines import mfcc_statistics
+    from ssl_audio.evaluation.embeddings import embed_recordings
+
+    table = shared / "data" / "esc" / "esc10.csv"
+    data = read_labels(table, "category", file="filename", fold="fold", group="src_file")
+    kept = [i for i in range(len(data.paths)) if i % 2 == 0]  # a hundred sounds are enough
+    x = embed_recordings(mfcc_statistics(), [data.paths[i] for i in kept], progress=None)
+    result = probe(x, data.targets[kept], data.classes, folds=[data.folds[i] for i in kept], draws=20)
+    assert result.figures.summary["accuracy"] > 0.5  # ten classes; published MFCC baselines reach about .7 of all 400
