@@ -42,6 +42,18 @@ def test_neighbours_and_scores_equal_brute_force(search):
         assert [hit.score for hit in hits] == pytest.approx([s for _, s in expected], abs=1e-5)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_long_rows_are_searched_exactly(metric):
+    rng = np.random.default_rng(0)
+    rows, queries = (normalize(rng.standard_normal((n, 4)), metric) for n in (5037, 300))
+    rows[5030] = queries[7]  # in the last, incomplete chunk
+    scores, found = ExactSearch(rows, metric).nearest(queries, 3)
+    true = queries @ rows.T if metric == "cosine" else -np.linalg.norm(queries[:, None] - rows[None], axis=2)
+    np.testing.assert_allclose(scores, -np.sort(-true, axis=1)[:, :3], atol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(true, found, 1), scores, atol=1e-5)
+    assert found[7, 0] == 5030
+
+
 def test_scores_are_true_cosines_down_to_minus_one():
     index = Index.from_embeddings(np.array([[1.0, 0], [-2, 0], [0, 3], [5, 0]]), list("abcd"))
     assert [(hit.path, round(hit.score, 6)) for hit in index.recommend("a")] == [("d", 1), ("c", 0), ("b", -1)]

@@ -91,13 +91,13 @@ class ExactSearch:
             # numpy multiplies, because torch warns of read-only maps; torch picks, because it is ten times quicker
             products = block @ self.rows.T
             if self.metric == "cosine":
-                top = torch.from_numpy(products).clamp_(-1, 1).topk(k)
-                scores.append(top.values.numpy())
-                numbers.append(top.indices.numpy())
+                values, indices = _top(torch.from_numpy(products), k)
+                scores.append(values.clamp_(-1, 1).numpy())
+                numbers.append(indices.numpy())
             else:  # |q - x|^2 up to |q|^2; rounding can only swap near-equal candidates, so a few more are looked at
                 products -= self._half_squares
-                top = torch.from_numpy(products).topk(min(k + 8, len(self.rows)))
-                found = _rescored(block, self.rows, top.indices.numpy(), k, self.metric)
+                _, indices = _top(torch.from_numpy(products), min(k + 8, len(self.rows)))
+                found = _rescored(block, self.rows, indices.numpy(), k, self.metric)
                 scores.append(found[0])
                 numbers.append(found[1])
         return np.concatenate(scores), np.concatenate(numbers)
@@ -108,6 +108,20 @@ class ExactSearch:
     @cached_property
     def _half_squares(self) -> np.ndarray:
         return 0.5 * np.einsum("nd,nd->n", self.rows, self.rows)
+
+
+def _top(scores: torch.Tensor, k: int, chunk: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """`topk` of each row, quicker on long rows: the k chunks with the largest maxima hold the k largest values."""
+    n = scores.shape[1]
+    if n < 8 * k * chunk:
+        best = scores.topk(k)
+        return best.values, best.indices
+    whole = n - n % chunk
+    chunks = scores[:, :whole].unflatten(1, (-1, chunk)).amax(2).topk(k).indices
+    columns = (chunks[:, :, None] * chunk + torch.arange(chunk)).flatten(1)
+    columns = torch.cat([columns, torch.arange(whole, n).expand(len(scores), -1)], 1)
+    best = scores.gather(1, columns).topk(k)
+    return best.values, columns.gather(1, best.indices)
 
 
 def _rescored(
