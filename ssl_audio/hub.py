@@ -97,7 +97,7 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
     repo, subfolder = (name, None) if whole_repository else (source, name)
     layouts: list[tuple[str, ...]] = [(CONFIG, WEIGHTS), (published.HYPERPARAMS, published.WEIGHTS)]
     if torchscript:
-        layouts = [(CONFIG, published.TORCHSCRIPT), (published.TORCHSCRIPT,)]
+        layouts = [(CONFIG, published.TORCHSCRIPT), (published.HYPERPARAMS, published.TORCHSCRIPT)]
     elif source == PUBLISHED_SOURCE and not whole_repository:
         layouts.reverse()  # saves asking for a file that is not there
     absent: Exception | None = None

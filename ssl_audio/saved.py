@@ -185,8 +185,14 @@ def load_torchscript(folder: Path, input_sr: int | None) -> EmbeddingModel:
     path = folder / published.TORCHSCRIPT
     if not path.is_file():
         raise InputError(f"{path}: no such file; load without torchscript=True, or write it with ssl-audio export")
-    config = _read_yaml(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    sample_rate = config.get("sample_rate", published.SAMPLE_RATE)
+    if (folder / CONFIG).is_file():
+        config = _read_yaml(folder / CONFIG)
+        sample_rate, dim = config.get("sample_rate"), config.get("dim")
+    else:
+        encoder = published.read_hyperparams(folder / published.HYPERPARAMS)["encoder"]
+        sample_rate, dim = published.SAMPLE_RATE, encoder.get("embedding_dim", 1000)
+    if not isinstance(sample_rate, int) or not isinstance(dim, int):
+        raise InputError(f"{folder / CONFIG} gives no sample_rate and dim; was it written by save_model?")
     if input_sr not in (None, sample_rate):
         raise InputError(
             f"a TorchScript model takes audio at {sample_rate} Hz only, not {input_sr}; load without torchscript=True"
@@ -195,17 +201,16 @@ def load_torchscript(folder: Path, input_sr: int | None) -> EmbeddingModel:
         script = torch.jit.load(path, map_location="cpu")
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{path}: not a TorchScript file, or damaged; fetch or write it again") from error
-    return EmbeddingModel(Waveform(), _Scripted(script, sample_rate), sample_rate).eval()
+    return EmbeddingModel(Waveform(), _Scripted(script, dim), sample_rate).eval()
 
 
 class _Scripted(Encoder):
     """A TorchScript model as an encoder of raw waveforms."""
 
-    def __init__(self, script: torch.jit.ScriptModule, sample_rate: int) -> None:
+    def __init__(self, script: torch.jit.ScriptModule, dim: int) -> None:
         super().__init__()
         self.script = script.eval()
-        with torch.inference_mode():
-            self.dim = script(torch.zeros(1, sample_rate)).shape[1]
+        self.dim = dim
 
     def forward(self, features: Tensor) -> Tensor:
         return self.script(features)

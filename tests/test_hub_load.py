@@ -331,7 +331,7 @@ def test_convert_to_the_published_layout(tmp_path):
     torch.manual_seed(0)
     model = EmbeddingModel(LogMelSpectrogram(), EfficientNet(embedding_dim=8)).eval()
     checkpoint = checkpoint_of(model, tmp_path / "x.ckpt")
-    arguments = ["--checkpoint", checkpoint, "--layout", "published", "--num_trials", "2"]
+    arguments = ["--checkpoint", checkpoint, "--layout", "published", "--num_trials", "1"]
     assert run_command("convert", [*arguments, "--output_dir", str(tmp_path / "mine")]) == 0
     assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["hyperparams.yaml", "model.pt", "model.ts"]
     clips = noise(2, 30000)
