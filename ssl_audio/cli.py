@@ -9,9 +9,11 @@ from ssl_audio.errors import InputError
 
 # name -> what `ssl-audio --help` says of it. The module `ssl_audio.commands.<name>` holds EXAMPLES, add_arguments and run.
 COMMANDS: dict[str, str] = {
+    "export": "a model -> ONNX or TorchScript, checked against PyTorch",
     "train": "train an embedding from stacked config files",
     "preprocess": "cut a data set into segments, one folder a singer",
     "pairs": "draw trials for verification from a data set",
+    "cache": "decode and resample a data set once, so that training reads it without decoding",
     "convert": "make a model folder of a training checkpoint",
     "embed": "a folder of recordings -> a table of embeddings (.parquet, .npz)",
     "index": "embed a folder of music once, for recommend and map",

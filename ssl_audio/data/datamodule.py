@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate
 from ssl_audio.data.index import AudioIndex, Group, write_report
 from ssl_audio.data.sampler import Draw, EpochSampler
+from ssl_audio.data.store import attach
 from ssl_audio.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -135,14 +136,19 @@ class AudioDataModule(LightningDataModule):
                     f"{self.nr_samples} at {self.sample_rate} Hz; the longest has {longest}; "
                     "make nr_samples smaller, or set data.short to repeat"
                 )
+        index, stored, unstored = attach(index, self.sample_rate)
+        if unstored:
+            rank_zero_warn(
+                f"{unstored} recordings have no current copy in the cache and are decoded each time; to make them: "
+                f"ssl-audio cache {' '.join(self.dataset_dirs)} --sample_rate {self.sample_rate}"
+            )
         self.train_groups, self.val_groups = index.split(self.eval_frac, self.seed)
         self._check(len(index.groups))
         self.index = index
         where = self._report()
-        rank_zero_info(
-            f"data: {index.summary()}; {len(self.train_groups)} groups for training, {len(self.val_groups)} for "
-            f"validation{f'; see {where}' if index.left_out else ''}"
-        )
+        text = f"data: {index.summary()}{f', {stored} of them cached' if stored else ''}"
+        text += f"; {len(self.train_groups)} groups for training, {len(self.val_groups)} for validation"
+        rank_zero_info(f"{text}; see {where}" if where and index.left_out else text)
 
     def _scan(self, progress: bool = True) -> AudioIndex:
         return AudioIndex.scan(

@@ -12,6 +12,7 @@ from ssl_audio.audio import AudioError, AudioFile, peak_normalize
 from ssl_audio.data.index import AudioEntry, Group, LeftOut
 from ssl_audio.data.sampler import Draw
 from ssl_audio.data.scan import SILENCE_PEAK
+from ssl_audio.data.store import StoredFile, open_recording
 from ssl_audio.errors import InputError
 
 ClipAugmentation = Callable[[np.ndarray, int, Generator], np.ndarray]
@@ -106,12 +107,12 @@ class TwoViewDataset(Dataset):
 
     def _views(self, entry: AudioEntry, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
         """Both fragments of one opened file, normalised and augmented."""
-        with AudioFile(entry.path) as file:
+        with open_recording(entry) as file:
             first = self._fragment(file, entry, rng)
             second = first if self.shared_crop else self._fragment(file, entry, rng)
         return self._finished(first, entry, rng), self._finished(second, entry, rng)
 
-    def _fragment(self, file: AudioFile, entry: AudioEntry, rng: Generator) -> np.ndarray:
+    def _fragment(self, file: AudioFile | StoredFile, entry: AudioEntry, rng: Generator) -> np.ndarray:
         """(nr_samples,) of a place drawn uniformly; drawn again where there is only silence."""
         length = entry.samples(self.sample_rate)
         for _ in range(_TRIES_FOR_SOUND):

@@ -20,11 +20,20 @@ SHORTEST_SECONDS = 0.1
 
 
 class AudioEntry(NamedTuple):
-    """One usable file: where it is, and the samples that can be decoded at its own rate in Hz."""
+    """One usable file.
+
+    Attributes:
+        path: where it is.
+        frames, sample_rate: the samples that can be decoded, at its own rate in Hz.
+        version: its size and modification time (ns) when it was scanned.
+        stored: its copy in the store of its data set (see `ssl_audio.data.store`), "" if there is none.
+    """
 
     path: str
     frames: int
     sample_rate: int
+    version: tuple[int, int] = (0, 0)
+    stored: str = ""
 
     def samples(self, sample_rate: int) -> int:
         """Its length in samples at another rate, as `ssl_audio.audio` gives it."""
@@ -39,12 +48,14 @@ class Group(NamedTuple):
         key: "<data set folder's name>/<path of the group in it>"; what the seed is mixed with.
         dataset: position of its folder in `dataset_dirs`.
         entries: its files, sorted by path.
+        folder: its data set's folder.
     """
 
     name: str
     key: str
     dataset: int
     entries: tuple[AudioEntry, ...]
+    folder: str = ""
 
 
 class LeftOut(NamedTuple):
@@ -197,12 +208,12 @@ def _group(
         elif group_by_artist and not slash:
             left_out.append(LeftOut(path, "lies in no singer's folder (group_by_artist: false takes such files)"))
         else:
-            entry = AudioEntry(path, fact.frames, fact.sample_rate)
+            entry = AudioEntry(path, fact.frames, fact.sample_rate, (fact.size, fact.mtime_ns))
             entries.setdefault(singer if group_by_artist else fact.path, []).append((_normal(fact.path), entry))
     groups = []
     for name, members in entries.items():
         in_order = tuple(entry for _, entry in sorted(members))
-        groups.append(Group(name.partition("/")[0], f"{_normal(dataset)}/{_normal(name)}", number, in_order))
+        groups.append(Group(name.partition("/")[0], f"{_normal(dataset)}/{_normal(name)}", number, in_order, folder))
     return sorted(groups, key=lambda group: group.key), left_out
 
 

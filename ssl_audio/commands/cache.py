@@ -1,0 +1,41 @@
+"""Decode and resample a data set once, so that training reads it without decoding.
+
+The copies (16 bit, mono, one file a recording) lie in DATASET/.ssl_audio_store/<rate>; training at that rate uses them
+by itself. Run it again after recordings have changed or after an interruption: only what is missing is made. Delete the
+folder to do without. Exit status: 0, or 1 if a file could not be read, or 2 if nothing could be done.
+"""
+
+from argparse import ArgumentParser, Namespace
+
+from ssl_audio.errors import InputError
+
+EXAMPLES = """examples:
+  ssl-audio cache data/vocalset data/m4singer --sample_rate 44100
+  ssl-audio cache data/singers --sample_rate 16000 --check
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="a data set's folder")
+    parser.add_argument("--sample_rate", type=int, default=44100, metavar="HZ", help="as data.sample_rate (44100)")
+    parser.add_argument("--workers", type=int, metavar="N", help="recordings at once (the number of cores)")
+    parser.add_argument("--check", action="store_true", help="read all copies and make damaged ones again")
+
+
+def run(args: Namespace) -> int:
+    from ssl_audio.data.store import build
+
+    if args.sample_rate < 1:
+        raise InputError(f"--sample_rate is {args.sample_rate}; it must be at least 1")
+    unreadable = 0
+    for folder in args.datasets:
+        try:
+            copies, made, left_out = build(folder, args.sample_rate, args.workers, args.check)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(f"{folder}: {reason}; what is written is whole, run again to go on") from error
+        unreadable += len(left_out)
+        print(f"{folder}: {copies} recordings at {args.sample_rate} Hz, {made} made now, {len(left_out)} left out")
+        for item in sorted(left_out)[:10]:
+            print(f"  {item.path}: {item.reason}")
+    return 1 if unreadable else 0

@@ -1,0 +1,223 @@
+"""Decoded, resampled copies of a data set's recordings, from which training reads without decoding.
+
+`<data set>/.ssl_audio_store/<rate>/<path of the recording>.int16`: a header and the mono samples as 16 bit integers,
+memory-mapped when they are read. One file a recording, written atomically, so building goes on where it was stopped; a
+recording that has changed is recognised by its size and time, which the header keeps, and is copied again, alone.
+"""
+
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ssl_audio.audio import AudioError, AudioFile
+from ssl_audio.data.index import AudioEntry, AudioIndex, LeftOut
+from ssl_audio.files import write_atomically
+
+STORE_NAME = ".ssl_audio_store"
+_SUFFIX = ".int16"
+_MAGIC = b"sslaudio1\n"  # the digit is the version of the layout
+_LAYOUT = struct.Struct("<10sxxIQqQdI4x")  # little endian; the samples begin after it, at a multiple of 8 bytes
+_SECONDS_AT_ONCE = 600  # of a recording in memory
+
+
+class Header(NamedTuple):
+    """The first bytes of a stored file.
+
+    Attributes:
+        magic: names the layout.
+        sample_rate: Hz.
+        size, mtime_ns: of the recording that was copied.
+        samples: how many follow, two bytes each.
+        scale: an integer times this is the sample.
+        checksum: CRC-32 of the samples' bytes.
+    """
+
+    magic: bytes
+    sample_rate: int
+    size: int
+    mtime_ns: int
+    samples: int
+    scale: float
+    checksum: int
+
+
+class StoredFile:
+    """A stored copy, read like an `AudioFile` at the one rate that it has; a context manager.
+
+    Raises:
+        AudioError: it is missing, cut short or in another layout.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+        try:
+            with open(self.path, "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise AudioError(self.path, f"cannot be mapped: {error}; run ssl-audio cache again") from error
+        header = _parse(self._map[: _LAYOUT.size])
+        if header is None or len(self._map) != _LAYOUT.size + 2 * header.samples:
+            self._map.close()
+            raise AudioError(self.path, "is damaged or of another version; run ssl-audio cache again")
+        self.header = header
+
+    def read(self, start: int, samples: int, sample_rate: int) -> np.ndarray:
+        """`(samples,)` float32, fewer at the end; see `AudioFile.read`."""
+        if sample_rate != self.header.sample_rate:
+            raise ValueError(f"{self.path} holds audio at {self.header.sample_rate} Hz, not {sample_rate}")
+        start = min(start, self.header.samples)
+        count = min(samples, self.header.samples - start)
+        integers = np.frombuffer(self._map, "<i2", count, _LAYOUT.size + 2 * start)
+        audio = integers.astype(np.float32)
+        audio *= np.float32(self.header.scale)
+        return audio
+
+    def check(self) -> bool:
+        """Whether the samples are the ones that were written."""
+        return zlib.crc32(memoryview(self._map)[_LAYOUT.size :]) == self.header.checksum
+
+    def close(self) -> None:
+        self._map.close()
+
+    def __enter__(self) -> "StoredFile":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def open_recording(entry: AudioEntry) -> AudioFile | StoredFile:
+    """The stored copy of a recording if it has one, else the recording. Raises AudioError."""
+    return StoredFile(entry.stored) if entry.stored else AudioFile(entry.path)
+
+
+def stored_path(folder: str | os.PathLike, path: str | os.PathLike, sample_rate: int) -> str:
+    """Where the copy of a recording of a data set at a rate lies."""
+    inside = os.path.relpath(path, folder)
+    return os.path.join(folder, STORE_NAME, str(sample_rate), inside + _SUFFIX)
+
+
+def attach(index: AudioIndex, sample_rate: int) -> tuple[AudioIndex, int, int]:
+    """The index with its current copies, how many these are, and how many recordings of stored data sets have none."""
+    found = missing = 0
+    groups = []
+    for group in index.groups:
+        if not os.path.isdir(os.path.join(group.folder, STORE_NAME, str(sample_rate))):
+            groups.append(group)
+            continue
+        entries = []
+        for entry in group.entries:
+            path = stored_path(group.folder, entry.path, sample_rate)
+            current = is_current(path, entry, sample_rate)
+            entries.append(entry._replace(stored=path if current else ""))
+            found, missing = found + current, missing + (not current)
+        groups.append(group._replace(entries=tuple(entries)))
+    return AudioIndex(groups, index.left_out), found, missing
+
+
+def is_current(path: str, entry: AudioEntry, sample_rate: int) -> bool:
+    """Whether a copy is there, whole, at this rate, and of the recording as it is now. Reads the header alone."""
+    try:
+        with open(path, "rb") as file:
+            header = _parse(file.read(_LAYOUT.size))
+            length = os.fstat(file.fileno()).st_size
+    except OSError:
+        return False
+    return (
+        header is not None
+        and (header.sample_rate, (header.size, header.mtime_ns)) == (sample_rate, entry.version)
+        and header.samples == entry.samples(sample_rate)
+        and length == _LAYOUT.size + 2 * header.samples
+    )
+
+
+def build(
+    folder: str | os.PathLike, sample_rate: int, workers: int | None = None, check: bool = False, progress: bool = True
+) -> tuple[int, int, list[LeftOut]]:
+    """Copy what has no current copy, remove copies of recordings that are gone.
+
+    Args:
+        check: also compare the samples of existing copies with their checksums.
+
+    Returns:
+        (recordings with a copy, copies made now, recordings left out).
+
+    Raises:
+        InputError: the folder is missing or has nothing usable.
+        OSError: the disk is full or may not be written; what is written is whole.
+    """
+    index = AudioIndex.scan([folder], group_by_artist=False, workers=workers, progress=progress)
+    entries = [entry for group in index.groups for entry in group.entries]
+    wanted = {stored_path(folder, entry.path, sample_rate): entry for entry in entries}
+    for path in Path(folder, STORE_NAME, str(sample_rate)).rglob(f"*{_SUFFIX}"):
+        if os.fspath(path) not in wanted:
+            path.unlink()
+    todo = {path: entry for path, entry in wanted.items() if not is_current(path, entry, sample_rate)}
+    if check:
+        todo |= {path: entry for path, entry in wanted.items() if path not in todo and not _checked(path)}
+    left_out = list(index.left_out)
+    pool = ThreadPoolExecutor(workers or os.cpu_count())  # decoding and resampling run outside Python's lock
+    try:
+        jobs = [pool.submit(copy, entry, path, sample_rate) for path, entry in todo.items()]
+        quiet = None if progress else True
+        for job in tqdm(as_completed(jobs), f"caching {Path(folder).name}", len(jobs), unit="file", disable=quiet):
+            try:
+                job.result()
+            except AudioError as error:
+                left_out.append(LeftOut(error.path, error.reason))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    failed = len(left_out) - len(index.left_out)
+    return len(wanted) - failed, len(todo) - failed, left_out
+
+
+def copy(entry: AudioEntry, path: str, sample_rate: int) -> None:
+    """Write the copy of one recording.
+
+    16 bit recordings at the same rate are copied exactly; others are scaled so that their peak is the largest integer.
+    """
+    with AudioFile(entry.path) as file:
+        parts = list(_parts(file, sample_rate)) if file.info.seconds <= _SECONDS_AT_ONCE else None
+        exact = (
+            file.info.sample_rate == sample_rate and file.info.channels == 1 and file.info.format.endswith("/PCM_16")
+        )
+        peak = max(float(np.abs(part).max(initial=0)) for part in parts or _parts(file, sample_rate))
+        scale = 1 / 32768 if exact or peak == 0 else peak / 32767
+        samples = checksum = 0
+        with write_atomically(path) as temporary, open(temporary, "wb") as out:
+            out.write(bytes(_LAYOUT.size))
+            for part in parts or _parts(file, sample_rate):
+                integers = np.rint(part / np.float32(scale)).clip(-32768, 32767).astype("<i2").tobytes()
+                out.write(integers)
+                samples, checksum = samples + len(part), zlib.crc32(integers, checksum)
+            out.seek(0)
+            out.write(_LAYOUT.pack(*Header(_MAGIC, sample_rate, *entry.version, samples, scale, checksum)))
+
+
+def _parts(file: AudioFile, sample_rate: int) -> Iterator[np.ndarray]:
+    """The whole recording at a rate, some minutes at a time."""
+    start, size = 0, _SECONDS_AT_ONCE * sample_rate
+    while len(part := file.read(start, size, sample_rate)):
+        yield part
+        start += len(part)
+
+
+def _parse(content: bytes) -> Header | None:
+    if len(content) < _LAYOUT.size:
+        return None
+    header = Header(*_LAYOUT.unpack(content))
+    return header if header.magic == _MAGIC else None
+
+
+def _checked(path: str) -> bool:
+    with StoredFile(path) as file:
+        return file.check()
