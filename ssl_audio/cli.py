@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "recommend": "what in an indexed library sounds like a song",
     "map": "an indexed library as an HTML map",
     "eval": "test an embedding on trial lists: EER and MNR with intervals",
+    "evaluate": "compare embeddings and write a report: which is better, by how much, is it luck",
 }
 
 

@@ -1,0 +1,301 @@
+"""A model without Python: TorchScript and ONNX of the whole path from waveform to embedding, any batch, any length.
+
+Every export is run beside the model on two batch sizes and two lengths before it gets its name; one that differs is
+refused and leaves no file.
+"""
+
+import copy
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_audio.errors import InputError
+from ssl_audio.files import write_atomically
+from ssl_audio.model import EmbeddingModel
+
+TOLERANCE = 1e-3  # of the largest value of the embeddings
+INPUT, OUTPUT = "audio", "embedding"  # names in the ONNX graph: (batch, samples) -> (batch, dim)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and how it compares with the model."""
+
+    path: Path
+    format: str  # "onnx", "onnx int8" or "torchscript"
+    size: int  # bytes
+    difference: float  # largest, over the largest value of the embeddings
+    cosine: float  # the least cosine between an embedding and its counterpart
+    opset: int | None = None  # of ONNX
+
+    def __str__(self) -> str:
+        opset = "" if self.opset is None else f", opset {self.opset}"
+        return (
+            f"{self.path}: {self.format}{opset}, {self.size / 1e6:.1f} MB; against PyTorch the largest difference is "
+            f"{self.difference:.1e} of the largest value, the least cosine {self.cosine:.6f}"
+        )
+
+
+class OnnxModel(nn.Module):
+    """An exported model in onnxruntime, with the attributes that `embed_files` needs of a model.
+
+    Args:
+        path: the `.onnx` file.
+        like: the model it came from.
+    """
+
+    def __init__(self, path: str | os.PathLike, like: EmbeddingModel) -> None:
+        super().__init__()
+        import onnxruntime
+
+        self.sample_rate, self.minimum_samples, self.dim = like.sample_rate, like.minimum_samples, like.dim
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise InputError(f"{path}: onnxruntime cannot load it: {_line(error)}") from error
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, dim), on the CPU."""
+        return torch.from_numpy(self.session.run([OUTPUT], {INPUT: waveforms.cpu().numpy()})[0])
+
+
+def export_torchscript(model: EmbeddingModel, path: str | os.PathLike, tolerance: float = TOLERANCE) -> Export:
+    """Trace the model to TorchScript, for `torch.jit.load(path)(audio)`.
+
+    As `model.ts` beside a saved model's `config.yaml` it is what `load_model(folder, torchscript=True)` reads.
+
+    Raises:
+        InputError: the trace does not give what the model gives at other shapes.
+    """
+    with _quiet():
+        try:
+            with torch.no_grad():
+                scripted = torch.jit.trace(_copy(model), _example(model), check_trace=False)
+        except Exception as error:  # whatever a module's Python does under the tracer
+            raise InputError(f"{_name(model)} cannot be traced to TorchScript: {_line(error)}") from error
+        with write_atomically(path) as temporary:
+            torch.jit.save(scripted, temporary)
+            difference, cosine = _verify(model, torch.jit.load(temporary), "TorchScript", tolerance)
+    return Export(Path(path), "torchscript", os.path.getsize(path), difference, cosine)
+
+
+def export_onnx(model: EmbeddingModel, path: str | os.PathLike, tolerance: float = TOLERANCE) -> Export:
+    """Write an ONNX file with the dynamic axes `batch` and `samples`, and check it with onnxruntime.
+
+    Raises:
+        InputError: an operation has no ONNX form, or the exported model gives something else.
+    """
+    import onnx
+
+    with _quiet():
+        program = _onnx_program(model)
+        with write_atomically(path) as temporary:
+            program.save(os.fspath(temporary), include_initializers=True)
+            difference, cosine = _verify(model, OnnxModel(temporary, model), "ONNX", tolerance)
+            opset = next(item.version for item in onnx.load(temporary).opset_import if item.domain == "")
+    return Export(Path(path), "onnx", os.path.getsize(path), difference, cosine, opset)
+
+
+def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike, path: str | os.PathLike) -> Export:
+    """Dynamic int8 quantisation of an exported model: weights in 8 bits, activations when they come.
+
+    The frontend stays in floating point: a power spectrum spans far more than the 48 dB that 8 bits hold. What
+    the quantisation changes is reported, not refused.
+
+    Args:
+        model: that `source` was exported from.
+        source: a file of `export_onnx`.
+        path: the file to write.
+
+    Raises:
+        InputError: onnxruntime cannot quantise or run it.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = onnx.load(source)
+    frontend = [node.name for node in graph.graph.node if not _belongs_to_encoder(node)]
+    del graph.graph.value_info[:]  # shapes that quantisation would contradict
+    with _quiet(), write_atomically(path) as temporary:
+        try:
+            quantize_dynamic(
+                graph,
+                os.fspath(temporary),
+                per_channel=True,
+                weight_type=QuantType.QUInt8,
+                op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+                nodes_to_exclude=frontend,
+            )
+        except Exception as error:
+            raise InputError(f"{source}: onnxruntime cannot quantise it: {_line(error)}") from error
+        difference, cosine = _verify(model, OnnxModel(temporary, model), "int8", tolerance=None)
+        opset = next(item.version for item in graph.opset_import if item.domain == "")
+    return Export(Path(path), "onnx int8", os.path.getsize(path), difference, cosine, opset)
+
+
+def error_rates(models: list[Any], trials: str | os.PathLike, data: str | os.PathLike) -> list[float]:
+    """The equal error rate of each model on a trial list; to see what quantisation costs.
+
+    Args:
+        models: `EmbeddingModel` or `OnnxModel`.
+        trials: a list `label,singer/file,singer/file`.
+        data: the folder that the names are relative to.
+
+    Raises:
+        InputError: missing or malformed list, unreadable files, one class of trials only.
+    """
+    from ssl_audio.embedding import embed_files
+    from ssl_audio.evaluation.metrics import equal_error_rate
+    from ssl_audio.evaluation.scoring import score_trials
+    from ssl_audio.evaluation.trials import read_trials
+
+    listed = read_trials(trials)
+    paths = [Path(data) / name for name in listed.files]
+    rates = []
+    for model in models:
+        results = embed_files(model, paths)  # "raise" is its default, so every result has an embedding
+        embeddings = np.stack([result.embedding for result in results if result.embedding is not None])
+        rates.append(equal_error_rate(listed.labels, score_trials(embeddings, listed.pairs))[0])
+    return rates
+
+
+def _onnx_program(model: EmbeddingModel) -> Any:
+    example = _example(model)
+    exportable = _copy(model)
+    _replace_max_pools(exportable)
+    # The lower bound only keeps the tracer from treating one frame as a case of its own; the graph takes any length.
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=example.shape[1] // 2)}
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(
+                exportable,
+                (example,),
+                dynamic_shapes=(axes,),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+            program = torch.onnx.export(
+                exported, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False, optimize=True
+            )
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # torch's exporter raises what it likes
+        raise InputError(f"{_name(model)} cannot be exported to ONNX: {_line(error)}") from error
+    assert program is not None
+    return program
+
+
+class _MaxPool1d(nn.Module):
+    """`nn.MaxPool1d` in two dimensions: the one-dimensional kernel fixes its length when exported."""
+
+    def __init__(self, pool: nn.MaxPool1d) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding, self.dilation = (
+            int(value[0]) if isinstance(value, tuple) else int(value)
+            for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+        )
+        self.ceil_mode = pool.ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, frames) -> (batch, channels, fewer frames)."""
+        pooled = F.max_pool2d(
+            x.unsqueeze(2), (1, self.kernel), (1, self.stride), (0, self.padding), (1, self.dilation), self.ceil_mode
+        )
+        return pooled.squeeze(2)
+
+
+def _replace_max_pools(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.MaxPool1d):
+            setattr(module, name, _MaxPool1d(child))
+        else:
+            _replace_max_pools(child)
+
+
+def _belongs_to_encoder(node: Any) -> bool:
+    scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "")
+    return "'encoder" in scopes or "'head" in scopes
+
+
+def _copy(model: EmbeddingModel) -> EmbeddingModel:
+    return copy.deepcopy(model).cpu().eval().requires_grad_(False)
+
+
+def _example(model: EmbeddingModel) -> Tensor:
+    return _noise(2, max(4 * model.minimum_samples, 2 * model.sample_rate), seed=0)
+
+
+def _noise(batch: int, samples: int, seed: int) -> Tensor:
+    """Audio in [-1, 1] of different loudness from clip to clip: (batch, samples)."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(batch, samples, generator=generator) * 2 - 1
+    return noise * torch.linspace(0.1, 0.8, batch).unsqueeze(1)
+
+
+def _verify(
+    model: EmbeddingModel, exported: Callable[[Tensor], Tensor], name: str, tolerance: float | None
+) -> tuple[float, float]:
+    """Largest relative difference and least cosine at two batch sizes and two lengths.
+
+    Raises:
+        InputError: the exported model fails, or differs by more than the tolerance.
+    """
+    reference = _copy(model)
+    difference, cosine = 0.0, 1.0
+    length = _example(model).shape[1]
+    for batch, samples in [(1, length + 4321), (1, model.minimum_samples + length // 3), (3, length // 2 + 777)]:
+        audio = _noise(batch, samples, seed=samples)
+        with torch.inference_mode():
+            expected = reference(audio)
+            try:
+                got = exported(audio)
+            except Exception as error:
+                raise InputError(
+                    f"the {name} export of {_name(model)} fails on audio of shape ({batch}, {samples}), "
+                    f"which the model takes; nothing was written: {_line(error)}"
+                ) from error
+        if got.shape != expected.shape or not got.isfinite().all():
+            raise InputError(f"the {name} export of {_name(model)} gives {tuple(got.shape)}; nothing was written")
+        difference = max(difference, float((got - expected).abs().max() / expected.abs().max()))
+        cosine = min(cosine, float(F.cosine_similarity(got, expected).min()))
+    if tolerance is not None and difference > tolerance:
+        raise InputError(
+            f"the {name} export of {_name(model)} differs from the model by {difference:.1e} of the largest value "
+            f"(allowed: {tolerance:.0e}); nothing was written"
+        )
+    return difference, cosine
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters speak of their own deprecations and of packages that nobody needs here."""
+    import logging
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def _name(model: EmbeddingModel) -> str:
+    return f"{type(model.encoder).__name__} on {type(model.frontend).__name__}"
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]
