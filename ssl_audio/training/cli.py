@@ -76,6 +76,10 @@ class TrainCLI(LightningCLI):
                 settings["enable_progress_bar"] = True
         resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         resolved["trainer"].pop("callbacks")
+        # The parser makes 1.0 of 1 where both are allowed; to Lightning, 1 batch and 1.0 of all batches differ.
+        for key, value in (self.merged.get("trainer") or {}).items():
+            if type(value) is int and isinstance(settings[key], float):
+                settings[key] = resolved["trainer"][key] = value
         callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
         return self.trainer_class(**{**settings, "callbacks": callbacks})
 
