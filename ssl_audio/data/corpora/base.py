@@ -1,0 +1,191 @@
+"""The one shape of all corpora, and what their readers share."""
+
+import ast
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ssl_audio.errors import InputError
+
+SPLITS = ("train", "valid", "test")
+
+Missing = Literal["error", "skip"]
+"""What a listed track without its audio file does: refuse the corpus, or leave the track out (`Corpus.left_out`)."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One recording.
+
+    Attributes:
+        id: the corpus's own.
+        path: of the audio file.
+        split: train, valid or test.
+        labels: names, some of the corpus's `label_names`; possibly none in a multi-label corpus.
+        group: what must not lie on both sides of a split (artist, speaker).
+    """
+
+    id: str
+    path: Path
+    split: str
+    labels: tuple[str, ...]
+    group: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tracks under one official split.
+
+    Attributes:
+        name, split_name: which corpus, which of its splits; figures of different splits cannot be compared.
+        label_names: all labels, in the order of the columns of `targets`.
+        multi_label: any number of labels a track (tags), or exactly one (genre, speaker).
+        left_out: ids of tracks without audio, under `missing="skip"`.
+    """
+
+    name: str
+    split_name: str
+    tracks: tuple[Track, ...]
+    label_names: tuple[str, ...]
+    multi_label: bool
+    left_out: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        known = set(self.label_names)
+        for track in self.tracks:
+            unknown = set(track.labels) - known
+            if unknown or track.split not in SPLITS or (not self.multi_label and len(track.labels) != 1):
+                raise InputError(
+                    f"{self.name}: track {track.id} has the labels {track.labels} and split {track.split!r}"
+                )
+        ids = [track.id for track in self.tracks]
+        if len(set(ids)) < len(ids):
+            twice = next(track_id for track_id in ids if ids.count(track_id) > 1)
+            raise InputError(f"{self.name}: track {twice} is listed twice, so its split is not clear; check the lists")
+
+    def split(self, name: str) -> list[Track]:
+        """The tracks of train, valid or test."""
+        if name not in SPLITS:
+            raise InputError(f"no split {name!r}; there are {', '.join(SPLITS)}")
+        return [track for track in self.tracks if track.split == name]
+
+    def targets(self, tracks: Sequence[Track], label_names: Sequence[str] | None = None) -> np.ndarray:
+        """`(tracks, labels)` float32 of 0 and 1.
+
+        Args:
+            label_names: the order of the columns, if it must be another one (a model's); the same names.
+        """
+        names = self.label_names if label_names is None else tuple(label_names)
+        if set(names) != set(self.label_names):
+            odd = sorted(set(names) ^ set(self.label_names))
+            raise InputError(f"{self.name} and the given labels differ in: {', '.join(odd[:5])}")
+        column = {name: i for i, name in enumerate(names)}
+        result = np.zeros((len(tracks), len(names)), np.float32)
+        for row, track in enumerate(tracks):
+            result[row, [column[label] for label in track.labels]] = 1
+        return result
+
+    def artist_filtered(self) -> "Corpus":
+        """Without the valid and test tracks whose group is in train, and the valid tracks whose group is in test."""
+        groups = {name: {track.group for track in self.split(name)} for name in SPLITS}
+        shared = {"train": set(), "valid": groups["train"] | groups["test"], "test": groups["train"]}
+        return replace(self, tracks=tuple(track for track in self.tracks if track.group not in shared[track.split]))
+
+
+def make_corpus(
+    name: str,
+    split_name: str,
+    tracks: Sequence[Track],
+    label_names: Sequence[str],
+    *,
+    multi_label: bool,
+    missing: Missing = "error",
+    audio_from: str,
+) -> Corpus:
+    """A corpus whose audio files are there.
+
+    Args:
+        audio_from: where the audio comes from and goes, for the message.
+
+    Raises:
+        InputError: audio is missing (with "skip": all of it), or labels and splits are inconsistent.
+    """
+    if missing not in ("error", "skip"):
+        raise InputError(f"missing is {missing!r}; it must be 'error' or 'skip'")
+    present = {track.path for track in tracks if _has_content(track.path)}
+    absent = [track for track in tracks if track.path not in present]
+    if absent and (missing == "error" or len(absent) == len(tracks)):
+        examples = ", ".join(str(track.path) for track in absent[:3])
+        raise InputError(
+            f"{name}: {len(absent)} of {len(tracks)} audio files are missing, such as {examples}; {audio_from}; "
+            "missing='skip' leaves them out"
+        )
+    if not tracks:
+        raise InputError(f"{name}: no track is left under these settings")
+    kept = tuple(track for track in tracks if track.path in present)
+    return Corpus(name, split_name, kept, tuple(label_names), multi_label, tuple(track.id for track in absent))
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0  # some archives hold empty files
+    except OSError:
+        return False
+
+
+def require(name: str, root: str | os.PathLike, files: Mapping[str, str]) -> Path:
+    """Check that the corpus's own files are there, and return the folder.
+
+    Args:
+        files: path under `root` -> where it comes from.
+
+    Raises:
+        InputError: lists every missing file, where to put it and where to get it.
+    """
+    root = Path(root)
+    absent = [f"{root / file} (from {source})" for file, source in files.items() if not (root / file).exists()]
+    if absent:
+        raise InputError(f"{name}: put these files there: {'; '.join(absent)}")
+    return root
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """The two columns of a tab-separated list, as text.
+
+    Raises:
+        InputError: a line without exactly one tab.
+    """
+    pairs = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            first, tab, second = line.partition("\t")
+            if not tab or "\t" in second:
+                raise InputError(f"{path}, line {number}: expected two columns with a tab between them")
+            pairs.append((first.strip(), second.strip()))
+    return pairs
+
+
+def literal_list(text: str, where: str) -> list:
+    """A list written as in Python, such as `[0, 1.0]` or `['a', 'b']`; read as data, never run."""
+    try:
+        value = json.loads(text)  # numbers; twenty times quicker than the literal, for 240,000 lines
+    except ValueError:
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            raise InputError(f"{where}: is not a list") from error
+    if not isinstance(value, list):
+        raise InputError(f"{where}: is not a list")
+    return value
+
+
+def chosen_labels(vector: Sequence, label_names: Sequence[str], where: str) -> tuple[str, ...]:
+    """The names at which a vector of 0 and 1 has a 1. Raises InputError if it has another length or other values."""
+    if len(vector) != len(label_names) or any(value not in (0, 1) for value in vector):
+        raise InputError(f"{where}: expected {len(label_names)} values of 0 or 1, got {len(vector)}")
+    return tuple(name for name, value in zip(label_names, vector, strict=True) if value)
