@@ -18,7 +18,7 @@ import soxr
 from ssl_audio import audio
 from ssl_audio.cli import run_command
 from ssl_audio.data.index import AudioEntry, AudioIndex
-from ssl_audio.data.scan import CACHE_NAME, scan_folder
+from ssl_audio.data.scan import cache_path, scan_folder
 from ssl_audio.data.store import attach, build, open_recording
 
 Row = tuple[str, float, float, str]
@@ -27,6 +27,7 @@ Row = tuple[str, float, float, str]
 def rows() -> Iterator[Row]:
     """(what, seconds of the plain way, our seconds, note)."""
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["SSL_AUDIO_CACHE"] = os.path.join(folder, "cache")
         yield from preparation(Path(folder))
         yield from scanning(Path(folder))
         yield from parts(Path(folder))
@@ -106,7 +107,7 @@ def scanning(folder: Path, files: int = 10_000) -> Iterator[Row]:
         soundfile.write(path, clip, 16000) if n == 0 else shutil.copyfile(many / "singer0" / "0.wav", path)
 
     def first() -> None:
-        (many / CACHE_NAME).unlink(missing_ok=True)
+        cache_path(many).unlink(missing_ok=True)
         scan_folder(many, progress=False)
 
     plain = seconds(lambda: [soundfile.info(os.path.join(at, n)) for at, _, names in os.walk(many) for n in names])

@@ -1,12 +1,20 @@
 """What several test files need: the shared recordings, where they are, and small recordings made on the spot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ssl_audio import audio
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a run of the tests remembers of folders goes where the run itself goes, not to the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_AUDIO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 SILENCE_PEAK = 1e-4
 """A file whose largest magnitude is below this (-80 dBFS) is silent."""
 
-CACHE_NAME = ".ssl_audio_index.json"
 _CACHE_VERSION = 1
 _WHOLE_SECONDS = 30  # files up to this long are decoded whole by the scan, longer ones in _PROBES parts of one second
 _PROBES = 10
@@ -47,8 +46,8 @@ class FileFacts(NamedTuple):
 def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress: bool = True) -> list[FileFacts]:
     """Facts of all audio files under a folder, sorted by path; only new and changed files are opened.
 
-    The facts are kept in `.ssl_audio_index.json` in the folder, or in the user's cache folder where that cannot be
-    written. Files named `*_mic2*` (VCTK's second microphone) and `*.json*` are no part of a data set.
+    The facts are kept in the user's cache folder (`$SSL_AUDIO_CACHE`, by default `~/.cache/ssl_audio`), never among the
+    recordings. Files named `*_mic2*` (VCTK's second microphone) and `*.json*` are no part of a data set.
 
     Args:
         workers: threads that open files; the number of cores if None. Decoding runs outside Python's lock.
@@ -140,11 +139,11 @@ def _peak(file: AudioFile, starts: Iterable[int], samples: int) -> tuple[float, 
 
 
 def cache_path(folder: str | os.PathLike) -> Path:
-    """Where the facts of a folder are kept: in it if it can be written, else in the user's cache folder."""
-    if os.access(folder, os.W_OK):
-        return Path(folder, CACHE_NAME)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "ssl_audio" / f"{hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]}.json"
+    """Where the facts of a folder are kept: in the user's cache folder, never among the recordings."""
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    home = Path(os.environ.get("SSL_AUDIO_CACHE") or os.path.join(user, "ssl_audio"))
+    name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
+    return home / "index" / f"{name}.json"
 
 
 def _load_cache(folder: str) -> dict[str, FileFacts]:
