@@ -6,7 +6,7 @@ import torch
 from ssl_audio.training.cli import TrainCLI
 from ssl_audio.training.config import FOLDERS, load_config
 
-# stack: (method, encoder, sample rate, samples, parameters of encoder, of projection and, where it has one, of predictor)
+# stack: (method, encoder, rate, samples, parameters of encoder, of projection and, where it has one, of predictor)
 SYSTEMS = {
     "clmr": ("NTXent", "SampleCNN", 22050, 59049, 2_368_512, 294_912, None),
     "wav2rec": ("SimSiam", "ResNet50", 22050, 220500, 23_501_762, 9_449_728, 2_109_696),
