@@ -13,7 +13,7 @@ for hit in index.recommend("music/artist/song.flac", n=10, per_group=2):
 """
 
 from ssl_audio.retrieval.index import Index
-from ssl_audio.retrieval.library import Update, fingerprint
+from ssl_audio.retrieval.library import Update
 from ssl_audio.retrieval.ranking import Recommendation
 
-__all__ = ["Index", "Recommendation", "Update", "fingerprint"]
+__all__ = ["Index", "Recommendation", "Update"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssl_audio import audio
+from ssl_audio.embedding_table import fingerprint
 from ssl_audio.errors import InputError
 from ssl_audio.retrieval import library, storage
 from ssl_audio.retrieval.ranking import Search, State
@@ -157,7 +158,7 @@ class Index:
 
     def use(self, model: "EmbeddingModel") -> None:
         """Take this model for queries and additions. Raises InputError if another one made the index."""
-        mark = library.fingerprint(model)
+        mark = fingerprint(model)
         if self.settings["fingerprint"] not in (None, mark) or (len(self) and self.settings["fingerprint"] is None):
             made_by = self.settings["model"] or "embeddings that were given"
             raise InputError(

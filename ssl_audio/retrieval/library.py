@@ -1,7 +1,5 @@
 """From audio files to what an index holds of them: windows, embeddings, groups, and what changed in a folder."""
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,11 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ssl_audio import audio
-from ssl_audio.config import describe
 from ssl_audio.embedding import embed_files, window_starts
 from ssl_audio.errors import InputError
 from ssl_audio.retrieval.search import normalize
@@ -44,17 +40,6 @@ class Update:
             "failed": self.failed,
         }
         return ", ".join(f"{len(items)} {name}" for name, items in counts.items() if items) or "nothing changed"
-
-
-def fingerprint(model: "EmbeddingModel") -> str:
-    """16 hex digits of the model's configuration and weights: equal only for models that embed alike."""
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(json.dumps(describe(model), sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}{values.dtype}{tuple(values.shape)}".encode())
-        digest.update(values.flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def aggregated(embeddings: np.ndarray, metric: str, aggregate: str) -> np.ndarray:
