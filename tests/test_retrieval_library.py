@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -290,6 +291,25 @@ def test_the_commands_index_recommend_and_follow_the_folder(model, music, tmp_pa
     os.rename("music", "records")
     assert main(["index", "records", "--output", "a.index", "--moved"]) == 0
     assert "8 tracks (nothing changed)" in capsys.readouterr().out
+
+
+def test_quality_by_folders_and_by_labels(model, music, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_model(model, "model")
+    lines = [
+        f"artist {artist}/album/song{song}.wav,{'low' if artist < 2 else 'high'}"
+        for artist in range(3)
+        for song in range(3)
+    ]
+    Path("genres.csv").write_text("\n".join(["path,label", *lines]) + "\n")
+    command = ["index", "music", "--output", "a.index", "--labels", "genres.csv"]
+    assert main([*command, "--model", "model", "--window", "0.5"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"same artist\n  mean average precision +1\.000", out)
+    assert re.search(r"same genre other artist\n(.*\n)+  queries +6\n  queries without match +3", out)
+    Path("genres.csv").write_text("path,label\nartist 9/album/song1.wav,low\n")
+    assert main(command) == 2
+    assert "line 2: names artist 9/album/song1.wav but it is not in the index" in capsys.readouterr().err
 
 
 def test_real_recordings_of_one_instrument_or_song_find_each_other(shared, tmp_path):

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   ssl-audio index ~/Music --model runs/simsiam --output music.index
   ssl-audio index ~/Music --model byol --output singers.index --window 4 --group top_folder
   ssl-audio index ~/Music --model runs/simsiam --output music.index --aggregate max --search hnsw --rebuild
+  ssl-audio index ~/Music --output music.index --quality --labels genres.csv
 """
 
 _DEFAULTS = {
@@ -42,6 +43,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--rebuild", action="store_true", help="start again, whatever the output holds")
     parser.add_argument("--moved", action="store_true", help="the library of the index lies in this folder now")
+    parser.add_argument("--quality", action="store_true", help="print how often neighbours share the artist (group)")
+    parser.add_argument("--labels", metavar="CSV", help="with --quality: columns path, label; judge by these too")
     parser.add_argument("--batch-size", type=int, metavar="N", help="clips a forward pass")
     parser.add_argument("--device", help="cpu, cuda, ...")
 
@@ -80,4 +83,15 @@ def run(args: Namespace) -> int:
     if not len(index):
         raise InputError(f"{args.folder}: none of its {len(update.failed)} audio files can be embedded")
     print(f"{args.output}: {len(index):,} tracks ({update}); {index.description}")
+    if args.quality or args.labels:
+        from ssl_audio.retrieval.quality import index_quality
+
+        for name, figures in index_quality(index, args.labels).items():
+            print(name.replace("_", " "))
+            for figure, value in figures.items():
+                print(
+                    f"  {figure.replace('_', ' '):<24} {value:.3f}"
+                    if isinstance(value, float)
+                    else f"  {figure.replace('_', ' '):<24} {value}"
+                )
     return 0

@@ -57,8 +57,10 @@ def retrieval_metrics(
 def library_metrics(
     embeddings: np.ndarray, artists: Sequence, genres: Sequence | None = None, ks: Sequence[int] = (1, 5, 10)
 ) -> dict[str, dict[str, float]]:
-    """`same_artist`, `same_genre` and `same_genre_other_artist` (the artist filter) of one library."""
-    tables = {"same_artist": retrieval_metrics(embeddings, artists, ks=ks)}
+    """`same_artist` (if one has two tracks), `same_genre` and `same_genre_other_artist` (the artist filter)."""
+    tables = {}
+    if len(set(artists)) < len(artists):
+        tables["same_artist"] = retrieval_metrics(embeddings, artists, ks=ks)
     if genres is not None:
         tables["same_genre"] = retrieval_metrics(embeddings, genres, ks=ks)
         tables["same_genre_other_artist"] = retrieval_metrics(embeddings, genres, artists, ks)
