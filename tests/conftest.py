@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from ssl_audio import audio
+import soundfile
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,7 +38,8 @@ def write_tone() -> Callable[..., Path]:
     """`write_tone(path, **arguments of tone)` writes a tone and returns the path."""
 
     def write(path: Path, **kwargs) -> Path:
-        audio.write(path, tone(**kwargs), kwargs.get("sample_rate", 16000))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tone(**kwargs), kwargs.get("sample_rate", 16000))
         return path
 
     return write

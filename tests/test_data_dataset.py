@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from ssl_audio import audio
 from ssl_audio.audio import AudioFile
 from ssl_audio.data.dataset import TwoViewDataset, collate
 from ssl_audio.data.index import AudioIndex
-from ssl_audio.data.sampler import Draw
+from ssl_audio.data.sampler import Draw, EpochSampler
 from ssl_audio.errors import InputError
 
 
@@ -138,12 +139,16 @@ def test_nan_from_an_augmentation_never_reaches_a_batch(ramps):
     assert any("NaN" in failure.reason for item in items for failure in item["failures"])
 
 
-def test_when_nothing_can_be_read_training_stops(ramps):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_when_nothing_can_be_read_training_stops_with_one_line(ramps, workers):
     for group in ramps:
         for entry in group.entries:
             Path(entry.path).unlink()
-    with pytest.raises(InputError, match="16 files in a row could not be read"):
-        TwoViewDataset(ramps, 4000, 16000)[Draw(0, 0)]
+    dataset = TwoViewDataset(ramps, 4000, 16000)
+    sampler = EpochSampler(dataset, 2, seed=0)
+    with pytest.raises(InputError, match=r"^16 files in a row could not be read") as caught:
+        list(DataLoader(dataset, 2, sampler=sampler, num_workers=workers, collate_fn=collate))
+    assert "\n" not in str(caught.value) and "no such file" in str(caught.value)
 
 
 def test_an_augmentation_must_keep_the_length(ramps):

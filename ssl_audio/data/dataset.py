@@ -24,6 +24,13 @@ _TRIES_FOR_SOUND = 32  # fragments drawn from a file before its silence is calle
 _TRIES_FOR_A_FILE = 16  # files tried for one item before training is stopped
 
 
+class NoAudioError(InputError):
+    """File after file could not be read. One line, also when a DataLoader's worker puts its traceback around it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rstrip().splitlines()[-1].rpartition(f"{type(self).__name__}: ")[2])
+
+
 class TwoViewDataset(Dataset):
     """Two random fragments of the same file, each peak-normalised, then augmented on its own.
 
@@ -85,7 +92,7 @@ class TwoViewDataset(Dataset):
             except AudioError as error:
                 failures.append(LeftOut(error.path, error.reason))
                 if len(failures) >= _TRIES_FOR_A_FILE:
-                    raise InputError(
+                    raise NoAudioError(
                         f"{len(failures)} files in a row could not be read, the last {error}; is the disk still there?"
                     ) from None
                 group, index = self._another(group, index, rng, anywhere=len(failures) > _TRIES_FOR_A_FILE // 2)
