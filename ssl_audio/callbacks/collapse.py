@@ -30,9 +30,9 @@ def collapse_figures(z: Tensor) -> dict[str, float]:
     unit = normalize(z, dim=1)
     std = unit.std(0).mean() * math.sqrt(dim)
     mean_cosine = (unit.sum(0).square().sum() - unit.square().sum()) / (n * (n - 1))
-    centred = z - z.mean(0)
+    centred = (z - z.mean(0)).double()  # the root below would make 3e-4 of a rounding error of 1e-7
     gram = centred @ centred.T if n <= dim else centred.T @ centred  # the smaller of the two has the same spectrum
-    singular = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()
+    singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     total = singular.sum()
     scale = z.norm()
     if not total.isfinite() or total <= 1e-6 * scale:
