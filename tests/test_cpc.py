@@ -177,5 +177,20 @@ def test_the_state_is_carried_for_the_rows_that_play_on(context):
     assert not state.requires_grad
     torch.testing.assert_close(state[0, 0], contexts[0, -1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(state[0, 1], alone[1, -1], rtol=1e-4, atol=1e-5)
+    checkpoint: dict = {}
+    model.on_save_checkpoint(checkpoint)
+    resumed = method(context=context, carry_state=True)
+    resumed.on_load_checkpoint(checkpoint)
+    assert resumed.state_groups == ["a", "c"]
+    torch.testing.assert_close(resumed.state, model.state)
     model.on_train_epoch_start()
     assert model.state is None
+
+
+def test_validation_draws_the_same_negatives_each_time():
+    clips = torch.randn(2, 160 * 20)
+    model = method()
+    trained = {model.objective(clips, clips).terms["loss"].item() for _ in range(3)}
+    model.eval()
+    validated = {model.objective(clips, clips).terms["loss"].item() for _ in range(3)}
+    assert len(trained) == 3 and len(validated) == 1

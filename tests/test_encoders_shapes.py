@@ -147,6 +147,15 @@ def test_a_saved_description_rebuilds_the_encoder(small):
     assert torch.equal(again(x), encoder(x))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_takes_other_batches_and_lengths(small):
+    encoder, samples, length = small
+    with torch.no_grad():
+        traced = torch.jit.trace(encoder, features(samples, length), check_trace=False)
+        x = features(samples, 2 * length + 3, batch=2)
+        torch.testing.assert_close(traced(x), encoder(x), rtol=1e-4, atol=1e-5)
+
+
 def test_every_parameter_learns(small):
     encoder, samples, length = small
     encoder.train()(features(samples, 2 * length, batch=4)).square().sum().backward()

@@ -95,8 +95,10 @@ class CPC(SiameseMethod):
                 "raise data.nr_samples or lower model.steps"
             )
         predictions = self.heads(context[:, :positions]).unflatten(2, (self.steps, -1)).permute(2, 0, 1, 3)
+        # Training draws from torch, which the base seeds each step; validation makes the same draw each time.
+        generator = None if self.training else torch.Generator(latents.device).manual_seed(0)
         negatives = sample_negatives(
-            batch, frames, positions, self.num_negatives, self.negatives_within, device=latents.device
+            batch, frames, positions, self.num_negatives, self.negatives_within, generator, latents.device
         )
         with torch.autocast(latents.device.type, enabled=False):
             losses, accuracies = cpc_loss(
