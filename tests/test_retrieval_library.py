@@ -134,6 +134,22 @@ def test_update_embeds_what_is_new_or_changed_and_forgets_what_is_gone(model, mu
     assert str(index.update(progress=False)) == "1 failed"
 
 
+def test_an_interrupted_run_keeps_what_it_has_done_and_the_next_goes_on(tmp_path, write_tone):
+    model = MelStatistics.model()
+    encoder = model.encoder
+    for i in range(70):
+        write_tone(tmp_path / "music" / f"{i:02d}.wav", seconds=0.3, frequency=200 + 10 * i)
+    index = Index({"window_seconds": None, "root": str(tmp_path / "music")}, model)
+    encoder.patience = 66
+    with pytest.raises(KeyboardInterrupt):
+        index.update(save_to=tmp_path / "a.index", progress=False, workers=1, batch_size=1)
+    encoder.patience = 1000
+    index = Index.load(tmp_path / "a.index", model)
+    assert len(index) == 64
+    assert len(index.update(progress=False).added) == 6 and len(index) == 70
+    assert index.add([index.paths[0], index.paths[0]]).changed == ["00.wav"] and len(index) == 70
+
+
 def test_files_gone_since_indexing_are_reported_and_skipped(model, music):
     index = build(model, music)
     first, second = index.recommend(index.paths[0], 2)
@@ -327,8 +343,12 @@ class MelStatistics(torch.nn.Module):
     """Mean and standard deviation of each mel band: what any trained model has to beat."""
 
     dim, minimum_frames = 128, 2
+    patience = 1000  # forward passes until somebody presses Ctrl-C
 
     def forward(self, features):
+        self.patience -= 1
+        if self.patience < 0:
+            raise KeyboardInterrupt
         return torch.cat([features.mean(-1), features.std(-1)], 1)
 
     @classmethod

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
 
 Query = str | os.PathLike | int | np.ndarray | Tensor
-_FILES_AT_ONCE = 256
+_FILES_AT_ONCE = 64
 
 
 class Index:
@@ -217,6 +217,7 @@ class Index:
         model = self._needed_model("adding files")
         relative = [self._relative(path) for path in paths]
         given = dict(zip(relative, groups, strict=True)) if groups is not None else {}
+        relative = list(dict.fromkeys(relative))
         result = library.Update()
         rows, names = [], []
         stamps = [library.stamp(Path(self._full(path))) for path in relative]  # before reading: a later change shows
@@ -274,17 +275,16 @@ class Index:
             self.remove([self._full(path) for path in gone])
         pending = sorted(new + changed)
         pacer = library.Pacer(save_every_seconds)
-        with tqdm(total=len(pending), desc="index", unit="file", disable=not progress or not pending) as bar:
-            for start in range(0, len(pending), _FILES_AT_ONCE):
-                part = pending[start : start + _FILES_AT_ONCE]
-                done = self.add([self._full(path) for path in part], on_file=bar.update, **options)
-                total.added += done.added
-                total.changed += done.changed
-                total.failed += done.failed
-                if save_to is not None and len(self) and pacer.due():
-                    self.save(save_to)
-        if save_to is not None and len(self):
-            self.save(save_to)
+        try:
+            with tqdm(total=len(pending), desc="index", unit="file", disable=not progress or not pending) as bar:
+                for start in range(0, len(pending), _FILES_AT_ONCE):
+                    part = [self._full(path) for path in pending[start : start + _FILES_AT_ONCE]]
+                    total.include(self.add(part, on_file=bar.update, **options))
+                    if save_to is not None and len(self) and pacer.due():
+                        self.save(save_to)
+        finally:  # an interrupted run keeps what it has done
+            if save_to is not None and len(self):
+                self.save(save_to)
         return total
 
     def recommend(

@@ -32,6 +32,10 @@ class Update:
     removed: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
 
+    def include(self, other: "Update") -> None:
+        for name, items in vars(other).items():
+            getattr(self, name).extend(items)
+
     def __str__(self) -> str:
         counts: dict[str, list] = {
             "added": self.added,

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+from tqdm import tqdm
 
 from ssl_audio.errors import InputError
 from ssl_audio.retrieval.index import Index
@@ -52,7 +53,9 @@ def map_page(index: Index, folder: str | os.PathLike, projection: str = "pca", t
         raise InputError("the index is empty; there is nothing to draw")
     places = project(index.embeddings, projection)
     position = {track_id: place for place, track_id in enumerate(index.ids.tolist())}
-    near = index.recommend(index.ids.tolist(), 6, on_missing=lambda path: None)
+    near = []
+    for start in tqdm(range(0, len(index), 1000), desc="neighbours", disable=len(index) < 10_000):
+        near += index.recommend(index.ids[start : start + 1000].tolist(), 6, on_missing=lambda path: None)
     groups = sorted(set(index.groups))
     number = {group: i for i, group in enumerate(groups)}
     tracks = [

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from ssl_audio.errors import InputError
 
@@ -161,7 +162,8 @@ class ApproximateSearch:
         else:
             self._faiss = self._make(faiss)
             self._faiss.train(np.asarray(rows))
-            self._faiss.add(np.asarray(rows))
+            for start in tqdm(range(0, len(rows), 10_000), desc=kind, disable=len(rows) <= EXACT_ROWS):
+                self._faiss.add(np.asarray(rows[start : start + 10_000]))
         if kind == "hnsw":
             self._faiss.hnsw.efSearch = 64
             detail = "an HNSW graph"
