@@ -53,6 +53,8 @@ class SiameseMethod(LightningModule):
         sample_rate: of the clips, Hz.
         augmentation: optional batch augmentation, called as `(clips (batch, samples), sample_rate, generator)` on the
             device, in training only; gives clips of the same shape.
+        feature_augmentation: optional augmentation of the frontend's features, of `ssl_audio.augmentations.features`, in
+            training only.
 
     Attributes:
         views_together: both views in one forward pass, so that batch-norm sees 2 x batch rows at once (as in SimCLR).
@@ -70,6 +72,7 @@ class SiameseMethod(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         sample_rate: int = 44100,
         augmentation: nn.Module | None = None,
+        feature_augmentation: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.frontend = frontend
@@ -79,6 +82,7 @@ class SiameseMethod(LightningModule):
         self.lr_scheduler = lr_scheduler
         self.sample_rate = sample_rate
         self.augmentation = augmentation
+        self.feature_augmentation = feature_augmentation
         self.run_seed = 0
 
     def loss(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
@@ -99,6 +103,8 @@ class SiameseMethod(LightningModule):
         """(batch, samples) -> embeddings (batch, encoder.dim)."""
         with torch.autocast(clips.device.type, enabled=False):
             features = self.frontend(clips)
+            if self.training and self.feature_augmentation is not None:
+                features = self.feature_augmentation(features)
         return self.encoder(features)
 
     def project(self, clip1: Tensor, clip2: Tensor) -> tuple[Views, Views]:
