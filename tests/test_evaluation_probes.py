@@ -171,7 +171,7 @@ def test_singers_are_identified_and_those_with_one_recording_left_out():
 @pytest.mark.parametrize(
     ("change", "says"),
     [({"kind": "forest"}, "no probe"), ({"label_fraction": 0}, "label_fraction"), ({"groups": [1]}, "groups"),
-     ({"folds": np.zeros(300)}, "one fold"), ({"folds": ["test"] * 300}, "marked train"), ({"classes": ["x"]}, "names")],
+     ({"folds": np.zeros(300)}, "one fold"), ({"folds": ["test"] * 300}, "marked"), ({"classes": ["x"]}, "names")],
 )  # fmt: skip
 def test_impossible_probes_are_refused(change, says):
     x, y = clusters()

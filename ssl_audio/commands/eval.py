@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("nothing to compute: set --compute_eer or --compute_rank to True")
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch_size must be at least 1, got {args.batch_size}")
+    from ssl_audio.evaluation.embeddings import TestedModel
     from ssl_audio.evaluation.trials import check_files, read_trials
 
     started = time.perf_counter()
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
     models: dict[str, Any] = {}
     for case in cases:
-        model = _load(args, projection=case == "projection")
+        encoder = load_encoder(args.model, args.source, projection=case == "projection")
+        model = TestedModel(encoder, args.downsample_upsample, args.seed if args.reverb else None)
         models[case] = _describe(model)
         for name, listed in trials.items():
             results.append(_test(args, model, case, name, listed, compute_eer))
@@ -96,18 +98,17 @@ def _cases(args: argparse.Namespace) -> list[str]:
     return cases
 
 
-def _load(args: argparse.Namespace, projection: bool):
-    from ssl_audio.evaluation.embeddings import TestedModel
-    from ssl_audio.hub import load_model
+def load_encoder(name: str, source: str | None = None, projection: bool = False):
+    """The model that is tested: without its projection head, or with it."""
+    from ssl_audio.hub import PUBLISHED_SOURCE, load_model
     from ssl_audio.model import EmbeddingModel
 
-    source = {} if args.source is None else {"source": args.source}
-    model = load_model(args.model, projection=projection, **source)
+    model = load_model(name, source or PUBLISHED_SOURCE, projection=projection)
     if projection and model.head is None:
-        raise InputError(f"{args.model} was saved without its projection head; leave -p out, or give the run folder")
+        raise InputError(f"{name} was saved without its projection head; leave -p out, or give the run folder")
     if not projection and model.head is not None:
         model = EmbeddingModel(model.frontend, model.encoder, model.sample_rate).eval()
-    return TestedModel(model, args.downsample_upsample, args.seed if args.reverb else None)
+    return model
 
 
 def _describe(model) -> dict[str, Any]:
@@ -143,13 +144,16 @@ def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute
 
 
 def experiment_name(args: argparse.Namespace) -> str:
-    """The model's row and folder: its name, for a checkpoint that of its run too, and what was done to the audio."""
-    path = Path(args.model)
+    """The model's row and folder: its name and what was done to the audio."""
+    return model_name(args.model) + ("_16khz" if args.downsample_upsample else "") + ("_reverb" if args.reverb else "")
+
+
+def model_name(given: str) -> str:
+    """The last part of a path, or the name itself; for a checkpoint the name of its run and its own."""
+    path = Path(given)
     parts = [part for part in path.parts if part not in ("checkpoints", "..", ".", path.anchor)]
-    name = (
-        "-".join(parts[-2:]).removesuffix(".ckpt") if path.suffix == ".ckpt" else (parts or [path.resolve().name])[-1]
-    )
-    return name + ("_16khz" if args.downsample_upsample else "") + ("_reverb" if args.reverb else "")
+    parts = parts[-2:] if path.suffix == ".ckpt" else parts[-1:]
+    return "-".join(parts).removesuffix(".ckpt") or path.resolve().name
 
 
 def _write_scores(path: Path, trials, scores) -> None:

@@ -49,6 +49,25 @@ class Recordings:
     def paths(self) -> list[Path]:
         return [self.root / name for name in self.files]
 
+    def at(self, positions: Sequence[int]) -> "Recordings":
+        """The files at these positions, in this order."""
+
+        def pick(values: list[str]) -> list[str]:
+            return [values[i] for i in positions]
+
+        columns = {name: pick(values) for name, values in self.columns.items()}
+        return Recordings(self.root, pick(self.files), pick(self.singers), pick(self.recording), columns)
+
+    def select(self, files: Sequence[str], singers: Sequence[str]) -> "Recordings":
+        """The named files in this order, sung by `singers`; nothing is known of a file that is not listed here."""
+        place = {name: i for i, name in enumerate(self.files)}
+        recording = [self.recording[place[name]] if name in place else name for name in files]
+        columns = {
+            column: [values[place[name]] if name in place else "" for name in files]
+            for column, values in self.columns.items()
+        }
+        return Recordings(self.root, list(files), list(singers), recording, columns)
+
     def known(self, column: str) -> list[str]:
         """The values of `take`, `song` or `gender`; InputError when no metadata tells any."""
         values = self.columns.get(column, [])

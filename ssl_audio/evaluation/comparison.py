@@ -1,0 +1,201 @@
+"""Several models on several data sets, on the same trials and the same draws, so that they can be compared in pairs."""
+
+import os
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_audio.errors import InputError
+from ssl_audio.evaluation.bootstrap import PairedTest, paired_test
+from ssl_audio.evaluation.metrics import equal_error_rate
+from ssl_audio.evaluation.probes import ProbeResult, singer_probe
+from ssl_audio.evaluation.recordings import Recordings, find_recordings, unreadable_files
+from ssl_audio.evaluation.scoring import all_pairs_curve
+from ssl_audio.evaluation.trials import Trials, all_pairs, check_files, read_trials
+from ssl_audio.evaluation.verification import Verification, verify
+
+MAX_TRIALS = 40_000  # of all pairs that are listed one by one, for intervals; the figures come from all of them
+MAX_PROBED = 2_000  # recordings that the probe of a comparison uses
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What models are tested on.
+
+    Attributes:
+        name: of the data set, unique in a comparison.
+        recordings: all files that are embedded; `trials.files` are these, in this order.
+        trials: pairs and labels.
+        n_pairs: of all pairs when the trials are only a sample of them, else 0.
+    """
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    name: str
+    recordings: Recordings
+    trials: Trials
+    n_pairs: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one test set.
+
+    Attributes:
+        singer_eer: {singer: EER of the trials that the singer is in}, where both classes of trials exist.
+        probe: closed-set singer identification; None where the data do not allow it, and `probe_note` says why.
+        embeddings: (files, dim).
+    """
+
+    model: str
+    baseline: bool
+    test_set: TestSet
+    verification: Verification
+    singer_eer: dict[str, float]
+    embeddings: np.ndarray = field(repr=False)
+    probe: ProbeResult | None = None
+    probe_note: str = ""
+
+    def figures(self) -> dict[str, Any]:
+        """All numbers, ready for JSON."""
+        probe = self.probe.summary() if self.probe else None
+        return {
+            "baseline": self.baseline,
+            **self.verification.figures(),
+            "n_pairs": self.test_set.n_pairs or len(self.test_set.trials),
+            "trials_sha256": self.test_set.trials.digest(),
+            "probe": probe,
+            "probe_note": self.probe_note,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The paired test of two models on one test set; `test.difference` is the EER of `first` minus that of `second`."""
+
+    test_set: str
+    first: str
+    second: str
+    test: PairedTest
+
+
+def load_test_set(
+    folder: str | os.PathLike,
+    trials: str | os.PathLike | None = None,
+    metadata: str | os.PathLike | None = None,
+    seed: int = 0,
+    max_trials: int = MAX_TRIALS,
+) -> TestSet:
+    """List a folder, read or make its trials, and decode every file once.
+
+    Args:
+        folder: `singer/**/file`.
+        trials: a list `label,singer/file,singer/file`; None takes all pairs.
+        metadata: see `find_recordings`.
+        seed: of the sample of all pairs.
+        max_trials: size of that sample; with no more pairs than this, all are trials.
+
+    Raises:
+        InputError: whatever is wrong with folder, list or files, before any model is loaded.
+    """
+    folder = Path(folder)
+    name = folder.resolve().name
+    recordings = find_recordings(folder, metadata)
+    if trials is not None:
+        listed = read_trials(trials)
+        check_files(listed, folder)
+        return TestSet(name, recordings.select(listed.files, listed.singers), listed)
+    bad = unreadable_files(recordings.paths())
+    if bad:
+        first = next(iter(bad))
+        raise InputError(f"{first}: {bad[first]} ({len(bad)} such files in {folder}; remove them, or give --trials)")
+    made = all_pairs(recordings, max_trials, seed)
+    return TestSet(
+        name, recordings, made, len(recordings) * (len(recordings) - 1) // 2 if len(made) == max_trials else 0
+    )
+
+
+def evaluate(
+    model: str,
+    embeddings: np.ndarray,
+    test_set: TestSet,
+    *,
+    baseline: bool = False,
+    seed: int = 0,
+    draws: int = 1000,
+    rank_protocol: str = "exact",
+    probe: str | None = "linear",
+) -> Evaluation:
+    """Every figure of one model on one test set.
+
+    Args:
+        model: its name.
+        embeddings: (files, dim) of `test_set.recordings`.
+        test_set: see `load_test_set`.
+        baseline: whether it stands there for comparison only.
+        seed, draws, rank_protocol: see `verify`.
+        probe: "linear", "knn" or None.
+    """
+    recordings, trials = test_set.recordings, test_set.trials
+    curve = None
+    if test_set.n_pairs:
+        singers, takes = (np.unique(v, return_inverse=True)[1] for v in (recordings.singers, recordings.recording))
+        curve = all_pairs_curve(embeddings, singers, takes, progress=True)
+    verification = verify(
+        embeddings, trials, seed=seed, draws=draws, rank_protocol=rank_protocol, curve=curve
+    )  # fmt: skip
+    result, note = None, ""
+    if probe is not None:
+        kept = _sample_recordings(recordings, seed)
+        try:
+            result = singer_probe(embeddings[kept], recordings.at(kept.tolist()), probe, seed, draws=min(draws, 200))
+        except InputError as error:
+            note = str(error)
+    return Evaluation(
+        model, baseline, test_set, verification, _singer_eer(trials, verification), embeddings, result, note
+    )  # fmt: skip
+
+
+def compare_all(evaluations: list[Evaluation]) -> list[Comparison]:
+    """The paired test of every two models on every test set, the better one first."""
+    found = []
+    for name in dict.fromkeys(e.test_set.name for e in evaluations):
+        here = sorted((e for e in evaluations if e.test_set.name == name), key=lambda e: _eer(e))
+        for a, b in combinations(here, 2):
+            test = paired_test(_eer(a), _eer(b), a.verification.draws["eer"], b.verification.draws["eer"])
+            found.append(Comparison(name, a.model, b.model, test))
+    return found
+
+
+def _eer(evaluation: Evaluation) -> float:
+    eer = evaluation.verification.eer
+    assert eer is not None
+    return eer
+
+
+def _singer_eer(trials: Trials, verification: Verification) -> dict[str, float]:
+    codes, names = trials.singer_codes()
+    scores = verification.scores
+    assert scores is not None
+    found = {}
+    for number, name in enumerate(names):
+        mine = (codes == number).any(axis=1)
+        labels = trials.labels[mine]
+        if labels.any() and not labels.all() and np.ptp(scores[mine]) > 0:
+            found[name] = equal_error_rate(labels, scores[mine])[0]
+    return found
+
+
+def _sample_recordings(recordings: Recordings, seed: int) -> np.ndarray:
+    """Positions of at most MAX_PROBED files, evenly over singers."""
+    if len(recordings) <= MAX_PROBED:
+        return np.arange(len(recordings))
+    order = np.random.default_rng(seed).permutation(len(recordings))
+    seen: dict[str, int] = {}
+    turn = np.empty(len(order))
+    for i in order:
+        turn[i] = seen[recordings.singers[i]] = seen.get(recordings.singers[i], 0) + 1
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:MAX_PROBED])

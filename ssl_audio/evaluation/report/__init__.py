@@ -1,0 +1,165 @@
+"""One folder that answers which model is better, by how much, and whether that is luck.
+
+report.html          everything, in one file without network
+metrics.json         per model and data set, and the paired tests
+figures.csv, per_singer.csv, comparisons.csv, probe_per_class.csv, leaderboard.csv
+plots/<data set>/    det, scores, singers, ranks, confusion, map as PNG and SVG
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from ssl_audio.evaluation.comparison import Comparison, Evaluation, compare_all
+from ssl_audio.evaluation.report import page, plots
+from ssl_audio.evaluation.report.leaderboard import METRICS, Entry, read_leaderboard
+from ssl_audio.evaluation.report.tables import write_metrics, write_tables
+from ssl_audio.evaluation.report.words import percent, verdict, with_interval
+from ssl_audio.files import write_atomically, write_text
+from ssl_audio.provenance import versions
+
+REPORT = "report.html"
+
+
+def write_report(
+    evaluations: Sequence[Evaluation],
+    output: Path,
+    *,
+    settings: dict[str, Any],
+    runs: Path | None = None,
+    map_method: str = "pca",
+    seed: int = 0,
+    progress: bool = True,
+) -> list[str]:
+    """Write the whole folder.
+
+    Args:
+        evaluations: of every model on every test set, all with bootstrap draws of the same seed.
+        output: folder; files of the same names are replaced.
+        settings: what was asked for, written into metrics.json.
+        runs: folder whose metrics.json files make the leaderboard; default: that which holds `output`.
+        map_method: "pca" or "umap".
+        seed: of the map.
+        progress: show a bar.
+
+    Returns:
+        The verdict: sentences, the same that stand at the top of the page.
+    """
+    evaluations = list(evaluations)
+    comparisons = compare_all(evaluations)
+    by_set: dict[str, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        by_set.setdefault(evaluation.test_set.name, []).append(evaluation)
+    write_metrics(output / METRICS, evaluations, comparisons, settings)
+    board = read_leaderboard(runs or output.resolve().parent)
+    write_tables(output, evaluations, comparisons, board)
+    verdicts = {name: verdict(here, comparisons) for name, here in by_set.items()}
+    body = _top(by_set, verdicts)
+    jobs = [(name, *job) for name, here in by_set.items() for job in _pictures(here, map_method, seed)]
+    drawn: dict[str, list[str]] = {name: [] for name in by_set}
+    for name, stem, drawing, alt, caption in tqdm(jobs, "drawing", disable=not progress, leave=False):
+        png = _save(drawing(), output / "plots" / name / stem)
+        drawn[name].append(page.figure(page.Picture(png, alt, caption)))
+    for name, here in by_set.items():
+        body += _section(name, here, comparisons) + drawn[name]
+    body += _bottom(board, settings)
+    write_text(output / REPORT, page.page("Evaluation of embeddings", body))
+    return [f"{name}: {sentence}" for name, sentences in verdicts.items() for sentence in sentences]
+
+
+def _pictures(here: list[Evaluation], map_method: str, seed: int) -> Iterator[tuple]:
+    """(file stem, drawing, alternative text, caption) of one test set."""
+    names = ", ".join(e.model for e in here)
+    eers = "; ".join(f"{e.model} {percent(e.verification.eer)}" for e in here)
+    ranks = "; ".join(f"{e.model} {percent(e.verification.mnr)}" for e in here)
+    yield ("det", lambda: plots.det_plot(here), f"Misses against false accepts of {names}. EER: {eers}.",
+           "Detection error trade-off: lower left is better. Bands are 95 % intervals over singers; the EER lies on "
+           "the diagonal. Baselines are dashed.")  # fmt: skip
+    yield ("scores", lambda: plots.score_plot(here), f"Histograms of trial scores of {names}. EER: {eers}.",
+           "Cosines of same-singer and different-singer trials. The less they overlap, the better.")  # fmt: skip
+    if any(e.singer_eer for e in here):
+        hardest = max(here[0].singer_eer, key=lambda s: here[0].singer_eer[s], default="-")
+        yield ("singers", lambda: plots.singer_plot(here), f"EER of each singer; {hardest} is hardest.",
+               "On whose voices: the EER of the trials that each singer is in, the hardest on top.")  # fmt: skip
+    yield ("ranks", lambda: plots.rank_plot(here), f"Histograms of normalised ranks. Mean: {ranks}.",
+           "Where the other recording of a singer comes among everybody else's; 0 is best.")  # fmt: skip
+    probed = [e for e in here if e.probe is not None]
+    if probed:
+        right = "; ".join(f"{e.model} {percent(e.probe.figures.summary['accuracy'])}" for e in probed if e.probe)
+        yield ("confusion", lambda: plots.confusion_plot(here), f"Confusion of singers by a probe. Accuracy: {right}.",
+               "Singer identification by a simple classifier on frozen embeddings: rows are the truth.")  # fmt: skip
+    yield ("map", lambda: plots.map_plot(here, map_method, seed), f"Maps of the embeddings of {names}.",
+           f"Embeddings in two dimensions by {map_method.upper()}, a colour a singer.")  # fmt: skip
+
+
+def _top(by_set: dict[str, list[Evaluation]], verdicts: dict[str, list[str]]) -> list[str]:
+    parts = [page.heading(1, "Which is better, by how much, and is it luck?")]
+    for name, sentences in verdicts.items():
+        parts += [page.heading(3, name)] if len(by_set) > 1 else []
+        parts.append(page.verdict_box(sentences or ["One model and no baseline: there is nothing to compare with."]))
+    parts.append(page.paragraph(
+        "EER: the error rate of telling whether two recordings are by one singer, at the threshold where both kinds of "
+        "error are equally frequent; 50 % is chance. MNR: how far down the other recordings of a singer come among "
+        "everybody else's; 50 % is chance. Ranges are 95 % intervals over the choice of singers.", "soft"))  # fmt: skip
+    return parts
+
+
+def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -> list[str]:
+    first = here[0]
+    count = f"{first.verification.n_trials:,} trials"
+    if first.test_set.n_pairs:
+        count = f"all {first.test_set.n_pairs:,} pairs (intervals from {count})"
+    heard = f"{first.verification.n_files:,} recordings of {first.verification.n_singers} singers, {count}."
+    header = ["model", "EER", "minDCF", "AUC", "MNR", "singer identification"]
+    ordered = sorted(here, key=lambda e: (e.baseline, e.verification.eer))
+    rows = []
+    for e in ordered:
+        v, probe = e.verification, e.probe.figures if e.probe else None
+        accuracy = with_interval(probe.summary["accuracy"], probe.intervals.get("accuracy")) if probe else "-"
+        cells = [e.model, with_interval(v.eer, v.eer_interval), f"{v.min_dcf:.3f}", f"{v.auc:.3f}"]
+        rows.append([*cells, with_interval(v.mnr, v.mnr_interval), accuracy])
+    parts = [page.heading(2, name), page.paragraph(heard), page.table(header, rows, [e.baseline for e in ordered])]
+    notes = {e.probe_note for e in here if e.probe_note} | {n for e in here if e.probe for n in e.probe.notes}
+    parts += [page.paragraph(f"Singer identification: {note}.", "soft") for note in sorted(notes)]
+    pairs = [c for c in comparisons if c.test_set == name]
+    rows = [
+        [c.first, c.second, f"{100 * c.test.difference:.1f}",
+         f"{100 * c.test.interval[0]:.1f} to {100 * c.test.interval[1]:.1f}", f"{c.test.p_value:.2g}"]
+        for c in pairs
+    ]  # fmt: skip
+    if rows:
+        header = ["model", "against", "EER difference, points", "95 % interval", "p"]
+        parts += [page.heading(3, "In pairs, on the same trials"), page.table(header, rows)]
+    return parts
+
+
+def _bottom(board: list[Entry], settings: dict[str, Any]) -> list[str]:
+    header = ["data set", "trials", "model", "EER", "MNR", "report"]
+    rows = [
+        [e.data_set, e.trials, e.model, with_interval(e.eer, e.eer_interval), percent(e.mnr), e.report] for e in board
+    ]
+    return [
+        page.heading(2, "Leaderboard"),
+        page.paragraph("All reports beside this one. Figures with the same trials are comparable.", "soft"),
+        page.table(header, rows, [e.baseline for e in board]),
+        page.heading(2, "To repeat this"),
+        page.paragraph(json.dumps(settings, ensure_ascii=False), "soft"),
+        page.paragraph(json.dumps(versions(), ensure_ascii=False), "soft"),
+    ]
+
+
+def _save(figure: Figure, stem: Path) -> bytes:
+    """Write PNG and SVG beside each other and give the PNG back."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    with write_atomically(stem.with_suffix(".png")) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+    figure.set_layout_engine("none")  # keep the layout of the first drawing instead of computing it again
+    with write_atomically(stem.with_suffix(".svg")) as temporary:
+        figure.savefig(temporary, format="svg")
+    return buffer.getvalue()

@@ -1,0 +1,58 @@
+"""All past comparisons in one table: rows are comparable where their trials are the same."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model on one data set in one report folder. `trials` is the start of the digest of the trials."""
+
+    data_set: str
+    trials: str
+    model: str
+    eer: float
+    eer_interval: tuple[float, float] | None
+    mnr: float | None
+    baseline: bool
+    report: str
+    created: str
+
+
+def read_leaderboard(runs: Path) -> list[Entry]:
+    """Entries of every metrics.json below a folder, by data set and trials, the lowest EER first.
+
+    A file that is damaged or of something else is passed over. Of the same model on the same trials, the newest counts.
+    """
+    found: dict[tuple[str, str, str], Entry] = {}
+    for path in sorted(runs.rglob(METRICS)):
+        for entry in _entries(path, runs):
+            key = (entry.data_set, entry.trials, entry.model)
+            if key not in found or found[key].created <= entry.created:
+                found[key] = entry
+    return sorted(found.values(), key=lambda e: (e.data_set, e.trials, e.eer))
+
+
+def _entries(path: Path, runs: Path) -> list[Entry]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            Entry(
+                data_set=data_set,
+                trials=figures["trials_sha256"][:8],
+                model=model,
+                eer=float(figures["eer"]),
+                eer_interval=tuple(figures["eer_interval"]) if figures["eer_interval"] else None,
+                mnr=figures["mnr"],
+                baseline=bool(figures["baseline"]),
+                report=path.parent.relative_to(runs).as_posix(),
+                created=str(content["created"]),
+            )
+            for model, sets in content["models"].items()
+            for data_set, figures in sets.items()
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []

@@ -1,0 +1,71 @@
+"""The numbers of a report as files: metrics.json and CSV tables."""
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ssl_audio.evaluation.comparison import Comparison, Evaluation
+from ssl_audio.evaluation.report.leaderboard import Entry
+from ssl_audio.files import write_text
+from ssl_audio.provenance import git_state, versions
+
+
+def write_metrics(
+    path: Path, evaluations: list[Evaluation], comparisons: list[Comparison], settings: dict[str, Any]
+) -> None:
+    """metrics.json: `models[model][data set]` holds every figure, `comparisons` the paired tests."""
+    models: dict[str, dict[str, Any]] = {}
+    for evaluation in evaluations:
+        models.setdefault(evaluation.model, {})[evaluation.test_set.name] = evaluation.figures()
+    content = {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "models": models,
+        "comparisons": [
+            {"data_set": c.test_set, "first": c.first, "second": c.second, **c.test.__dict__} for c in comparisons
+        ],
+        "settings": settings,
+        "versions": versions(),
+        "git": git_state(),
+    }
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_tables(
+    output: Path, evaluations: list[Evaluation], comparisons: list[Comparison], board: list[Entry]
+) -> None:
+    """The CSV tables of a report folder."""
+    plain = [name for name, value in evaluations[0].verification.figures().items() if not name.endswith("_interval")]
+    ranged = ["eer", "min_dcf", "mnr"]
+    rows, singers, classes = [], [], []
+    for e in evaluations:
+        figures = e.verification.figures()
+        ends = [end for name in ranged for end in (figures[f"{name}_interval"] or ("", ""))]
+        accuracy = e.probe.figures.summary["accuracy"] if e.probe else ""
+        rows.append([e.model, e.test_set.name, *(figures[name] for name in plain), *ends, accuracy])
+        singers += [[e.model, e.test_set.name, name, value] for name, value in e.singer_eer.items()]
+        for name, values in (e.probe.figures.per_class if e.probe else {}).items():
+            classes.append([e.model, e.test_set.name, name, *values.values()])
+    bounds = [f"{name}_{end}" for name in ranged for end in ("low", "high")]
+    _write_csv(output / "figures.csv", ["model", "data_set", *plain, *bounds, "probe_accuracy"], rows)
+    _write_csv(output / "per_singer.csv", ["model", "data_set", "singer", "eer"], singers)
+    header = ["model", "data_set", "singer", "precision", "recall", "f1", "roc_auc", "average_precision"]
+    _write_csv(output / "probe_per_class.csv", header, classes)
+    header = ["data_set", "model", "against", "eer_difference", "low", "high", "p_value"]
+    pairs = [[c.test_set, c.first, c.second, c.test.difference, *c.test.interval, c.test.p_value] for c in comparisons]
+    _write_csv(output / "comparisons.csv", header, pairs)
+    header = ["data_set", "trials", "model", "eer", "eer_low", "eer_high", "mnr", "report", "created"]
+    entries = [
+        [e.data_set, e.trials, e.model, e.eer, *(e.eer_interval or ("", "")), e.mnr, e.report, e.created] for e in board
+    ]
+    _write_csv(output / "leaderboard.csv", header, entries)
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,57 @@
+"""Which is better, by how much, is it luck: the answer in sentences."""
+
+from collections.abc import Sequence
+
+from ssl_audio.evaluation.comparison import Comparison, Evaluation
+
+SIGNIFICANT = 0.05
+FEW_SINGERS = 10
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def with_interval(value: float | None, around: tuple[float, float] | None) -> str:
+    """`12.3 % (10.1 to 14.6)`."""
+    if value is None or around is None:
+        return percent(value)
+    return f"{100 * value:.1f} % ({100 * around[0]:.1f} to {100 * around[1]:.1f})"
+
+
+def verdict(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> list[str]:
+    """Sentences about one test set: the best model against each other one, then against the best baseline."""
+    models = sorted((e for e in evaluations if not e.baseline), key=_eer)
+    baselines = sorted((e for e in evaluations if e.baseline), key=_eer)
+    tests = {frozenset((c.first, c.second)): c for c in comparisons if c.test_set == evaluations[0].test_set.name}
+    best = models[0]
+    sentences = [_duel(best, other, tests[frozenset((best.model, other.model))]) for other in models[1:]]
+    if baselines:
+        sentences.append(_duel(best, baselines[0], tests[frozenset((best.model, baselines[0].model))], True))
+    singers = best.verification.n_singers
+    if singers < FEW_SINGERS:
+        sentences.append(
+            f"Only {singers} singers were heard: intervals from so few are themselves uncertain and tend to be too "
+            "narrow. Test on more singers before you rely on this."
+        )
+    return sentences
+
+
+def _duel(best: Evaluation, other: Evaluation, comparison: Comparison, baseline: bool = False) -> str:
+    name = f"the best baseline ({other.model})" if baseline else other.model
+    better = comparison.first == best.model  # the first of a comparison has the lower EER
+    test = comparison.test
+    low, high = sorted(-100 * bound for bound in test.interval)
+    figures = f"EER {percent(_eer(best))} against {percent(_eer(other))}"
+    apart = f"{-100 * test.difference:.1f} points apart (95 % interval {low:.1f} to {high:.1f}, p = {test.p_value:.2g})"
+    if test.p_value > SIGNIFICANT:
+        return (
+            f"{best.model} and {name} cannot be told apart here: {figures}, {apart}; "
+            "that may well be the luck of which singers were recorded."
+        )
+    return f"{best.model} is {'better' if better else 'worse'} than {name}: {figures}, {apart}; that is hardly luck."
+
+
+def _eer(evaluation: Evaluation) -> float:
+    assert evaluation.verification.eer is not None
+    return evaluation.verification.eer

@@ -1,0 +1,196 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_audio.cli import main
+from ssl_audio.encoders import CompactCNN
+from ssl_audio.evaluation.comparison import TestSet, compare_all, evaluate, load_test_set
+from ssl_audio.evaluation.metrics import equal_error_rate
+from ssl_audio.evaluation.recordings import Recordings
+from ssl_audio.evaluation.report import write_report
+from ssl_audio.evaluation.report.leaderboard import read_leaderboard
+from ssl_audio.evaluation.report.plots import project
+from ssl_audio.evaluation.report.tables import write_metrics
+from ssl_audio.evaluation.report.words import verdict
+from ssl_audio.evaluation.trials import all_pairs
+from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.model import EmbeddingModel
+from ssl_audio.saved import save_model
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def made_up(people=24, songs=4, name="choir"):
+    rows = [(p, s) for p in range(people) for s in range(songs)]
+    singers = [f"singer-with-quite-a-long-name-{p}" for p, _ in rows]
+    files = [f"{singer}/{s}.wav" for singer, (_, s) in zip(singers, rows, strict=True)]
+    recordings = Recordings(Path(name), files, singers, files, {})
+    return TestSet(name, recordings, all_pairs(recordings))
+
+
+def embeddings(test_set, noise, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = np.unique(test_set.recordings.singers, return_inverse=True)[1]
+    voices = np.random.default_rng(99).standard_normal((codes.max() + 1, 16))
+    return (voices[codes] + noise * rng.standard_normal((len(codes), 16))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def evaluations():
+    test_set = made_up()
+    good = embeddings(test_set, 0.9)
+    twin = good + 0.02 * np.random.default_rng(5).standard_normal(good.shape).astype(np.float32)
+    cases = {
+        "good": good,
+        "twin": twin,
+        "poor": embeddings(test_set, 2.0),
+        "MFCC statistics": embeddings(test_set, 3.0),
+    }
+    return [
+        evaluate(name, x, test_set, baseline=name.startswith("MFCC"), draws=200, probe="knn")
+        for name, x in cases.items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def report(evaluations, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("reports") / "first"
+    write_report(evaluations, folder, settings={"seed": 0}, progress=False)
+    return folder
+
+
+def test_the_verdict_says_which_is_better_and_whether_it_is_luck(evaluations):
+    sentences = verdict(evaluations, compare_all(evaluations))
+    eers = {e.model: e.verification.eer for e in evaluations}
+    best, other = sorted(("good", "twin"), key=eers.get)
+    against = {name: next(s for s in sentences if f" {name}" in s) for name in (other, "poor")}
+    assert all(sentence.startswith(best) for sentence in sentences)
+    assert "cannot be told apart" in against[other] and "may well be the luck" in against[other]
+    assert "is better than poor" in against["poor"] and "hardly luck" in against["poor"]
+    assert any("best baseline (MFCC statistics)" in s for s in sentences)
+
+
+def test_a_model_below_the_baseline_and_few_singers_are_said_so():
+    test_set = made_up(people=6, songs=8)
+    weak = evaluate("weak", embeddings(test_set, 4.0), test_set, draws=200, probe=None)
+    base = evaluate("mean mel", embeddings(test_set, 0.5), test_set, draws=200, baseline=True, probe=None)
+    sentences = verdict([weak, base], compare_all([weak, base]))
+    assert "weak is worse than the best baseline (mean mel)" in sentences[0] and "Only 6 singers" in sentences[1]
+
+
+def test_every_singer_has_their_own_eer(evaluations):
+    evaluation = evaluations[2]
+    trials, scores = evaluation.test_set.trials, evaluation.verification.scores
+    name = trials.singers[0]
+    mine = np.array([name in (trials.singers[a], trials.singers[b]) for a, b in trials.pairs])
+    assert evaluation.singer_eer[name] == pytest.approx(equal_error_rate(trials.labels[mine], scores[mine])[0])
+    assert len(evaluation.singer_eer) == 24
+
+
+def test_the_folder_holds_what_was_promised(report, evaluations):
+    content = json.loads((report / "metrics.json").read_text())
+    figures = content["models"]["good"]["choir"]
+    assert {"eer", "eer_interval", "min_dcf", "mnr", "mnr_interval", "n_trials", "n_singers"} <= set(figures)
+    assert figures["eer"] == pytest.approx(evaluations[0].verification.eer) and figures["n_singers"] == 24
+    assert figures["probe"]["accuracy"] > 0.3 and len(content["comparisons"]) == 6
+    for stem in ("det", "scores", "singers", "ranks", "confusion", "map"):
+        assert (report / "plots" / "choir" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (report / "plots" / "choir" / f"{stem}.svg").read_text()
+    for name, rows in {
+        "figures": 4,
+        "per_singer": 96,
+        "comparisons": 6,
+        "probe_per_class": 96,
+        "leaderboard": 4,
+    }.items():
+        with open(report / f"{name}.csv", newline="") as file:
+            assert len(list(csv.DictReader(file))) == rows
+
+
+def test_the_leaderboard_gathers_reports_and_passes_over_rubbish(report, evaluations, tmp_path):
+    for name in ("old", "new"):
+        write_metrics(tmp_path / name / "metrics.json", evaluations[:2], [], {})
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "metrics.json").write_text('{"models": 3')
+    entries = read_leaderboard(tmp_path)
+    assert {e.model for e in entries} == {"good", "twin"}  # the newest report of each model counts, the best is first
+    assert entries[0].eer == min(e.verification.eer for e in evaluations[:2]) <= entries[1].eer
+
+
+def test_the_map_is_the_first_two_components():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50, 6)) @ np.diag([5, 3, 1, 0.5, 0.2, 0.1])
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    _, sizes, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
+    points = project(x)
+    assert np.allclose(np.linalg.norm(points, axis=0), sizes[:2])
+
+
+def test_more_pairs_than_the_limit_are_counted_without_a_list(singers, tmp_path):
+    whole = load_test_set(singers)
+    sampled = load_test_set(singers, max_trials=80)
+    assert sampled.n_pairs == 190 and len(sampled.trials) == 80 and whole.n_pairs == 0
+    x = np.random.default_rng(0).standard_normal((20, 4))
+    exact, counted = (evaluate("m", x, s, draws=0, probe=None).verification.eer for s in (whole, sampled))
+    assert counted == pytest.approx(exact, abs=1e-3)
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_the_page_in_a_browser(report, width):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip("no Chromium on this machine")
+    requests = []
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((report / "report.html").as_uri())
+        overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        outside = page.evaluate(
+            "[...document.querySelectorAll('body *')].filter(e => {const r = e.getBoundingClientRect();"
+            "return r.width > 0 && (r.right > window.innerWidth + 1 || r.left < -1)}).map(e => e.outerHTML)"
+        )
+        pictures = page.evaluate("[...document.images].map(i => [i.alt, i.naturalWidth, i.complete])")
+        heading = page.inner_text("h1")
+        browser.close()
+    assert overflow <= 0 and outside == []
+    assert len(pictures) == 6 and all(alt and natural > 300 and done for alt, natural, done in pictures)
+    assert "luck" in heading
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_the_command_compares_two_models_with_baselines(singers, tmp_path, capsys):
+    for seed, name in enumerate(("a", "b")):
+        torch.manual_seed(seed)
+        frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=256, n_mels=32, normalize="band")
+        save_model(EmbeddingModel(frontend, CompactCNN([8, 8], embedding_dim=8), 16000).eval(), tmp_path / name)
+    given = ["--model", tmp_path / "a", "--model", tmp_path / "b", "--data", singers, "--output", tmp_path / "out"]
+    assert main(["evaluate", *map(str, given), "--draws", "100", "--device", "cpu", "--probe", "knn"]) == 0
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(content["models"]) == ["a", "b", "untrained", "MFCC statistics", "mean mel"]
+    assert [m["singers"]["baseline"] for m in content["models"].values()] == [False, False, True, True, True]
+    printed = capsys.readouterr().out
+    assert "report.html" in printed and "against" in printed
+    assert (tmp_path / "out" / "report.html").stat().st_size > 50_000
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(["--trials", "x.txt", "--trials", "y.txt"], "one list a data set"), (["--draws", "5"], "at least 100"),
+     (["--trials", "gone.txt"], "cannot read")],
+)  # fmt: skip
+def test_mistakes_are_one_line_before_a_model_is_loaded(singers, tmp_path, capsys, change, says):
+    given = ["--model", "no such model", "--data", str(singers), "--output", str(tmp_path / "out"), *change]
+    assert main(["evaluate", *given]) == 2
+    assert says in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_broken_file_is_named(singers, tmp_path, capsys):
+    (singers / "singer 1" / "bad.wav").write_text("no audio")
+    assert main(["evaluate", "--model", "m", "--data", str(singers), "--output", str(tmp_path / "out")]) == 2
+    assert "bad.wav" in capsys.readouterr().err
