@@ -45,7 +45,8 @@ class BatchTransform(nn.Module):
         """
         if self.p == 0 or clips.numel() == 0:
             return clips
-        with torch.autocast(clips.device.type, enabled=False):
+        device = "cpu" if clips.is_meta else clips.device.type  # (meta tensors prove that nothing waits for the device)
+        with torch.autocast(device, enabled=False):
             if self.p == 1:
                 return self.transform(clips.float(), sample_rate, generator)
             chosen = uniform(clips, 0, 1, generator) < self.p
@@ -158,6 +159,14 @@ def ratio(clips: Tensor, low: float, high: float, generator: Generator | None) -
     """One ratio a clip, uniform in [low, high] and inverted half the time: (batch, 1)."""
     value = uniform(clips, low, high, generator)
     return torch.where(uniform(clips, 0, 1, generator) < 0.5, 1 / value, value)
+
+
+def running_sum(values: Tensor, scale: int) -> Tensor:
+    """The sum of what lies before each column, (batch, n) -> (batch, n + 1), in whole numbers of 1 / scale: int64.
+
+    Whole numbers add up the same in any order, and torch refuses CUDA's floating-point sum in deterministic runs.
+    """
+    return F.pad((values * scale).round().long().cumsum(1), (1, 0))
 
 
 def positions(clips: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def track_pitch(clips: Tensor, sample_rate: int) -> PitchTrack:
     """
     step = max(1, round(sample_rate / 8000))
     rate = sample_rate / step
-    low = F.avg_pool1d(clips, step, ceil_mode=True) if step > 1 else clips
+    low = pool(clips, step)
     width = 2 * round(PERIODS_PER_WINDOW / MINIMUM_PITCH * rate / 2)
     hop = round(0.8 / MINIMUM_PITCH * rate)
     count = -(-clips.shape[1] // (hop * step)) + 1
@@ -57,11 +57,18 @@ def track_pitch(clips: Tensor, sample_rate: int) -> PitchTrack:
     frames = frames - frames.mean(-1, keepdim=True)
     window = torch.hann_window(width, periodic=False, device=clips.device)
 
-    frequency, strength = candidates(frames * window, window, rate)
+    windowed = frames * window
+    frequency, strength = candidates(windowed, window, rate)
     loudness = frames.abs().amax(-1) / low.abs().amax(-1, keepdim=True).clamp_min(1e-9)
     silence = (2 - loudness * (1 + VOICING_THRESHOLD) / SILENCE_THRESHOLD).clamp_min(0)
     frequency, voiced = best_path(frequency, strength, VOICING_THRESHOLD + silence, hop / rate)
-    return PitchTrack(frequency, voiced, energy_phase(frames * window, frequency, rate), hop * step)
+    return PitchTrack(frequency, voiced, energy_phase(windowed, frequency, rate), hop * step)
+
+
+def pool(values: Tensor, step: int) -> Tensor:
+    """Means of `step` columns each: (batch, n) -> (batch, n / step rounded up)."""
+    values = F.pad(values, (0, -values.shape[1] % step))
+    return values if step == 1 else values.unflatten(1, (-1, step)).mean(-1)
 
 
 def candidates(frames: Tensor, window: Tensor, rate: float) -> tuple[Tensor, Tensor]:
@@ -134,8 +141,8 @@ def best_path(frequency: Tensor, strength: Tensor, unvoiced: Tensor, seconds: fl
 def energy_phase(frames: Tensor, frequency: Tensor, rate: float) -> Tensor:
     """Where each frame's centre lies in its period, 0 (or 1) being where the energy gathers.
 
-    The phase, at the pitch, of the clip's larger half wave to the fourth power: a pulse train has it at its pulses, a
-    sine at its crests.
+    The phase, at the pitch, of the power of the clip's larger half wave: a pulse train has it at its pulses, a sine at
+    its crests.
 
     Args:
         frames: (batch, frames, width), windowed.
@@ -146,7 +153,7 @@ def energy_phase(frames: Tensor, frequency: Tensor, rate: float) -> Tensor:
         (batch, frames) in [-.5, .5].
     """
     high, low = frames.amax((1, 2), keepdim=True), -frames.amin((1, 2), keepdim=True)
-    energy = (frames * torch.where(high > low, 1.0, -1.0)).relu().square().square()
+    energy = (frames * torch.where(high > low, 1.0, -1.0)).relu().square()
     energy = energy.unflatten(-1, (-1, 2)).sum(-1)  # half the samples are enough for the lowest harmonic
     time = (2 * torch.arange(energy.shape[-1], device=frames.device) + 0.5 - frames.shape[-1] // 2) / rate
     angle = 2 * math.pi * frequency[..., None] * time

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ssl_audio.augmentations.base import check_range
-from ssl_audio.augmentations.batch.base import BatchTransform, in_pieces, interpolate, ratio
+from ssl_audio.augmentations.batch.base import BatchTransform, in_pieces, interpolate, ratio, running_sum
 from ssl_audio.augmentations.batch.filters import low_pass
 from ssl_audio.augmentations.batch.pitch import PitchTrack, track_pitch
 
@@ -37,6 +37,11 @@ class Phase(NamedTuple):
     start: Tensor
     advance: Tensor
     hop: int
+
+    @classmethod
+    def of(cls, advance: Tensor, hop: int, first: Tensor | float = 0.0) -> "Phase":
+        """The phase that starts at `first` and grows by `advance`."""
+        return cls(first + running_sum(advance, 2**20) / 2**20, advance, hop)
 
     def at(self, time: Tensor) -> Tensor:
         """The phase at (batch, n) sample positions."""
@@ -62,7 +67,7 @@ def analysis_phase(track: PitchTrack, sample_rate: int) -> tuple[Phase, Tensor]:
     # follow the measured phase in voiced parts, or the errors of the pitch would add up to marks between the pulses
     error = track.phase.diff(dim=1) - advance
     advance = advance + torch.where(a & b, error - error.round(), 0.0)
-    return Phase(track.phase[:, :1] + F.pad(advance.cumsum(1), (1, 0)), advance, track.hop), pitch
+    return Phase.of(advance, track.hop, track.phase[:, :1]), pitch
 
 
 def masked_median(values: Tensor, mask: Tensor) -> Tensor:
@@ -108,8 +113,8 @@ def overlap_add(
     track = track_pitch(clips, sample_rate)
     source, pitch = analysis_phase(track, sample_rate)
     wanted = new_pitch(track, pitch, pitch_ratio, range_ratio)
-    advance = wanted * (track.hop / sample_rate)
-    target = Phase(F.pad(advance.cumsum(1), (1, 0)), advance, track.hop)
+    advance = source.advance * (wanted / pitch)
+    target = Phase.of(advance, track.hop, source.start[:, :1] % 1)
 
     # one mark for each whole number of the target phase, with the source mark nearest in time
     marks = math.ceil(HIGHEST * clips.shape[1] / sample_rate) + 3

@@ -106,14 +106,17 @@ class Speed(BatchTransform):
     What became shorter is set in the middle of silence.
     """
 
+    _rates: Tensor
+
     def __init__(self, rates: list[float] | None = None, p: float = 0.5) -> None:
         super().__init__(p)
         self.rates = [0.95, 0.93, 0.9, 0.85, 0.83, 0.8, 0.75, 0.6, 0.5] if rates is None else rates
         if not self.rates or min(self.rates) <= 0:
             raise InputError(f"Speed: rates must be positive numbers, not {self.rates}")
+        self.register_buffer("_rates", torch.tensor(self.rates), persistent=False)
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        rates = torch.tensor(self.rates, dtype=clips.dtype).to(clips.device, non_blocking=True)
+        rates = self._rates.to(clips.device)  # a no-op where the module lives
         rate = rates[randint(clips, 0, len(self.rates) - 1, generator)]
         samples = clips.shape[1]
         spare = samples - samples * rate  # input that is not reached; negative where silence is needed

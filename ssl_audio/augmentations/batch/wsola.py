@@ -5,17 +5,21 @@ chords and drums; formants move with the pitch.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ssl_audio.augmentations.base import check_range
-from ssl_audio.augmentations.batch.base import BatchTransform, in_pieces, read_faster, uniform
+from ssl_audio.augmentations.batch.base import BatchTransform, in_pieces, read_faster, running_sum, uniform
 from ssl_audio.augmentations.batch.filters import low_pass
+from ssl_audio.augmentations.batch.pitch import pool
 
-HOP_SECONDS = 0.03
-TOLERANCE_SECONDS = 0.012
+# As in sox, for music: long grains, joined quickly.
+HOP_SECONDS = 0.07
+FADE_SECONDS = 0.015
+TOLERANCE_SECONDS = 0.015
 SEARCH_RATE = 4000  # Hz; a parabola through the best match finds it between the samples
 
 
@@ -32,62 +36,63 @@ def stretch(clips: Tensor, sample_rate: int, rate: Tensor, samples: int) -> Tens
         (batch, samples).
     """
     step = max(1, round(sample_rate / SEARCH_RATE))
-    hop = max(1, round(HOP_SECONDS * sample_rate / step)) * step
-    count = -(-samples // hop) + 1
-    starts = similar_grains(clips, hop, step, max(1, round(TOLERANCE_SECONDS * sample_rate / step)), rate, count)
-    # grain k spans two hops from (k - 1) hop on, so each output sample is in the fade from a grain to the next
-    margin = 2 * hop
+    hop, fade, reach = (
+        max(1, round(seconds * sample_rate / step)) for seconds in (HOP_SECONDS, FADE_SECONDS, TOLERANCE_SECONDS)
+    )
+    count = -(-samples // (hop * step))
+    starts = similar_grains(pool(clips, step), hop, fade, reach, rate, count)
+    return in_pieces(partial(join, hop * step, fade * step, samples), clips, (starts * step).round().long())
+
+
+def join(hop: int, fade: int, samples: int, clips: Tensor, starts: Tensor) -> Tensor:
+    """Put a grain each `hop` samples, each fading into the next over `fade` samples: (batch, samples)."""
     inside = torch.arange(hop, device=clips.device)
-    fade = 0.5 + 0.5 * torch.cos(math.pi * inside / hop)
-
-    def join(clips: Tensor, starts: Tensor) -> Tensor:
-        padded = F.pad(clips, (margin, margin + hop))
-        starts = (starts + margin).clamp(0, padded.shape[1] - 2 * hop)[..., None]
-        before = padded.gather(1, (starts[:, :-1] + (hop + inside)).flatten(1)).unflatten(1, (-1, hop))
-        after = padded.gather(1, (starts[:, 1:] + inside).flatten(1)).unflatten(1, (-1, hop))
-        return torch.lerp(after, before, fade).flatten(1)[:, :samples]
-
-    return in_pieces(join, clips, starts)
+    padded = F.pad(clips, (2 * hop, 2 * hop))
+    starts = (starts + 2 * hop).clamp(0, padded.shape[1] - hop - fade)[..., None]
+    result = padded.gather(1, (starts + inside).flatten(1)).unflatten(1, (-1, hop))
+    before = padded.gather(1, (starts[:, :-1] + (hop + inside[:fade])).flatten(1)).unflatten(1, (-1, fade))
+    weight = 0.5 - 0.5 * torch.cos(math.pi * (inside[:fade] + 0.5) / fade)
+    result[:, 1:, :fade].lerp_(before, 1 - weight)
+    return result.flatten(1)[:, :samples]
 
 
-def similar_grains(clips: Tensor, hop: int, step: int, reach: int, rate: Tensor, count: int) -> Tensor:
+def similar_grains(low: Tensor, hop: int, fade: int, reach: int, rate: Tensor, count: int) -> Tensor:
     """Where each grain of the result starts in the input: near its time, and where it continues the grain before.
 
     Args:
-        clips: (batch, samples).
-        hop: samples between grains of the result, a multiple of `step`; a grain has two hops.
-        step: samples that are averaged for the search.
-        reach: how far a grain may move, in steps.
+        low: (batch, n), the clips at a low rate.
+        hop: from a grain of the result to the next.
+        fade: length over which a grain must resemble the continuation of the one before.
+        reach: how far a grain may move from its time.
         rate: (batch, 1).
         count: grains.
 
     Returns:
-        (batch, count) int64 sample positions, possibly outside the clip.
+        (batch, count) positions at the low rate, fractional, possibly outside the clip.
     """
-    low = F.avg_pool1d(clips, step, ceil_mode=True) if step > 1 else clips
-    width = hop // step  # what fades into the grain before
-    margin = 2 * width + reach
-    low = F.pad(low, (margin, 2 * margin))
-    last = low.shape[1] - 1
-    # grain k of the result belongs to the input around (k - 1) hop rate
-    ideal = ((torch.arange(-1, count - 1, device=clips.device) * hop * rate) / step).round().long()
-    window = torch.arange(width + 2 * reach, device=clips.device) + (margin - reach)
-    regions = low.gather(1, (ideal[..., None] + window).clamp_(0, last).flatten(1)).unflatten(1, (count, -1))
-    energy = F.pad(regions.square().cumsum(2), (1, 0))
-    norm = (energy[..., width:] - energy[..., :-width]).clamp_min(1e-10).rsqrt()
-    offsets = torch.arange(width, device=clips.device) + (margin + width)
+    margin = hop + fade + reach
+    last = low.shape[1] + 2 * margin - fade
+    low = F.pad(low, (margin, margin))
+    ideal = (torch.arange(count, device=low.device) * hop * rate).round().long()
+    around = ideal[..., None] + torch.arange(-reach, reach + 1, device=low.device) + margin
+    energy = running_sum(low.square(), 2**30)
+    energy = (energy[:, fade:] - energy[:, :-fade]).clamp_min(1).to(low.dtype).rsqrt()
+    norm = energy.gather(1, around.clamp(0, last).flatten(1)).unflatten(1, (count, -1))
+    span = torch.arange(fade + 2 * reach, device=low.device) + (margin - reach)
+    regions = low.gather(1, (ideal[..., None] + span).clamp_(0, last + fade - 1).flatten(1)).unflatten(1, (count, -1))
+    offsets = torch.arange(fade, device=low.device) + (margin + hop)
 
-    start = ideal[:, :1].to(clips.dtype)
+    start = ideal[:, :1].to(low.dtype)
     starts = [start]
     for k in range(1, count):  # over time, not over clips
-        following = low.gather(1, (start.round().long() + offsets).clamp_(0, last))
-        match = F.conv1d(regions[None, :, k], following[:, None], groups=len(clips))[0] * norm[:, k]
+        following = low.gather(1, (start.round().long() + offsets).clamp_(0, last + fade - 1))
+        match = F.conv1d(regions[None, :, k], following[:, None], groups=len(low))[0] * norm[:, k]
         best = match[:, 1:-1].argmax(1, keepdim=True) + 1
         left, middle, right = (match.gather(1, best + i) for i in (-1, 0, 1))
         offset = (0.5 * (right - left) / (2 * middle - left - right).clamp_min(1e-9)).clamp(-0.5, 0.5)
         start = ideal[:, k : k + 1] + (best - reach) + offset
         starts.append(start)
-    return (torch.cat(starts, dim=1) * step).round().long()
+    return torch.cat(starts, dim=1)
 
 
 class TimeStretch(BatchTransform):
