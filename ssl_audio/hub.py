@@ -10,8 +10,9 @@ from ssl_audio import published
 from ssl_audio.errors import InputError
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.saved import CONFIG, WEIGHTS, load_path, load_torchscript, save_model
+from ssl_audio.sharing import push_to_hub
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["load_model", "push_to_hub", "save_model"]
 
 PUBLISHED_SOURCE = "BernardoTorres/singer-identity"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
