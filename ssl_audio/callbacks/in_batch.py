@@ -94,7 +94,7 @@ class InBatchMetrics(Callback):
                 "alignment": figures["alignment"].mean(),
                 "uniformity": figures["uniformity"].mean(),
             }
-            pl_module.log_dict({f"{key}_{name}": value for key, value in values.items()}, rank_zero_only=False)
+            pl_module.log_dict({f"{key}_{name}": value for key, value in values.items()}, sync_dist=True)
 
 
 def _eer(labels: Tensor, scores: Tensor) -> float:

@@ -33,9 +33,10 @@ class RunFolder(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.perf_counter()
-        if not trainer.is_global_zero or trainer.log_dir is None:
+        log_dir = trainer.log_dir  # asked by every rank, because the answer is a broadcast
+        if not trainer.is_global_zero or log_dir is None:
             return
-        folder = Path(trainer.log_dir)
+        folder = Path(log_dir)
         self._record = {
             "command": self.command,
             "resumed_from": self.resumed_from,
@@ -51,9 +52,10 @@ class RunFolder(Callback):
         print(f"run folder: {folder}", flush=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.log_dir is None:
+        log_dir = trainer.log_dir  # asked by every rank, because the answer is a broadcast
+        if not trainer.is_global_zero or log_dir is None:
             return
-        folder = Path(trainer.log_dir)
+        folder = Path(log_dir)
         best = best_checkpoint(trainer)
         self._record |= {
             "seconds": round(time.perf_counter() - self._start, 1),
