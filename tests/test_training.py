@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +190,23 @@ def test_any_method_with_any_encoder_trains_saves_resumes_loads_and_embeds(metho
     trained, start = (weights(run / "checkpoints" / "last.ckpt") for run in (resumed, folder))
     moved = [name for name in start if name.startswith("encoder.") and not torch.equal(start[name], trained[name])]
     assert moved, "the resumed step changed nothing"
+
+
+def test_two_processes_train_together_and_leave_one_run_folder(singers, tmp_path):
+    settings = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu", "trainer.max_epochs": 1}
+    settings |= {"data.dataset_dirs": f"[{singers}]", "data.sample_rate": 16000, "data.nr_samples": 6000}
+    settings |= {"data.batch_size": 2, "data.num_workers": 0, "data.augmentation": "null", "data.eval_frac": 0.4}
+    settings |= {"model.encoder": "ssl_audio.encoders.CompactCNN", "model.encoder.channels": "[4, 8]"}
+    settings |= {"trainer.logger.save_dir": tmp_path / "runs", "callbacks.in_batch.stages": "[val, train]"}
+    options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, "train.py", "--config", "common", "--config", "contrastive", *options]
+    repository = Path(__file__).resolve().parents[1]
+    subprocess.run(command, cwd=repository, check=True, capture_output=True, timeout=300)
+    (folder,) = (tmp_path / "runs" / "contrastive").iterdir()
+    assert json.loads((folder / "run.json").read_text())["ranks"] == 2
+    last = list(csv.DictReader((folder / "metrics.csv").open(newline="")))[-1]
+    assert last["loss/val"] and last["eer_embeddings/val"] and last["eer_embeddings/train"]
+    load_model(folder)
 
 
 def test_a_model_folder_that_is_missing_is_an_input_error(tmp_path):

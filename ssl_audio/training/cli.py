@@ -1,5 +1,6 @@
 """LightningCLI for one job: fit. Stacked files come in merged; what Lightning reports comes out as one line."""
 
+import errno
 import logging
 import re
 import warnings
@@ -96,6 +97,11 @@ class TrainCLI(LightningCLI):
                 self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
             except MisconfigurationException as error:
                 raise InputError(explain(str(error), self.merged)) from error
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                folder = self.trainer.default_root_dir if self.trainer.logger is None else self.trainer.logger.save_dir
+                raise InputError(f"no space left in {folder}; what was written before is whole") from error
             except RuntimeError as error:
                 if checkpoint is None or "loading state_dict" not in str(error):
                     raise
