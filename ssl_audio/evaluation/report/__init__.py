@@ -126,7 +126,8 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
     parts = [page.heading(2, name), page.paragraph(heard), page.table(header, rows, [e.baseline for e in ordered])]
     notes = {e.probe_note for e in here if e.probe_note} | {n for e in here if e.probe for n in e.probe.notes}
     parts += [page.paragraph(f"Singer identification: {note}.", "soft") for note in sorted(notes)]
-    pairs = [c for c in comparisons if c.test_set == name]
+    models = {e.model for e in here if not e.baseline}
+    pairs = [c for c in comparisons if c.test_set == name and {c.first, c.second} & models]
     rows = [
         [c.first, c.second, f"{100 * c.test.difference:.1f}",
          f"{100 * c.test.interval[0]:.1f} to {100 * c.test.interval[1]:.1f}", f"{c.test.p_value:.2g}"]
