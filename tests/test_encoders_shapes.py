@@ -12,6 +12,11 @@ BANDS = 40
 # name: (a small encoder, whether it reads samples, a comfortable length along time)
 SMALL = {
     "compact": (lambda: encoders.CompactCNN([8, 8], embedding_dim=16), False, 61),
+    "compact, bands kept": (
+        lambda: encoders.CompactCNN([4, 8], 16, n_mels=BANDS, stem_stride=2, normalize=True),
+        False,
+        61,
+    ),
     "compact, attention, no projection": (
         lambda: encoders.CompactCNN([8], embedding_dim=None, pooling=AttentiveStatisticsPooling),
         False,

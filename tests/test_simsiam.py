@@ -6,7 +6,7 @@ from torch import nn
 
 from ssl_audio import encoders, frontends, heads
 from ssl_audio.losses import simsiam_loss
-from ssl_audio.methods import SimSiam
+from ssl_audio.methods import BYOL, CPC, SimSiam
 
 
 @given(st.integers(1, 8), st.integers(1, 6), st.integers(0, 999))
@@ -59,6 +59,35 @@ def test_the_scale_of_wav2rec_is_the_sum_of_squared_distances():
     assert result.terms["loss"].item() == pytest.approx(4 + 4 * paper.item(), rel=1e-5)
     assert 0 <= result.terms["loss"] <= 8 and result.embeddings[0].shape == (6, 12)
     assert result.projections[1].shape == (6, 16)
+
+
+class Counting(nn.Module):
+    """A feature augmentation that leaves everything and counts the clips that it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clips = 0
+
+    def forward(self, features):
+        self.clips += len(features)
+        return features
+
+
+@pytest.mark.parametrize("kind", ["simsiam", "byol", "cpc"])
+def test_features_are_augmented_in_training_once_a_view_and_never_in_validation(kind):
+    clip1, clip2 = torch.randn(2, 4, 3000)
+    network = {"frontend": frontends.Waveform(), "encoder": encoders.CPC(8, context="gru")}
+    head = {"projection": heads.Identity, "predictor": lambda dim: heads.MLP(dim, [8, dim])}
+    make = {
+        "simsiam": lambda: SimSiam(**network, **head, feature_augmentation=Counting()),
+        "byol": lambda: BYOL(**network, **head, feature_augmentation=Counting()),
+        "cpc": lambda: CPC(**network, steps=3, feature_augmentation=Counting()),
+    }
+    model = make[kind]()
+    model.eval().objective(clip1, clip2)
+    assert model.feature_augmentation.clips == 0
+    model.train().objective(clip1, clip2)
+    assert model.feature_augmentation.clips == (4 if kind == "cpc" else 8)
 
 
 def test_it_learns_to_agree_without_collapsing():

@@ -53,8 +53,8 @@ class SiameseMethod(LightningModule):
         sample_rate: of the clips, Hz.
         augmentation: optional batch augmentation, called as `(clips (batch, samples), sample_rate, generator)` on the
             device, in training only; gives clips of the same shape.
-        feature_augmentation: optional augmentation of the frontend's features, of `ssl_audio.augmentations.features`, in
-            training only.
+        feature_augmentation: optional augmentation of the frontend's features, of `ssl_audio.augmentations.features`,
+            in training only.
 
     Attributes:
         views_together: both views in one forward pass, so that batch-norm sees 2 x batch rows at once (as in SimCLR).
@@ -101,11 +101,15 @@ class SiameseMethod(LightningModule):
 
     def forward(self, clips: Tensor) -> Tensor:
         """(batch, samples) -> embeddings (batch, encoder.dim)."""
+        return self.encoder(self.features(clips))
+
+    def features(self, clips: Tensor) -> Tensor:
+        """(batch, samples) -> what the frontend makes of them, augmented in training; float32."""
         with torch.autocast(clips.device.type, enabled=False):
             features = self.frontend(clips)
             if self.training and self.feature_augmentation is not None:
                 features = self.feature_augmentation(features)
-        return self.encoder(features)
+        return features
 
     def project(self, clip1: Tensor, clip2: Tensor) -> tuple[Views, Views]:
         """(batch, samples) x 2 -> embeddings of both views, projections of both views; float32."""

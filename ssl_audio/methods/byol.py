@@ -62,8 +62,7 @@ class BYOL(SiameseMethod):
 
     def objective(self, clip1: Tensor, clip2: Tensor) -> Objective:
         # A mean over clips needs no gather: averaging over ranks, as DDP does, is already exact.
-        with torch.autocast(clip1.device.type, enabled=False):
-            features = self.frontend(clip1), self.frontend(clip2)
+        features = self.features(clip1), self.features(clip2)
         e1, e2 = (self.encoder(view) for view in features)
         z1, z2 = self.projection(e1), self.projection(e2)
         with torch.no_grad():

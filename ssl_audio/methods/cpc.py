@@ -76,9 +76,7 @@ class CPC(SiameseMethod):
 
     def _objective(self, clips: Tensor, state: State) -> tuple[Objective, State]:
         encoder: Any = self.encoder
-        with torch.autocast(clips.device.type, enabled=False):
-            features = self.frontend(clips)
-        latents = encoder.latents(features)
+        latents = encoder.latents(self.features(clips))
         context, state = encoder.contextualize(latents, state)
         first, second = (half.float().mean(dim=1) for half in context.tensor_split(2, dim=1))
         if encoder.reverse:
