@@ -6,9 +6,15 @@ interrupted run goes on where it last saved (every two minutes).
 
 import os
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from ssl_audio.retrieval.library import GROUPS
 from ssl_audio.retrieval.search import METRICS, SEARCHES
+
+if TYPE_CHECKING:
+    import torch
+
+    from ssl_audio.retrieval import Index
 
 EXAMPLES = """examples:
   ssl-audio index ~/Music --model runs/simsiam --output music.index
@@ -46,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--quality", action="store_true", help="print how often neighbours share the artist (group)")
     parser.add_argument("--labels", metavar="CSV", help="with --quality: columns path, label; judge by these too")
     parser.add_argument("--batch-size", type=int, metavar="N", help="clips a forward pass")
-    parser.add_argument("--device", help="cpu, cuda, ...")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
 
 
 def run(args: Namespace) -> int:
@@ -69,7 +75,7 @@ def run(args: Namespace) -> int:
                 raise InputError(
                     f"{args.output} was made with {option} {index.settings[option]}, not {value}; add --rebuild"
                 )
-    name = args.model or (index.settings["model"] if index else None)
+    name = args.model or (None if index is None else index.settings["model"])
     if name is None:
         raise InputError("which model? give --model RUN")
     if index is None:  # a path must still be found when the index is used from another folder
@@ -77,21 +83,36 @@ def run(args: Namespace) -> int:
         index = Index({**_DEFAULTS, **asked, "root": root, "model": stored})
     model = load_model(name)
     index.use(model)
-    update = index.update(save_to=args.output, batch_size=args.batch_size, device=args.device)
+    update = index.update(save_to=args.output, batch_size=args.batch_size, device=_device(args.device))
     for path, reason in update.failed:
         print(f"skipped: {reason if path in reason else f'{path}: {reason}'}")
     if not len(index):
         raise InputError(f"{args.folder}: none of its {len(update.failed)} audio files can be embedded")
     print(f"{args.output}: {len(index):,} tracks ({update}); {index.description}")
     if args.quality or args.labels:
-        from ssl_audio.retrieval.quality import index_quality
-
-        for name, figures in index_quality(index, args.labels).items():
-            print(name.replace("_", " "))
-            for figure, value in figures.items():
-                print(
-                    f"  {figure.replace('_', ' '):<24} {value:.3f}"
-                    if isinstance(value, float)
-                    else f"  {figure.replace('_', ' '):<24} {value}"
-                )
+        _print_quality(index, args.labels)
     return 0
+
+
+def _print_quality(index: "Index", labels: str | None) -> None:
+    from ssl_audio.retrieval.quality import index_quality
+
+    for name, figures in index_quality(index, labels).items():
+        print(name.replace("_", " "))
+        for figure, value in figures.items():
+            shown = f"{value:.3f}" if isinstance(value, float) else value
+            print(f"  {figure.replace('_', ' '):<24} {shown}")
+
+
+def _device(name: str | None) -> "torch.device":
+    import torch
+
+    from ssl_audio.errors import InputError
+    from ssl_audio.evaluation.embeddings import best_device
+
+    try:
+        device = best_device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
