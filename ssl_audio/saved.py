@@ -15,6 +15,7 @@ from torch import Tensor
 
 import ssl_audio
 from ssl_audio import published
+from ssl_audio.clmr import is_clmr, model_from_clmr
 from ssl_audio.config import build, describe
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
@@ -114,7 +115,7 @@ def load_checkpoint(
     """The model inside a training checkpoint, without Lightning.
 
     Args:
-        path: a Lightning checkpoint of one of our methods.
+        path: a Lightning checkpoint of one of our methods, or a checkpoint of the original CLMR.
         config: the run's `config.yaml`, for a checkpoint that does not describe its model; if it does, they must agree.
         projection: with the projection head on top.
         trusted: see `load_model`.
@@ -124,6 +125,8 @@ def load_checkpoint(
     """
     path = Path(path)
     checkpoint = read_weights(path)
+    if is_clmr(checkpoint):
+        return model_from_clmr(checkpoint, path, projection)
     weights = checkpoint.get("state_dict")
     spec = checkpoint.get("model")
     if config is not None:

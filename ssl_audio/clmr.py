@@ -1,0 +1,68 @@
+"""Checkpoints of the original CLMR (https://github.com/Spijkervet/CLMR) as our models, by their key names."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssl_audio.encoders import SampleCNN
+from ssl_audio.errors import InputError
+from ssl_audio.frontends import Waveform
+from ssl_audio.heads import MLP
+from ssl_audio.model import EmbeddingModel
+from ssl_audio.weights import put_weights
+
+SAMPLE_RATE = 22050
+# A Lightning checkpoint has the first, a plain one ("clmr_checkpoint_10000.pt") the second.
+PREFIXES = ("model.", "")
+
+
+def is_clmr(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether this is the content of an original CLMR checkpoint, Lightning's or plain."""
+    return _prefix(_weights(checkpoint)) is not None
+
+
+def model_from_clmr(
+    checkpoint: Mapping[str, Any], source: str | os.PathLike, projection: bool = False
+) -> EmbeddingModel:
+    """SampleCNN with the weights of an original checkpoint; its classifier, which was never trained, is left out.
+
+    Args:
+        checkpoint: content of the file.
+        source: where it comes from, for messages.
+        projection: with the projector on top.
+
+    Raises:
+        InputError: keys are missing, or shapes are not SampleCNN's.
+    """
+    weights = _weights(checkpoint)
+    prefix = _prefix(weights)
+    if prefix is None:
+        raise InputError(f"{source} is not a checkpoint of CLMR; it has no {PREFIXES[1]}encoder.sequential.0.0.weight")
+    renamed: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        if key.startswith(f"{prefix}encoder.sequential."):
+            renamed[key.replace(f"{prefix}encoder.sequential.", "encoder.blocks.", 1)] = value
+        elif projection and key.startswith(f"{prefix}projector."):
+            renamed[key.replace(f"{prefix}projector.", "head.net.", 1)] = value
+    convolutions = [key for key in renamed if key.startswith("encoder.blocks.") and key.endswith(".0.weight")]
+    encoder = SampleCNN([len(renamed[f"encoder.blocks.{i}.0.weight"]) for i in range(len(convolutions) - 1)])
+    head: nn.Module | None = None
+    if projection:
+        layers = [f"head.net.{i}.weight" for i in (0, 2)]
+        if not all(layer in renamed for layer in layers):
+            raise InputError(f"{source} has no projector; load it without the projection")
+        head = MLP(encoder.dim, [len(renamed[layer]) for layer in layers], bias=False)
+    model = EmbeddingModel(Waveform(), encoder, sample_rate=SAMPLE_RATE, head=head)
+    put_weights(model, renamed, source)
+    return model.eval()
+
+
+def _weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    weights = checkpoint.get("state_dict", checkpoint)
+    return weights if isinstance(weights, Mapping) else {}
+
+
+def _prefix(weights: Mapping[str, Tensor]) -> str | None:
+    return next((prefix for prefix in PREFIXES if f"{prefix}encoder.sequential.0.0.weight" in weights), None)
