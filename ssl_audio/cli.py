@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "map": "an indexed library as an HTML map",
     "eval": "test an embedding on trial lists: EER and MNR with intervals",
     "evaluate": "compare embeddings and write a report: which is better, by how much, is it luck",
+    "listen": "pitch and formant shift to hear and to measure, beside Praat's",
 }
 
 

@@ -100,8 +100,8 @@ def test_only_the_chosen_clips_change():
     clips = noise(64, 400)
     chosen = torch.rand(64, generator=generator()) < 0.5
     expected = torch.where(chosen[:, None], -clips, clips)
-    torch.testing.assert_close(batch.Polarity().where(chosen, clips, RATE, None), expected)
-    torch.testing.assert_close(batch.Polarity().where(chosen & ~chosen, clips, RATE, None), clips)
+    torch.testing.assert_close(batch.Polarity().where(chosen, clips.clone(), RATE, None), expected)
+    torch.testing.assert_close(batch.Polarity().where(chosen & ~chosen, clips.clone(), RATE, None), clips)
 
 
 # --- chains
@@ -264,7 +264,7 @@ def test_equalizer_bands_are_the_cookbook_s(kind, band):
     frequencies, response = frequencies[1:], response[1:]
     analog = torch.tan(math.pi * torch.from_numpy(frequencies) / RATE) / math.tan(math.pi * center / RATE)
     one = torch.ones(1, 1, dtype=torch.float64)
-    power = equalizer_power(analog, one * 10 ** (decibels / 40), one * q, kind)
+    power = equalizer_power(analog[None], one * 10 ** (decibels / 40), one * q, kind)
     np.testing.assert_allclose(power.sqrt()[0], np.abs(response), rtol=1e-5)
 
 

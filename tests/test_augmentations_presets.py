@@ -1,4 +1,4 @@
-"""The chains in train_configs/augmentation: what they hold, that they run, that the published one has two equal forms."""
+"""The chains in train_configs/augmentation: what they hold, that they run, that the published one has two forms."""
 
 from pathlib import Path
 

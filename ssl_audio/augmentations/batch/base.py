@@ -23,8 +23,13 @@ PIECE = defaultdict(lambda: 2**25, cpu=2**18)
 class BatchTransform(nn.Module):
     """A transform that touches each clip with probability `p`, independently of the others.
 
-    Subclasses write `transform`, which is given the clips to change and draws its parameters for them.
+    Subclasses write `transform`, which is given clips to change and draws its parameters for them.
+
+    Attributes:
+        whole: on the CPU, `transform` is better called once with all chosen clips than in pieces.
     """
+
+    whole: bool = False
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
@@ -47,30 +52,48 @@ class BatchTransform(nn.Module):
             return clips
         device = "cpu" if clips.is_meta else clips.device.type  # (meta tensors prove that nothing waits for the device)
         with torch.autocast(device, enabled=False):
-            if self.p == 1:
-                return self.transform(clips.float(), sample_rate, generator)
-            chosen = uniform(clips, 0, 1, generator) < self.p
-            return self.where(chosen.squeeze(1), clips.float(), sample_rate, generator)
+            return self.update(clips.to(torch.float32, copy=True), sample_rate, generator)
+
+    def update(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        """As `forward`, but the clips may be changed in place; chains call this."""
+        if self.p == 0:
+            return clips
+        return self.where((uniform(clips, 0, 1, generator) < self.p).squeeze(1), clips, sample_rate, generator)
 
     def where(self, chosen: Tensor, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        """Transform the chosen (batch,) clips and keep the others.
+        """Transform the chosen (batch,) clips and keep the others; may change the clips in place.
 
         On the CPU the others cost nothing. Elsewhere every clip is transformed and the result is picked, because
         counting the chosen ones would make the host wait for the device.
         """
         if clips.device.type != "cpu":
             return torch.where(chosen[:, None], self.transform(clips, sample_rate, generator), clips)
-        rows = chosen.nonzero().squeeze(1)
-        if len(rows) == 0:
-            return clips
-        return clips.index_copy(0, rows, self.transform(clips[rows], sample_rate, generator))
+        for rows in chosen.nonzero().squeeze(1).split(len(clips) if self.whole else rows_in_a_piece(clips)):
+            if len(rows) > 0:
+                clips[rows] = self.transform(clips[rows], sample_rate, generator)
+        return clips
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         """The transform itself, on every clip that it is given: (batch, samples) -> (batch, samples)."""
         raise NotImplementedError
 
 
-class Compose(BatchTransform):
+class Chain(BatchTransform):
+    """What holds other transforms; its own `transform` may change the clips in place."""
+
+    whole = True
+
+    def __init__(self, transforms: list[BatchTransform], p: float) -> None:
+        super().__init__(p)
+        self.transforms = nn.ModuleList(transforms)
+
+    def update(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        if self.p == 1:  # no copy of the chosen ones
+            return self.transform(clips, sample_rate, generator)
+        return super().update(clips, sample_rate, generator)
+
+
+class Compose(Chain):
     """One transform after the other, each with its own probability.
 
     Args:
@@ -79,23 +102,26 @@ class Compose(BatchTransform):
     """
 
     def __init__(self, transforms: list[BatchTransform], p: float = 1.0) -> None:
-        super().__init__(p)
-        self.transforms = nn.ModuleList(transforms)
+        super().__init__(transforms, p)
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         for transform in self.transforms:
-            clips = transform(clips, sample_rate, generator)
+            clips = transform.update(clips, sample_rate, generator)  # type: ignore[operator]
         return clips
 
 
-class OneOf(BatchTransform):
-    """Exactly one of the transforms for each clip, all equally likely (high *or* low pass, say)."""
+class OneOf(Chain):
+    """Exactly one of the transforms for each clip, all equally likely (high *or* low pass, say).
+
+    Args:
+        transforms: what is drawn from. Their own `p` is not drawn.
+        p: probability per clip that one is applied.
+    """
 
     def __init__(self, transforms: list[BatchTransform], p: float = 1.0) -> None:
-        super().__init__(p)
+        super().__init__(transforms, p)
         if not transforms:
             raise InputError("OneOf needs at least one transform")
-        self.transforms = nn.ModuleList(transforms)
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         choice = randint(clips, 0, len(self.transforms) - 1, generator).squeeze(1)
@@ -104,7 +130,7 @@ class OneOf(BatchTransform):
         return clips
 
 
-class RandomSubset(BatchTransform):
+class RandomSubset(Chain):
     """For each clip its own number of distinct transforms, in its own random order, and then those that come last.
 
     Args:
@@ -122,14 +148,13 @@ class RandomSubset(BatchTransform):
         last: list[BatchTransform] | None = None,
         p: float = 1.0,
     ) -> None:
-        super().__init__(p)
+        super().__init__(transforms, p)
         self.minimum, self.maximum = minimum, len(transforms) if maximum is None else maximum
         if not 0 <= self.minimum <= self.maximum <= len(transforms):
             raise InputError(
                 f"RandomSubset: minimum {minimum} and maximum {maximum} must satisfy 0 <= minimum <= maximum <= "
                 f"{len(transforms)}, the number of transforms"
             )
-        self.transforms = nn.ModuleList(transforms)
         self.last = nn.ModuleList(last or [])
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
@@ -141,7 +166,7 @@ class RandomSubset(BatchTransform):
                 chosen = (order[:, place] == i) & (place < count)
                 clips = transform.where(chosen, clips, sample_rate, generator)  # type: ignore[operator]
         for transform in self.last:
-            clips = transform(clips, sample_rate, generator)
+            clips = transform.update(clips, sample_rate, generator)  # type: ignore[operator]
         return clips
 
 
@@ -174,12 +199,17 @@ def positions(clips: Tensor) -> Tensor:
     return torch.arange(clips.shape[1], device=clips.device)
 
 
+def rows_in_a_piece(clips: Tensor) -> int:
+    """How many (batch, samples) clips are worked on at once."""
+    return max(1, PIECE[clips.device.type] // max(1, clips.shape[1]))
+
+
 def in_pieces(function: Callable[..., Tensor], *parts: Tensor) -> Tensor:
     """Apply a function of (batch, ...) tensors to a few rows at a time, as many as fit a piece, and join the results.
 
     A processor's cache is small; elsewhere pieces keep the memory needed in between from growing with the batch.
     """
-    rows = max(1, PIECE[parts[0].device.type] // max(1, parts[0].shape[1]))
+    rows = rows_in_a_piece(parts[0])
     if rows >= len(parts[0]):
         return function(*parts)
     return torch.cat([function(*piece) for piece in zip(*(part.split(rows) for part in parts), strict=True)])

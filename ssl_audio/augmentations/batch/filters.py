@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ssl_audio.augmentations.base import check_range
-from ssl_audio.augmentations.batch.base import BatchTransform, fast_length, uniform
+from ssl_audio.augmentations.batch.base import BatchTransform, fast_length, in_pieces, uniform
 from ssl_audio.errors import InputError
 
 
@@ -31,13 +31,21 @@ def bins(size: int, clips: Tensor) -> Tensor:
 def low_pass(clips: Tensor, share: Tensor) -> Tensor:
     """Remove what lies above a (batch, 1) share of half the sample rate: before samples are read faster."""
     size = fast_length(clips.shape[1])
-    return filter_by(clips, (bins(size, clips) <= 0.5 * share).to(clips.dtype), size)
+    frequency = bins(size, clips)
+
+    def apply(clips: Tensor, share: Tensor) -> Tensor:
+        return filter_by(clips, (frequency <= 0.5 * share).to(clips.dtype), size)
+
+    return in_pieces(apply, clips, share)
 
 
 def butterworth(frequency: Tensor, cutoff: Tensor, order: int, high: bool) -> Tensor:
     """The magnitude of a Butterworth filter, 1 / sqrt(2) (-3 dB) at the cut-off."""
-    ratio = (cutoff / frequency.clamp_min(1e-9)) if high else frequency / cutoff
-    return torch.rsqrt(1 + ratio.clamp_max(1e4) ** (2 * order))
+    square = (cutoff / frequency.clamp_min(1e-9) if high else frequency / cutoff).clamp_max_(1e4).square_()
+    power = square.clone()
+    for _ in range(order - 1):
+        power *= square
+    return power.add_(1).rsqrt_()
 
 
 class _CutOff(BatchTransform):
@@ -104,8 +112,9 @@ class BandPass(BatchTransform):
         half = uniform(clips, self.min_bandwidth, self.max_bandwidth, generator) / 2
         size = padded_size(clips, sample_rate)
         frequency = bins(size, clips)
-        low = butterworth(frequency, center * (1 - half), self.order, high=True)
-        return filter_by(clips, low * butterworth(frequency, center * (1 + half), self.order, high=False), size)
+        response = butterworth(frequency, center * (1 - half), self.order, high=True)
+        response *= butterworth(frequency, center * (1 + half), self.order, high=False)
+        return filter_by(clips, response, size)
 
 
 class SevenBandEQ(BatchTransform):
@@ -114,7 +123,15 @@ class SevenBandEQ(BatchTransform):
     Centres (uniform in mel), Q and the responses are audiomentations' (W3C's Audio EQ Cookbook), the phase is not.
     """
 
-    CENTERS = ((42, 95), (91, 204), (196, 441), (421, 948), (909, 2045), (1957, 4404), (4216, 9486))
+    BANDS = (
+        ("low_shelf", 42, 95),
+        ("peak", 91, 204),
+        ("peak", 196, 441),
+        ("peak", 421, 948),
+        ("peak", 909, 2045),
+        ("peak", 1957, 4404),
+        ("high_shelf", 4216, 9486),
+    )
 
     def __init__(self, min_gain_db: float = -2.0, max_gain_db: float = 1.0, p: float = 0.5) -> None:
         super().__init__(p)
@@ -124,15 +141,14 @@ class SevenBandEQ(BatchTransform):
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         size = padded_size(clips, sample_rate)
         analog = torch.tan(math.pi * bins(size, clips).clamp_max(0.4999))  # the bilinear transform's frequency
-        power: Tensor | float = 1.0
-        for band, (low, high) in enumerate(self.CENTERS):
+        power = clips.new_ones(len(clips), len(analog))
+        for kind, low, high in self.BANDS:
             mel = uniform(clips, math.log10(1 + low / 700), math.log10(1 + high / 700), generator)
-            center = (700 * (10**mel - 1) / sample_rate).clamp_max(0.4999)
+            center = torch.tan(math.pi * (700 * (10**mel - 1) / sample_rate).clamp_max(0.4999))
             gain = 10 ** (uniform(clips, self.min_gain_db, self.max_gain_db, generator) / 40)
-            kind = {0: "low_shelf", 6: "high_shelf"}.get(band, "peak")
             q = uniform(clips, *((0.5, 5.0) if kind == "peak" else (0.1, 0.999)), generator)
-            power = power * equalizer_power(analog / torch.tan(math.pi * center), gain, q, kind)
-        return filter_by(clips, torch.as_tensor(power).sqrt(), size)
+            power *= equalizer_power(analog / center, gain, q, kind)
+        return filter_by(clips, power.sqrt_(), size)
 
 
 def equalizer_power(frequency: Tensor, gain: Tensor, q: Tensor, kind: str) -> Tensor:
@@ -146,8 +162,8 @@ def equalizer_power(frequency: Tensor, gain: Tensor, q: Tensor, kind: str) -> Te
     """
     w2 = frequency.square()
     if kind == "peak":
-        middle, slope = (1 - w2).square(), w2 / q.square()
-        return (middle + slope * gain.square()) / (middle + slope / gain.square())
-    slope = gain * w2 / q.square()
-    plain, scaled = (gain - w2).square() + slope, (1 - gain * w2).square() + slope
-    return gain.square() * (plain / scaled if kind == "low_shelf" else scaled / plain)
+        middle = (1 - w2).square_()
+        return torch.addcmul(middle, w2, (gain / q).square()) / middle.addcmul_(w2, 1 / (gain * q).square())
+    slope = gain / q.square()
+    plain, scaled = (gain - w2).square_().addcmul_(w2, slope), (1 - gain * w2).square_().addcmul_(w2, slope)
+    return (plain.div_(scaled) if kind == "low_shelf" else scaled.div_(plain)).mul_(gain.square())

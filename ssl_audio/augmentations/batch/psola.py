@@ -188,6 +188,8 @@ class PitchShift(BatchTransform):
         p: probability.
     """
 
+    whole = True  # the loop over time is shared by all clips
+
     def __init__(
         self,
         min_ratio: float = 1.0,
@@ -216,6 +218,8 @@ class FormantShift(BatchTransform):
             time.
         p: probability.
     """
+
+    whole = True  # the loop over time is shared by all clips
 
     def __init__(self, min_ratio: float = 1.0, max_ratio: float = 1.4, p: float = 0.5) -> None:
         super().__init__(p)

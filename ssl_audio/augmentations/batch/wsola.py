@@ -98,6 +98,8 @@ def similar_grains(low: Tensor, hop: int, fade: int, reach: int, rate: Tensor, c
 class TimeStretch(BatchTransform):
     """Play at a rate uniform in [min_rate, max_rate] without changing the pitch; cut or zero-padded to its length."""
 
+    whole = True  # the loop over time is shared by all clips
+
     def __init__(self, min_rate: float = 0.8, max_rate: float = 1.2, p: float = 0.5) -> None:
         super().__init__(p)
         check_range("TimeStretch rate", min_rate, max_rate, at_least=0.1, at_most=10)
@@ -110,6 +112,8 @@ class TimeStretch(BatchTransform):
 
 class PitchShiftPolyphonic(BatchTransform):
     """Move the pitch of any sound, duration kept, by cents uniform in [min_cents, max_cents]; formants move along."""
+
+    whole = True  # the loop over time is shared by all clips
 
     def __init__(self, min_cents: float = -700.0, max_cents: float = 700.0, p: float = 0.5) -> None:
         super().__init__(p)
