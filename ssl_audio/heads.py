@@ -7,6 +7,7 @@ In YAML: `projection: {class_path: ssl_audio.heads.MLP, init_args: {dims: [2048,
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -106,3 +107,63 @@ class MLP(nn.Module):
         """`(batch, in_dim)` -> `(batch, dim)`."""
         x = self.net(x)
         return F.normalize(x.float(), dim=-1) if self.normalize else x
+
+
+class ProbeHead(nn.Module):
+    """Standardise, then one Linear, or two with a ReLU between them: what a probe fits, and what names the tags.
+
+    As the head of an `EmbeddingModel` it travels with its encoder, so that neither the order of the classes nor the
+    encoder can be mispaired.
+
+    Args:
+        in_dim: size of the embedding.
+        classes: names of the outputs, in order.
+        hidden: size of the hidden layer; None for a linear head.
+        multi_label: any number of classes a clip (sigmoid) or exactly one (softmax).
+        clip_seconds: length of the clips that it was fitted on, for those who apply it; None if unknown.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        in_dim: int,
+        classes: Sequence[str],
+        hidden: int | None = None,
+        multi_label: bool = False,
+        clip_seconds: float | None = None,
+    ) -> None:
+        super().__init__()
+        if len(set(classes)) != len(classes) or not classes:
+            raise InputError(f"the classes of a head must have different names, got {', '.join(classes) or 'none'}")
+        self.in_dim = in_dim
+        self.classes = list(classes)
+        self.hidden = hidden
+        self.multi_label = multi_label
+        self.clip_seconds = clip_seconds
+        self.dim = len(self.classes)
+        self.register_buffer("mean", torch.zeros(in_dim))
+        self.register_buffer("scale", torch.ones(in_dim))  # one over the deviation; 0 for a constant dimension
+        sizes = [in_dim, self.dim] if hidden is None else [in_dim, hidden, self.dim]
+        layers: list[nn.Module] = [nn.Linear(sizes[0], sizes[1])]
+        if hidden is not None:
+            layers += [nn.ReLU(), nn.Linear(sizes[1], sizes[2])]
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, in_dim)` -> logits `(batch, classes)`."""
+        return self.net((x - self.mean) * self.scale)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits `(batch, classes)` -> probabilities: a sigmoid a class, or one softmax."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
+
+    @torch.no_grad()
+    def standardize(self, x: Tensor) -> None:
+        """Take mean and deviation from features `(items, in_dim)`; a constant dimension says nothing and becomes 0."""
+        x = x.double()
+        mean, deviation = x.mean(dim=0), x.std(dim=0, unbiased=False)
+        varies = deviation > 1e-8 * mean.abs() + 1e-12
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(varies, 1 / deviation, 0.0))

@@ -2,29 +2,29 @@
 
 A linear probe is logistic regression (softmax for one label an item, a sigmoid a class for several) on features that
 are standardised by the training items. Its L2 strength, like the k of the nearest-neighbour probe, is chosen on
-validation items, which are never test items; then it is fitted again on training and validation items together.
+validation items, which are never test items; then it is fitted again on training and validation items together. The
+mlp probe has one hidden layer, and validation items tell it when to stop.
+
+An item may have several clips: each is trained on with the item's label, and its score is the mean over its clips.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 from tqdm import tqdm
 
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.classification import Classification, Judge
+from ssl_audio.evaluation.classifiers import NEIGHBOURS, STRENGTHS, fit_mlp, linear_path, nearest, predict
 from ssl_audio.evaluation.recordings import Recordings
+from ssl_audio.heads import ProbeHead
 
-KINDS = ("linear", "knn")
-STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)  # of the penalty on half the squared weights, strongest first
-NEIGHBOURS = (50, 20, 10, 5, 3, 1)
+KINDS = ("linear", "mlp", "knn")
 SPLITS = ("train", "validation", "test")
+_BLIND_EPOCHS = 20  # of an mlp for which there are too few labels to validate anything
 _PATIENCE = 2  # strengths in a row without a better validation figure, after which weaker ones are not tried
-_TEMPERATURE = 0.07  # of the neighbours' votes (Wu et al., CVPR 2018)
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ class ProbeResult:
     """A probe's figures and how they came about.
 
     Attributes:
-        kind: "linear" or "knn".
+        kind: "linear", "mlp" or "knn".
         figures: see `Classification`.
         classes: names of the classes, in the order of the columns of `scores` and of the confusion matrix.
-        chosen: the strength or k that validation chose, one a fold.
+        chosen: the strength, epoch or k that validation chose, one a fold.
         n_train, n_test: items; with folds, the mean size of the training part and all tested items.
         label_fraction, seed: as given.
         scores: (tested, classes) probabilities; `tested`: (tested,) positions of the items.
         notes: what was left out before, in words.
+        head: with one fixed split the head that was tested; with folds, where asked for, one fitted on all items.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class ProbeResult:
     scores: np.ndarray
     tested: np.ndarray
     notes: tuple[str, ...] = ()
+    head: ProbeHead | None = None
 
     def summary(self) -> dict[str, Any]:
         """The numbers alone, ready for JSON."""
@@ -78,9 +80,11 @@ def probe(
     targets: np.ndarray,
     classes: Sequence[str] | None = None,
     *,
+    clips: Sequence[int] | np.ndarray | None = None,
     folds: Sequence | None = None,
     groups: Sequence | None = None,
     kind: str = "linear",
+    keep_head: bool = False,
     label_fraction: float = 1.0,
     seed: int = 0,
     n_folds: int = 5,
@@ -90,13 +94,15 @@ def probe(
     """Train a probe and test it on items it has not seen.
 
     Args:
-        features: (items, dim) embeddings.
+        features: (items, dim) embeddings; with `clips` (clips, dim).
         targets: (items,) int class numbers, or (items, classes) bool.
         classes: names; default: the numbers.
+        clips: (clips,) the item that each row of `features` belongs to; every item has one at least.
         folds: (items,) given folds, each tested once by a probe trained on the others; or the words train, validation
             (or valid) and test for one fixed split. None: `n_folds` folds, stratified by class.
         groups: (items,) items of one group are never on two sides of a split, and are drawn together in the bootstrap.
-        kind: "linear" or "knn".
+        kind: "linear", "mlp" or "knn".
+        keep_head: with folds, also fit a head on all items, with what validation chose (the median over folds).
         label_fraction: share of the training items whose labels may be used, drawn class by class from the seed, at
             least one (group) a class.
         seed: of folds, fraction and bootstrap.
@@ -107,27 +113,32 @@ def probe(
     Raises:
         InputError: shapes that do not fit, NaN features, one class only, a split without training or test items.
     """
-    x, y, names = _check(features, targets, classes, kind, label_fraction)
-    group = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(len(x))
+    x, y, names = _check(features, targets, classes, kind, label_fraction, clips is None)
+    owner = np.arange(len(y)) if clips is None else np.asarray(clips)
+    if len(owner) != len(x) or not np.array_equal(np.unique(owner), np.arange(len(y))):
+        raise InputError(f"{len(x)} rows of features do not cover {len(y)} items; every item needs a clip")
+    group = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(len(y))
     assigned = np.asarray(folds) if folds is not None else group_folds(y, group, n_folds, seed)
-    if len(assigned) != len(x) or len(group) != len(x):
-        raise InputError(f"{len(x)} items need as many folds and groups, got {len(assigned)} and {len(group)}")
+    if len(assigned) != len(y) or len(group) != len(y):
+        raise InputError(f"{len(y)} items need as many folds and groups, got {len(assigned)} and {len(group)}")
     rng = np.random.default_rng(seed)
-    scores = np.full((len(x), len(names)), np.nan)
+    fit = _Fit(kind, x, y, names, owner, seed)
+    scores = np.full((len(y), len(names)), np.nan)
     chosen, sizes, trained = [], [], np.zeros(len(names), dtype=bool)
-    for train, validation, test in tqdm(_splits(assigned), f"{kind} probe", disable=not progress, leave=False, delay=2):
-        train, validation = _limit(train, validation, y, group, label_fraction, rng)
-        scores[test], best = _fit_and_predict(kind, x, y, train, validation, test, len(names))
+    splits = splits_of(assigned)
+    for train, validation, test in tqdm(splits, f"{kind} probe", disable=not progress, leave=False, delay=2):
+        train, validation = limit_labels(train, validation, y, group, label_fraction, rng)
+        scores[test], best, head = fit.and_predict(train, validation, test)
         chosen.append(best)
         known = np.concatenate([train, validation])
         sizes.append(len(known))
         trained |= y[known].any(axis=0) if y.ndim == 2 else np.bincount(y[known], minlength=len(names)) > 0
     tested = np.flatnonzero(np.isfinite(scores[:, 0]))
-    judge = Judge(y[tested], scores[tested], names, trained)
-    figures = judge.judge(group[tested], draws, seed)
+    if len(splits) > 1:
+        head = fit.on_all(float(np.median(chosen))) if keep_head else None
     return ProbeResult(
         kind=kind,
-        figures=figures,
+        figures=Judge(y[tested], scores[tested], names, trained).judge(group[tested], draws, seed),
         classes=names,
         chosen=chosen,
         n_train=round(float(np.mean(sizes))),
@@ -136,6 +147,7 @@ def probe(
         seed=seed,
         scores=scores[tested],
         tested=tested,
+        head=head,
     )
 
 
@@ -162,7 +174,7 @@ def singer_probe(
     result = probe(embeddings[kept], targets, names, groups=groups, kind=kind, seed=seed, draws=draws)
     lonely = len(own) - len(names)
     notes = (f"{lonely} singers with one recording left out",) if lonely else ()
-    return ProbeResult(**{**result.__dict__, "tested": kept[result.tested], "notes": notes})
+    return replace(result, tested=kept[result.tested], notes=notes)
 
 
 def group_folds(targets: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
@@ -182,7 +194,7 @@ def group_folds(targets: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
     return fold_of_group[groups]
 
 
-def _splits(assigned: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def splits_of(assigned: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(train, validation, test) positions; an empty validation part is cut from training later."""
     words = {str(name).lower() for name in np.unique(assigned)}
     if words <= {*SPLITS, "valid", "val"} and "test" in words:
@@ -205,7 +217,7 @@ def _splits(assigned: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarr
     return found
 
 
-def _limit(
+def limit_labels(
     train: np.ndarray,
     validation: np.ndarray,
     y: np.ndarray,
@@ -246,23 +258,79 @@ def _some_groups(
     return np.sort(items[np.isin(groups[items], list(kept))])
 
 
-def _fit_and_predict(
-    kind: str, x: np.ndarray, y: np.ndarray, train: np.ndarray, validation: np.ndarray, test: np.ndarray, n_classes: int
-) -> tuple[np.ndarray, float]:
-    """((test, classes) probabilities, the strength or k that validation chose)."""
-    options: Sequence[float] = STRENGTHS if kind == "linear" else NEIGHBOURS
-    predict = _linear if kind == "linear" else _nearest
-    best = options[len(options) // 2]  # when there are too few labels to validate anything
-    if len(validation):
-        values: list[float] = []
-        for option_scores in predict(x, y, train, validation, n_classes, options):
-            values.append(_value(y[validation], option_scores))
-            if len(values) > int(np.argmax(values)) + _PATIENCE:
-                break
-        best = options[int(np.argmax(values))]
-    known = np.concatenate([train, validation])
-    scores = next(predict(x, y, known, test, n_classes, [best]))
-    return scores, float(best)
+@dataclass(frozen=True)
+class _Fit:
+    """Features, what they are of, and how to learn from some items and score others."""
+
+    kind: str
+    x: np.ndarray  # (rows, dim)
+    y: np.ndarray  # of the items
+    names: list[str]
+    owner: np.ndarray  # (rows,) item of each row
+    seed: int
+
+    def and_predict(
+        self, train: np.ndarray, validation: np.ndarray, test: np.ndarray
+    ) -> tuple[np.ndarray, float, ProbeHead | None]:
+        """((test, classes) probabilities, the strength, epoch or k that validation chose, the head if it is one)."""
+        if self.kind == "mlp":
+            head, epoch = self._mlp(train, validation)
+            return self._scores(lambda x: predict(head, x), test), float(epoch), head
+        options: Sequence[float] = STRENGTHS if self.kind == "linear" else NEIGHBOURS
+        best = options[len(options) // 2]  # when there are too few labels to validate anything
+        if len(validation):
+            values: list[float] = []
+            for scores, _ in self._path(train, validation, options):
+                values.append(_value(self.y[validation], scores))
+                if len(values) > int(np.argmax(values)) + _PATIENCE:
+                    break
+            best = options[int(np.argmax(values))]
+        scores, found = next(self._path(np.concatenate([train, validation]), test, [best]))
+        return scores, float(best), found
+
+    def on_all(self, chosen: float) -> ProbeHead | None:
+        """A head fitted on every item."""
+        everything = np.arange(len(self.y))
+        if self.kind == "mlp":
+            return self._mlp(everything, everything[:0], max(1, round(chosen)))[0]
+        return next(self._path(everything, everything[:0], [chosen]))[1]
+
+    def _path(
+        self, train: np.ndarray, test: np.ndarray, options: Sequence[float]
+    ) -> Iterator[tuple[np.ndarray, ProbeHead | None]]:
+        """Scores of the test items at each strength or k."""
+        x, y = self._rows(train)
+        if self.kind == "linear":
+            for head in linear_path(x, y, self.names, options):
+                yield self._scores(lambda rows, head=head: predict(head, rows), test), head
+        else:
+            rows = np.flatnonzero(np.isin(self.owner, test))
+            for scores in nearest(x, y, self.x[rows], len(self.names), options):
+                yield self._mean(scores, rows, test), None
+
+    def _mlp(self, train: np.ndarray, validation: np.ndarray, epochs: int | None = None) -> tuple[ProbeHead, int]:
+        held = self._rows(validation) if len(validation) else None
+        limit = {} if epochs is None else {"epochs": epochs}
+        if held is None and epochs is None:
+            limit = {"epochs": _BLIND_EPOCHS}
+        return fit_mlp(*self._rows(train), self.names, held, self.seed, **limit)
+
+    def _rows(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features of all clips of some items, each with its item's label."""
+        rows = np.flatnonzero(np.isin(self.owner, items))
+        return self.x[rows], self.y[self.owner[rows]]
+
+    def _scores(self, score: Callable[[np.ndarray], np.ndarray], items: np.ndarray) -> np.ndarray:
+        rows = np.flatnonzero(np.isin(self.owner, items))
+        return self._mean(score(self.x[rows]), rows, items)
+
+    def _mean(self, scores: np.ndarray, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """(items, classes): the mean over each item's clips."""
+        place = np.full(len(self.y), -1)
+        place[items] = np.arange(len(items))
+        total = np.zeros((len(items), scores.shape[1]))
+        np.add.at(total, place[self.owner[rows]], scores)
+        return total / np.bincount(self.owner, minlength=len(self.y))[items][:, None]
 
 
 def _value(targets: np.ndarray, scores: np.ndarray) -> float:
@@ -274,76 +342,15 @@ def _value(targets: np.ndarray, scores: np.ndarray) -> float:
     return judged.figures(np.ones(len(targets)))[0]["average_precision"]
 
 
-def _linear(
-    x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, n_classes: int, strengths: Sequence[float]
-) -> Iterator[np.ndarray]:
-    """Probabilities of the test items at each strength; each fit starts from the one before."""
-    mean, deviation = x[train].mean(axis=0), x[train].std(axis=0)
-    scale = np.where(deviation > 1e-8 * np.abs(mean) + 1e-12, deviation, np.inf)  # a constant dimension says nothing
-    a, b = (torch.from_numpy((x[part] - mean) / scale).float() for part in (train, test))
-    t = torch.from_numpy(y[train])
-    targets = t.float() if y.ndim == 2 else t.long()
-    weight = torch.zeros(a.shape[1], n_classes, requires_grad=True)
-    bias = torch.zeros(n_classes, requires_grad=True)
-    for strength in strengths:
-        _minimise(a, targets, weight, bias, strength)
-        logits = (b @ weight + bias).detach()
-        yield (logits.sigmoid() if y.ndim == 2 else logits.softmax(dim=1)).numpy().astype(np.float64)
-
-
-def _minimise(
-    a: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, strength: float
-) -> None:
-    """Mean log loss + strength / 2 * squared weights, by L-BFGS; the bias is free, as in scikit-learn."""
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=100, history_size=10, tolerance_grad=1e-4, tolerance_change=1e-7,
-        line_search_fn="strong_wolfe",
-    )  # fmt: skip
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        logits = torch.addmm(bias, a, weight)
-        if targets.ndim == 2:
-            loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(a)
-        else:
-            loss = F.cross_entropy(logits, targets)
-        loss = loss + strength / 2 * weight.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-
-
-def _nearest(
-    x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, n_classes: int, counts: Sequence[float]
-) -> Iterator[np.ndarray]:
-    """Probabilities of the test items by votes of the k nearest training items by cosine, closer ones weighing more."""
-    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    truth = y[train].astype(np.float32) if y.ndim == 2 else np.eye(n_classes, dtype=np.float32)[y[train]]
-    most = min(int(max(counts)), len(train))
-    results = [np.empty((len(test), n_classes)) for _ in counts]
-    for first in range(0, len(test), 1024):
-        rows = test[first : first + 1024]
-        similar = unit[rows] @ unit[train].T
-        nearest = np.argpartition(-similar, most - 1, axis=1)[:, :most]
-        nearest = np.take_along_axis(nearest, np.argsort(-np.take_along_axis(similar, nearest, 1), axis=1), 1)
-        votes = np.exp((np.take_along_axis(similar, nearest, 1) - 1) / _TEMPERATURE)
-        for result, k in zip(results, counts, strict=True):
-            k = min(int(k), most)
-            weights = votes[:, :k] / votes[:, :k].sum(axis=1, keepdims=True)
-            result[first : first + 1024] = np.einsum("nk,nkc->nc", weights, truth[nearest[:, :k]])
-    yield from results
-
-
 def _check(
-    features: np.ndarray, targets: np.ndarray, classes: Sequence[str] | None, kind: str, fraction: float
+    features: np.ndarray, targets: np.ndarray, classes: Sequence[str] | None, kind: str, fraction: float, one_each: bool
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     if kind not in KINDS:
-        raise InputError(f"no probe {kind!r}; there are {' and '.join(KINDS)}")
+        raise InputError(f"no probe {kind!r}; there are {', '.join(KINDS)}")
     if not 0 < fraction <= 1:
         raise InputError(f"label_fraction must lie above 0 and at most be 1, got {fraction}")
     x, y = np.asarray(features, dtype=np.float32), np.asarray(targets)
-    if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
+    if x.ndim != 2 or y.ndim not in (1, 2) or (one_each and len(x) != len(y)):
         raise InputError(f"features (items, dim) and targets must fit, got {x.shape} and {y.shape}")
     if not np.isfinite(x).all():
         raise InputError(f"{int((~np.isfinite(x)).any(axis=1).sum())} of {len(x)} feature vectors hold NaN or infinity")
