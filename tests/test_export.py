@@ -73,6 +73,13 @@ def shapes(model):
     return [(1, least + 100), (1, 3 * RATE), (5, least + 100), (5, 3 * RATE)]
 
 
+def clips(batch, samples):
+    """Noise that starts with digital silence, where only the floors of logarithms and roots are left."""
+    audio = torch.randn(batch, samples, generator=torch.Generator().manual_seed(samples)) * 0.05
+    audio[:, : samples // 4] = 0
+    return audio
+
+
 def close(got, expected):
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= export.TOLERANCE * np.abs(expected).max()
@@ -84,7 +91,7 @@ def test_onnx_gives_what_pytorch_gives_for_any_batch_and_length(onnx_export):
     assert [item.name for item in session.get_inputs() + session.get_outputs()] == ["audio", "embedding"]
     assert [isinstance(size, str) for size in session.get_inputs()[0].shape] == [True, True]  # both are free
     for batch, samples in shapes(model):
-        audio = torch.randn(batch, samples, generator=torch.Generator().manual_seed(samples)) * 0.2
+        audio = clips(batch, samples)
         with torch.inference_mode():
             close(session.run(None, {"audio": audio.numpy()})[0], model(audio).numpy())
     assert written.size == os.path.getsize(written.path) == sum(f.stat().st_size for f in written.path.parent.iterdir())
@@ -97,7 +104,7 @@ def test_torchscript_gives_what_pytorch_gives_for_any_batch_and_length(name, tmp
     written = export.export_torchscript(model, tmp_path / "model.ts")
     script = torch.jit.load(written.path)
     for batch, samples in shapes(model):
-        audio = torch.randn(batch, samples, generator=torch.Generator().manual_seed(samples)) * 0.2
+        audio = clips(batch, samples)
         with torch.inference_mode():
             close(script(audio).numpy(), model(audio).numpy())
 
