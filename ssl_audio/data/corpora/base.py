@@ -1,6 +1,8 @@
 """The one shape of all corpora, and what their readers share."""
 
 import ast
+import csv
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -28,6 +30,8 @@ class Track:
         split: train, valid or test.
         labels: names, some of the corpus's `label_names`; possibly none in a multi-label corpus.
         group: what must not lie on both sides of a split (artist, speaker).
+        fold: the official fold, in a corpus for cross-validation; "" elsewhere. `split` then follows from the fold that
+            is tested: that one is test, the one before it (the last before the first) valid, the others train.
     """
 
     id: str
@@ -35,6 +39,7 @@ class Track:
     split: str
     labels: tuple[str, ...]
     group: str
+    fold: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,56 @@ class Corpus:
         groups = {name: {track.group for track in self.split(name)} for name in SPLITS}
         shared = {"train": set(), "valid": groups["train"] | groups["test"], "test": groups["train"]}
         return replace(self, tracks=tuple(track for track in self.tracks if track.group not in shared[track.split]))
+
+    def random_split(self, seed: int = 777, test: float = 0.25) -> "Corpus":
+        """A random split instead of the official one: stratified by label, `test` of the tracks for test, no valid.
+
+        This is how some systems were judged (WaveBYOL: 75/25, seed 777). Clips of one recording or speaker land on both
+        sides, so its figures flatter and cannot be compared with those of official splits.
+        """
+        from sklearn.model_selection import train_test_split
+
+        labels = None if self.multi_label else [track.labels[0] for track in self.tracks]
+        try:
+            _, held = train_test_split(range(len(self.tracks)), test_size=test, random_state=seed, stratify=labels)
+        except ValueError as error:
+            raise InputError(f"{self.name} cannot be split at random within labels: {error}") from error
+        chosen = set(held)
+        tracks = tuple(
+            replace(track, split="test" if i in chosen else "train", fold="") for i, track in enumerate(self.tracks)
+        )
+        return replace(self, tracks=tracks, split_name=f"random {1 - test:.0%}/{test:.0%}, seed {seed}")
+
+
+def split_of_fold(fold: str, folds: Sequence[str], tested: str) -> str:
+    """The split of a fold while another (or the same) is tested: test, the one before it valid, the others train.
+
+    Raises:
+        InputError: there is no such fold to test.
+    """
+    if tested not in folds:
+        raise InputError(f"there is no fold {tested!r} to test; there are {', '.join(folds)}")
+    valid = folds[folds.index(tested) - 1]
+    return "test" if fold == tested else "valid" if fold == valid else "train"
+
+
+def split_groups(names: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
+    """{group: split}, by seed and name alone, so that a new group moves no other one far.
+
+    Args:
+        fractions: of the groups for train, valid and test; test and valid get their share rounded, at least 1 where the
+            fraction is not 0, while train keeps 1.
+
+    Raises:
+        InputError: fractions that do not add up to 1.
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError(f"fractions are {list(fractions)}; give train, valid and test, adding up to 1")
+    order = sorted(set(names), key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(errors="replace")).digest())
+    test = min(max(round(fractions[2] * len(order)), int(fractions[2] > 0)), len(order) - 1)
+    valid = min(max(round(fractions[1] * len(order)), int(fractions[1] > 0)), len(order) - 1 - test)
+    parts = [SPLITS[2]] * test + [SPLITS[1]] * valid + [SPLITS[0]] * (len(order) - test - valid)
+    return dict(zip(order, parts, strict=True))
 
 
 def make_corpus(
@@ -168,6 +223,26 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
                 raise InputError(f"{path}, line {number}: expected two columns with a tab between them")
             pairs.append((first.strip(), second.strip()))
     return pairs
+
+
+def read_table(path: Path, columns: Sequence[str], separator: str = ",") -> list[dict[str, str]]:
+    """The rows of a table with a header that has these columns among others.
+
+    Raises:
+        InputError: no rows, a missing column, a row cut short.
+    """
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter=separator)
+        header = reader.fieldnames or []
+        if absent := [name for name in columns if name not in header]:
+            raise InputError(f"{path}: has no column {', '.join(absent)}; it has {', '.join(header) or 'no header'}")
+        rows = list(reader)
+    for number, row in enumerate(rows, 2):
+        if any(row[name] is None for name in columns):
+            raise InputError(f"{path}, line {number}: is cut short")
+    if not rows:
+        raise InputError(f"{path}: has no rows")
+    return rows
 
 
 def literal_list(text: str, where: str) -> list:

@@ -1,13 +1,12 @@
 """Any folder: the first level of folders is the label."""
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_audio.audio import find_audio_files
-from ssl_audio.data.corpora.base import SPLITS, Corpus, Track, make_corpus
+from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, split_groups
 from ssl_audio.errors import InputError
 
 
@@ -24,10 +23,8 @@ def read(
             "file": each file alone.
 
     Raises:
-        InputError: no audio files, or none in a folder of its own.
+        InputError: no audio files, or none in a folder of its own; fractions that do not add up to 1.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise InputError(f"fractions are {list(fractions)}; give train, valid and test, adding up to 1")
     if group not in ("folder", "file"):
         raise InputError(f"group is {group!r}; it must be folder or file")
     root = Path(root)
@@ -43,17 +40,9 @@ def read(
         )
     tracks = []
     for label, groups in by_label.items():
-        order = sorted(groups, key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(errors="replace")).digest())
-        for name, part in zip(order, _parts(len(order), fractions), strict=True):
+        for name, part in split_groups(list(groups), fractions, seed).items():
             tracks += [Track(p.relative_to(root).as_posix(), p, part, (label,), name) for p in groups[name]]
     tracks.sort(key=lambda track: track.id)
     return make_corpus(
         root.name, f"seed {seed}", tracks, sorted(by_label), multi_label=False, audio_from=f"they belong under {root}"
     )
-
-
-def _parts(count: int, fractions: Sequence[float]) -> list[str]:
-    """The split of each of `count` groups: test and valid get their share rounded, at least 1 while train keeps 1."""
-    test = min(max(round(fractions[2] * count), int(fractions[2] > 0)), count - 1)
-    valid = min(max(round(fractions[1] * count), int(fractions[1] > 0)), count - 1 - test)
-    return [SPLITS[2]] * test + [SPLITS[1]] * valid + [SPLITS[0]] * (count - test - valid)
