@@ -10,15 +10,21 @@ if TYPE_CHECKING:
     from ssl_audio.data.datamodule import AudioDataModule
     from ssl_audio.data.dataset import TwoViewDataset
     from ssl_audio.data.index import AudioIndex
+    from ssl_audio.data.musicnet import MusicNetDataModule
     from ssl_audio.data.sampler import EpochSampler
+    from ssl_audio.data.windows import WindowDataModule
 
-__all__ = ["AudioDataModule", "AudioIndex", "EpochSampler", "TwoViewDataset"]
+__all__ = [
+    "AudioDataModule", "AudioIndex", "EpochSampler", "MusicNetDataModule", "TwoViewDataset", "WindowDataModule",
+]  # fmt: skip
 
 _HOME = {
     "AudioDataModule": "ssl_audio.data.datamodule",
     "AudioIndex": "ssl_audio.data.index",
     "EpochSampler": "ssl_audio.data.sampler",
+    "MusicNetDataModule": "ssl_audio.data.musicnet",
     "TwoViewDataset": "ssl_audio.data.dataset",
+    "WindowDataModule": "ssl_audio.data.windows",
 }
 
 

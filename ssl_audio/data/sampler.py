@@ -57,9 +57,13 @@ class EpochSampler(DistributedSampler):
         self.epoch = epoch
         self._resumed = Draw(epoch, items)
 
+    def order(self, epoch: int) -> np.ndarray:
+        """The items of an epoch over all processes, of which they take one in turn."""
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
+
     def __iter__(self) -> Iterator[Draw]:
         epoch = self.epoch if self.shuffle else 0
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
+        order = self.order(epoch)
         done = self._resumed.item if epoch == self._resumed.epoch else 0
         mine = order[done : len(self) * self.num_replicas][self.rank :: self.num_replicas]
         return (Draw(epoch, int(item)) for item in mine)

@@ -1,0 +1,256 @@
+"""Recordings played through in windows: for methods that look at one clip at a time, such as CPC."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+
+from ssl_audio.audio import AudioError, AudioFile
+from ssl_audio.data.compositions import Composition, CompositionSampler
+from ssl_audio.data.datamodule import AudioDataModule
+from ssl_audio.data.dataset import NoAudioError
+from ssl_audio.data.index import AudioEntry, Group, LeftOut
+from ssl_audio.data.sampler import Draw
+from ssl_audio.data.store import StoredFile, build
+from ssl_audio.errors import InputError
+
+_TRIES = 8  # windows of other recordings that stand in for one that cannot be read, before training stops
+
+
+class OpenRecordings:
+    """Parts of recordings, with at most so many bytes of them mapped at a time.
+
+    Stored copies (`ssl-audio cache`) stay mapped until others need their room, the least recently used goes first; one
+    larger than the room is mapped for the moment of a read alone. Recordings without a copy are read from their files
+    part by part and held by nothing. Whatever the room, the samples are the same.
+
+    Args:
+        room: bytes, shared among the workers of a DataLoader.
+        sample_rate: Hz.
+    """
+
+    def __init__(self, room: int, sample_rate: int) -> None:
+        self.room = room
+        self.sample_rate = sample_rate
+        self.mapped = 0
+        self._open: OrderedDict[str, StoredFile] = OrderedDict()
+
+    def read(self, entry: AudioEntry, start: int, samples: int) -> np.ndarray:
+        """`(samples,)` float32, fewer at the end. Raises AudioError."""
+        if not entry.stored:
+            with AudioFile(entry.path) as file:
+                return file.read(start, samples, self.sample_rate)
+        stored = self._open.get(entry.stored)
+        if stored is not None:
+            self._open.move_to_end(entry.stored)
+            return stored.read(start, samples, self.sample_rate)
+        size = os.path.getsize(entry.stored) if os.path.exists(entry.stored) else 0
+        worker = get_worker_info()
+        room = self.room // (worker.num_workers if worker else 1)
+        if size > room:
+            with StoredFile(entry.stored) as once:
+                return once.read(start, samples, self.sample_rate)
+        while self.mapped + size > room:
+            self.mapped -= self._close_oldest()
+        stored = self._open[entry.stored] = StoredFile(entry.stored)
+        self.mapped += size
+        return stored.read(start, samples, self.sample_rate)
+
+    def _close_oldest(self) -> int:
+        _, stored = self._open.popitem(last=False)
+        size = os.path.getsize(stored.path)
+        stored.close()
+        return size
+
+    def __getstate__(self) -> dict[str, Any]:  # maps do not travel to worker processes
+        return {**self.__dict__, "_open": OrderedDict(), "mapped": 0}
+
+
+class WindowDataset(Dataset):
+    """All windows of all recordings, one after the other, none across two recordings.
+
+    `dataset[Draw(epoch, item)]` is {"clip1": (nr_samples,) float32 tensor, "group_name": str, the recording,
+    "index": int, its position in `entries`, "start": int, first sample, "failures"}. Windows keep the level of their
+    recording, so that what follows on another window fits it.
+
+    Args:
+        groups: see `AudioIndex.split`; recordings shorter than a window give none.
+        nr_samples: of a window, at `sample_rate`; also the hop.
+        sample_rate: Hz.
+        seed: of the offsets.
+        moving: the first window of each recording begins at a random sample, drawn each epoch, so that windows are not
+            the same every epoch; recordings of 1.5 windows and more move by at least half a window. If False at 0.
+        room: see `OpenRecordings`.
+        categories: category of each recording by path; None: its group.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        nr_samples: int,
+        sample_rate: int,
+        seed: int = 0,
+        moving: bool = True,
+        room: int = 1 << 30,
+        categories: Mapping[str, str] | None = None,
+    ) -> None:
+        self.nr_samples, self.sample_rate, self.seed, self.moving = nr_samples, sample_rate, seed, moving
+        found = [(group, entry) for group in groups for entry in group.entries]
+        self.entries = [entry for _, entry in found]
+        self.names = [_name(group, entry) for group, entry in found]
+        lengths = np.array([entry.samples(sample_rate) for entry in self.entries], np.int64)
+        counts = lengths // nr_samples
+        if moving:  # half a window is kept to move in, where there is that much
+            counts = np.minimum(counts, np.maximum(1, (2 * lengths - nr_samples) // (2 * nr_samples)))
+        self.slack = lengths - counts * nr_samples
+        self.first = np.concatenate([[0], np.cumsum(counts)])  # window of each recording
+        self.sequences = np.repeat(np.arange(len(counts)), counts)
+        kinds = [group.key if categories is None else categories.get(entry.path, "") for group, entry in found]
+        self.categories = np.unique(kinds, return_inverse=True)[1][self.sequences] if kinds else self.sequences
+        self.recordings = OpenRecordings(room, sample_rate)
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        failures: list[LeftOut] = []
+        rng = np.random.default_rng([self.seed, draw.epoch, draw.item])
+        item = draw.item
+        while True:
+            index = int(self.sequences[item])
+            start = self.offset(draw.epoch, index) + (item - int(self.first[index])) * self.nr_samples
+            try:
+                clip = self.recordings.read(self.entries[index], start, self.nr_samples)
+                if len(clip) < self.nr_samples:
+                    raise AudioError(self.entries[index].path, "is shorter than it was when it was scanned")
+                break
+            except AudioError as error:
+                failures.append(LeftOut(error.path, error.reason))
+                if len(failures) >= _TRIES:
+                    raise NoAudioError(
+                        f"{len(failures)} recordings in a row could not be read, the last {error}; is the disk there?"
+                    ) from None
+                item = int(rng.integers(len(self)))
+        return {
+            "clip1": torch.from_numpy(clip),
+            "group_name": f"{self.names[index]}#{start}"
+            if failures
+            else self.names[index],  # a stand-in follows nothing
+            "index": index,
+            "start": start,
+            "failures": failures,
+        }
+
+    def offset(self, epoch: int, recording: int) -> int:
+        """Where the first window of a recording begins in an epoch, samples."""
+        if not self.moving:
+            return 0
+        rng = np.random.default_rng([self.seed, epoch, recording, len(self)])
+        return int(rng.integers(self.slack[recording] + 1))
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch; "clip2" is "clip1" itself, for methods whose views differ by the batch augmentation alone."""
+    failures = [failure for item in items for failure in item["failures"]]
+    batch = default_collate([{key: value for key, value in item.items() if key != "failures"} for item in items])
+    return {**batch, "clip2": batch["clip1"], "failures": failures}
+
+
+class WindowDataModule(AudioDataModule):
+    """Windows of recordings from folders, with a choice of who shares a batch; splits, reports and resumes as its base.
+
+    A batch: {"clip1", "clip2" (the same tensor): (batch, nr_samples), "group_name": list[str] of the recordings,
+    "index": (batch,), "start": (batch,)}. With "sequential" a row follows on the same row of the batch before wherever
+    its `group_name` is the same, which is what `methods.CPC(carry_state=True)` goes by; validation is "uniform" then.
+
+    Args:
+        dataset_dirs, sample_rate, nr_samples, batch_size, num_workers, eval_frac, seed, group_by_artist, max_failures,
+        prefetch_factor, pin_memory: see `AudioDataModule`. Shorter recordings are left out and reported.
+        composition: who shares a batch, see `ssl_audio.data.compositions`. A category is a group (singer).
+        max_audio_in_memory: bytes of mapped audio over all workers of a process. Larger corpora train too, mixed as a
+            whole.
+        cache: copy the recordings as 16 bit integers first, and check the copies that are there (see
+            `ssl_audio.data.store`; 115 MB an hour at 16 kHz); damaged and outdated ones are made anew, and said.
+    """
+
+    def __init__(
+        self,
+        dataset_dirs: list[str],
+        sample_rate: int = 16000,
+        nr_samples: int = 20480,
+        batch_size: int = 8,
+        composition: Composition = "uniform",
+        num_workers: int | Literal["auto"] = "auto",
+        eval_frac: float = 0.1,
+        seed: int = 0,
+        max_audio_in_memory: int = 2_000_000_000,
+        cache: bool = False,
+        group_by_artist: bool = True,
+        max_failures: float = 0.05,
+        prefetch_factor: int = 4,
+        pin_memory: bool | None = None,
+    ) -> None:
+        super().__init__(
+            dataset_dirs, sample_rate, nr_samples, batch_size, num_workers, eval_frac, seed,
+            group_by_artist=group_by_artist, max_failures=max_failures, prefetch_factor=prefetch_factor,
+            pin_memory=pin_memory,
+        )  # fmt: skip
+        if max_audio_in_memory < 1:
+            raise InputError(f"data.max_audio_in_memory is {max_audio_in_memory}; it is a number of bytes, above 0")
+        self.composition: Composition = composition
+        self.max_audio_in_memory = max_audio_in_memory
+        self.cache = cache
+        self.categories: dict[str, str] | None = None
+
+    def prepare_data(self) -> None:
+        """Scan once a machine and, with `cache`, bring the copies up to date."""
+        super().prepare_data()
+        for folder in self.dataset_dirs if self.cache else ():
+            try:
+                copies, made, _ = build(folder, self.sample_rate, check=True)
+                rank_zero_info(f"{folder}: {copies} recordings cached, {made} of them (again) now")
+            except OSError as error:
+                rank_zero_warn(f"{folder}: its cache cannot be written ({error.strerror}); parts are decoded each time")
+
+    def _dataset(self, training: bool) -> Any:
+        groups = self.train_groups if training else self.val_groups
+        return WindowDataset(
+            groups, self.nr_samples, self.sample_rate, self.seed, training, self.max_audio_in_memory, self.categories
+        )
+
+    def _ordered(self, dataset: Any, shuffle: bool, drop_last: bool) -> CompositionSampler:
+        composition = self.composition if shuffle or self.composition != "sequential" else "uniform"
+        return CompositionSampler(
+            dataset, composition, self.batch_size, self.seed, shuffle, drop_last, self._world_size, self._rank
+        )
+
+    def _loader(self, dataset: Any, sampler: Any) -> DataLoader:
+        loader = super()._loader(dataset, sampler)
+        loader.collate_fn = collate
+        return loader
+
+    def _check(self, groups: int) -> None:
+        if self.eval_frac and not self.val_groups:
+            raise InputError(
+                f"{', '.join(self.dataset_dirs)}: only {groups} usable recording or singer, and data.eval_frac = "
+                f"{self.eval_frac:g} keeps some apart for validation; add recordings, or set eval_frac to 0"
+            )
+        for training in (True, False) if self.val_groups else (True,):
+            windows = self._dataset(training)
+            if not len(self._ordered(windows, shuffle=training, drop_last=training)):
+                part = "training" if training else "validation"
+                raise InputError(
+                    f"the {len(windows)} windows for {part} make no batch of {self.batch_size} for each of "
+                    f"{self._world_size} processes with data.composition {self.composition!r}; make data.batch_size or "
+                    "data.nr_samples smaller, or take the composition uniform"
+                )
+
+
+def _name(group: Group, entry: AudioEntry) -> str:
+    """The recording's path within its data set, after the data set's name: what is its own among all."""
+    return f"{group.key.partition('/')[0]}/{os.path.relpath(entry.path, group.folder)}"
