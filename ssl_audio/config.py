@@ -76,7 +76,9 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"unknown class {path!r} in the config: {error}") from error
     if not trusted and not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise InputError(f"the config names {path!r}, which is not a torch module; only modules are built from a config")
+        raise InputError(
+            f"the config names {path!r}, which is not a torch module; only modules are built from a config"
+        )
     init_args = {key: build(value, trusted=trusted) for key, value in (spec.get("init_args") or {}).items()}
     try:
         return kind(*positional, **init_args)

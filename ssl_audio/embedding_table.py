@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, walk_files
-from ssl_audio.config import describe
 from ssl_audio.embedding import FileEmbedding, embed_files
 from ssl_audio.errors import InputError
 from ssl_audio.files import write_atomically, write_text
+from ssl_audio.provenance import fingerprint
 
 if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
@@ -206,18 +206,6 @@ def check_output(output: str | os.PathLike) -> Path:
     if output.suffix not in FORMATS:
         raise InputError(f"{output}: the output must end in {' or '.join(FORMATS)}")
     return output
-
-
-def fingerprint(model: "EmbeddingModel") -> str:
-    """Sixteen hex digits that follow from the model's construction and weights."""
-    try:
-        built: Any = [describe(part) for part in (model.frontend, model.encoder, model.head) if part is not None]
-    except (InputError, AttributeError, ValueError):
-        built = str(model)  # a scripted module
-    digest = hashlib.sha256(json.dumps([built, model.sample_rate], default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _watched(results: Iterator[FileEmbedding], on_result: Callable[[FileEmbedding], None]) -> Iterator[FileEmbedding]:

@@ -1,6 +1,7 @@
 """What a result depends on besides its settings: versions, the state of the code, the weights of a model."""
 
 import hashlib
+import json
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -8,9 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import ssl_audio
+from ssl_audio.config import describe
+from ssl_audio.errors import InputError
 
 PACKAGES = ("torch", "numpy", "soundfile", "soxr", "nnAudio")
 
@@ -46,5 +50,16 @@ def weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Sixteen hex digits that follow from an `EmbeddingModel`'s construction, rate and weights."""
+    parts = [getattr(model, name, None) for name in ("frontend", "encoder", "head")]
+    try:
+        built: Any = [describe(part) for part in parts if part is not None] or str(model)
+    except (InputError, ValueError):
+        built = str(model)  # a scripted module
+    text = json.dumps([built, model.sample_rate, weights_digest(model)], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -28,7 +28,10 @@ def test_constraints_pin_torch_and_cover_every_requirement():
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split()}
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    requirements = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    requirements = [
+        *project["dependencies"],
+        *(r for extra in project["optional-dependencies"].values() for r in extra),
+    ]
     names = {r.split(">=")[0].split("[")[0].lower().replace("_", "-") for r in requirements}
     assert names - pinned == set()
 
@@ -40,7 +43,7 @@ def test_the_gpl_library_is_in_the_training_extra_alone():
 
 
 def test_importing_the_package_and_loading_models_needs_no_training_library():
-    heavy = "pytorch_lightning jsonargparse sklearn pandas matplotlib audiomentations parselmouth".split()
+    heavy = ["pytorch_lightning", "jsonargparse", "sklearn", "pandas", "matplotlib", "audiomentations", "parselmouth"]
     code = f"import ssl_audio, sys; ssl_audio.load_model; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
@@ -49,7 +52,10 @@ def test_importing_the_package_and_loading_models_needs_no_training_library():
 def test_the_wheel_carries_the_configs(tmp_path):
     """Built without network: hatchling is in the environment."""
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True, capture_output=True
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     )
     import zipfile
 

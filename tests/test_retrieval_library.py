@@ -15,7 +15,7 @@ import torch
 
 from ssl_audio import audio
 from ssl_audio.cli import main
-from ssl_audio.embedding_table import fingerprint
+from ssl_audio.provenance import fingerprint
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram

@@ -11,8 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssl_audio import audio
-from ssl_audio.embedding_table import fingerprint
 from ssl_audio.errors import InputError
+from ssl_audio.provenance import fingerprint
 from ssl_audio.retrieval import library, storage
 from ssl_audio.retrieval.ranking import Search, State
 from ssl_audio.retrieval.search import METRICS, SEARCHES, normalize
