@@ -58,7 +58,7 @@ class AudioDataModule(LightningDataModule):
 
     def __init__(
         self,
-        dataset_dirs: list[str],
+        dataset_dirs: list[str] | str,
         sample_rate: int = 44100,
         nr_samples: int = 176000,
         batch_size: int = 140,
@@ -89,7 +89,7 @@ class AudioDataModule(LightningDataModule):
                 raise InputError(f"data.{name} is {value}; it must be at least 1")
         if seed < 0:
             raise InputError(f"data.seed is {seed}; it must not be negative")
-        self.dataset_dirs = dataset_dirs
+        self.dataset_dirs = [dataset_dirs] if isinstance(dataset_dirs, str) else list(dataset_dirs)
         self.sample_rate = sample_rate
         self.nr_samples = nr_samples
         self.batch_size = batch_size
@@ -110,6 +110,7 @@ class AudioDataModule(LightningDataModule):
         self.index: AudioIndex | None = None
         self.train_groups: list[Group] = []
         self.val_groups: list[Group] = []
+        self._folder: str | None = None  # of the report; asked for once, because asking is a broadcast between ranks
         self._resumed = Draw(0, 0)
         self._sampler: EpochSampler | None = None
         self._drawn = self._failed = 0
@@ -145,6 +146,7 @@ class AudioDataModule(LightningDataModule):
         self.train_groups, self.val_groups = index.split(self.eval_frac, self.seed)
         self._check(len(index.groups))
         self.index = index
+        self._find_folder()
         where = self._report()
         text = f"data: {index.summary()}{f', {stored} of them cached' if stored else ''}"
         text += f"; {len(self.train_groups)} groups for training, {len(self.val_groups)} for validation"
@@ -196,6 +198,7 @@ class AudioDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Batches of `batch_size`, in a new order each epoch; what does not fill one waits for another epoch."""
+        self._find_folder()
         dataset = self._dataset(training=True)
         self._sampler = self._ordered(dataset, shuffle=True, drop_last=True)
         self._sampler.resume(*self._resumed)
@@ -259,12 +262,15 @@ class AudioDataModule(LightningDataModule):
     def _last_failure(self) -> str:
         return " ".join(self.index.left_out[-1]) if self.index and self.index.left_out else ""
 
+    def _find_folder(self) -> None:
+        if self._folder is None and self.trainer is not None:
+            self._folder = self.trainer.log_dir or self.trainer.default_root_dir
+
     def _report(self) -> str:
         """Write what was left out into the run folder; returns the file's name, "" without a trainer."""
-        if self.trainer is None or self.index is None:
+        if self._folder is None or self.index is None:
             return ""
-        folder = self.trainer.log_dir or self.trainer.default_root_dir
-        path = os.path.join(folder, REPORT_NAME if self._rank == 0 else f"data_report.rank{self._rank}.csv")
+        path = os.path.join(self._folder, REPORT_NAME if self._rank == 0 else f"data_report.rank{self._rank}.csv")
         write_report(path, self.index.left_out)
         return path
 

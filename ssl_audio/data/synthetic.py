@@ -54,7 +54,7 @@ def make_singer(number: int, seed: int = 0) -> Singer:
     return Singer(
         name=f"{'high' if high else 'low'}-{number:03d}",
         formant_scale=float(rng.uniform(1.08, 1.28) if high else rng.uniform(0.88, 1.08)),
-        formant_deviation=tuple(rng.normal(1, 0.05, 5)),
+        formant_deviation=tuple(rng.normal(1, 0.08, 5)),
         bandwidths=tuple(np.array([70, 90, 130, 180, 250]) * rng.uniform(0.7, 1.5)),
         lowest_note=float(rng.uniform(53, 60) if high else rng.uniform(41, 50)),
         tilt=float(rng.uniform(-14, -5)),
@@ -142,14 +142,14 @@ def _fade(samples, sample_rate) -> np.ndarray:
 
 def _room(dry, sample_rate, rng) -> np.ndarray:
     """Exponentially decaying noise (Polack's model), a microphone's tilt and a noise floor, new for every take."""
-    decay = rng.uniform(0.1, 0.5)
+    decay = rng.uniform(0.1, 0.4)
     length = int(decay * sample_rate)
     response = rng.normal(0, 1, length) * 10 ** (-3 * np.arange(length) / length)
-    response *= 10 ** (rng.uniform(-22, -8) / 20) / np.sqrt(np.sum(response**2))
+    response *= 10 ** (rng.uniform(-30, -16) / 20) / np.sqrt(np.sum(response**2))
     response[0] += 1
     wet = fftconvolve(dry, response)[: len(dry)]
-    wet = lfilter([1, rng.uniform(-0.5, 0.5)], [1], wet)
-    return wet + rng.normal(0, 10 ** (rng.uniform(-60, -40) / 20), len(dry)) * np.sqrt(np.mean(wet**2))
+    wet = lfilter([1, rng.uniform(-0.25, 0.25)], [1], wet)
+    return wet + rng.normal(0, 10 ** (rng.uniform(-65, -50) / 20), len(dry)) * np.sqrt(np.mean(wet**2))
 
 
 def write_dataset(
