@@ -123,11 +123,11 @@ def test_the_leaderboard_gathers_reports_and_passes_over_rubbish(report, evaluat
 
 def test_the_map_is_the_first_two_components():
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((50, 6)) @ np.diag([5, 3, 1, 0.5, 0.2, 0.1])
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    _, sizes, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
-    points = project(x)
-    assert np.allclose(np.linalg.norm(points, axis=0), sizes[:2])
+    for dim in (6, 40):
+        x = rng.standard_normal((50, dim)) @ np.diag(np.r_[5, 3, np.linspace(1, 0.1, dim - 2)])
+        unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+        _, sizes, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
+        assert np.allclose(np.linalg.norm(project(x), axis=0), sizes[:2])
 
 
 def test_more_pairs_than_the_limit_are_counted_without_a_list(singers, tmp_path):

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=123, help="of the bootstrap, the folds and the untrained networks")
     add("--draws", type=int, default=1000, help="of the bootstrap over singers")
     add("--rank_protocol", choices=("exact", "paper"), default="exact", help="of the mean normalised rank")
-    add("--probe", choices=("linear", "knn", "none"), default="linear", help="of the singer identification")
+    add("--probe", choices=("knn", "linear", "none"), default="knn", help="of the singer identification")
     add("--map", choices=("pca", "umap"), default="pca", help="of the picture of all embeddings")
     add("--batch_size", type=int, default=None, help="clips of one length a pass; default suits the device")
     add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")

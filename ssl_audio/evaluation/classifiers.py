@@ -58,7 +58,7 @@ def _minimise(a: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, strength
 
     with torch.no_grad():
         start = torch.cat([weight.flatten(), bias]).double().numpy()
-        options = {"maxiter": 100, "gtol": 1e-5, "ftol": 1e-8}
+        options = {"maxiter": 100, "gtol": 1e-4, "ftol": 1e-6}
         found = torch.from_numpy(minimize(cost, start, jac=True, method="L-BFGS-B", options=options).x).float()
         weight.copy_(found[:-classes].view_as(weight))
         bias.copy_(found[-classes:])

@@ -127,7 +127,7 @@ def evaluate(
     seed: int = 0,
     draws: int = 1000,
     rank_protocol: str = "exact",
-    probe: str | None = "linear",
+    probe: str | None = "knn",
 ) -> Evaluation:
     """Every figure of one model on one test set.
 

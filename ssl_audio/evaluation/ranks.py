@@ -40,6 +40,9 @@ def normalized_ranks(
     unit = unit_length(embeddings)
     codes = _codes(singers, len(unit))
     pairs = _all_pairs(codes) if pairs is None else _check_pairs(pairs, codes)
+    by_singer = np.argsort(codes, kind="stable")  # the recordings of a singer then lie side by side
+    place = np.argsort(by_singer)
+    unit, firsts = unit[by_singer], np.searchsorted(codes[by_singer], np.arange(codes.max() + 2))
     order = np.argsort(pairs[:, 0], kind="stable")
     anchors, starts = np.unique(pairs[order, 0], return_index=True)
     ends = np.r_[starts[1:], len(pairs)]
@@ -47,24 +50,24 @@ def normalized_ranks(
     rows = max(1, _BLOCK // len(unit))
     for first in range(0, len(anchors), rows):
         block = anchors[first : first + rows]
-        similarities = unit[block] @ unit.T
+        similarities = unit[place[block]] @ unit.T
         for row, anchor, start, end in zip(similarities, block, starts[first:], ends[first:], strict=False):
             here = order[start:end]
-            ranks[here] = _ranks_in_row(row, codes != codes[anchor], pairs[here, 1])
+            own = slice(firsts[codes[anchor]], firsts[codes[anchor] + 1])
+            ranks[here] = _ranks_in_row(row, own, row[place[pairs[here, 1]]])
     return pairs, ranks
 
 
-def _ranks_in_row(row: np.ndarray, others: np.ndarray, partners: np.ndarray) -> np.ndarray:
-    """Normalised rank of every partner in one anchor's similarities, (recordings,), against the masked `others`."""
-    negatives = row[others]
-    targets = row[partners]
+def _ranks_in_row(row: np.ndarray, own: slice, targets: np.ndarray) -> np.ndarray:
+    """Normalised ranks of the partners' similarities, (partners,), in an anchor's row without its `own` singer."""
+    others = len(row) - (own.stop - own.start)
     if len(targets) < 8:  # counting beats sorting for a few partners
-        closer = np.array([_closer(negatives, target) for target in targets])
+        closer = np.array([_closer(row, target) - _closer(row[own], target) for target in targets])
     else:
-        negatives.sort()
+        negatives = np.sort(np.r_[row[: own.start], row[own.stop :]])
         below, up_to = (np.searchsorted(negatives, targets, side=side) for side in ("left", "right"))
-        closer = len(negatives) - (below + up_to) / 2
-    return closer / (len(negatives) + 1)
+        closer = others - (below + up_to) / 2
+    return closer / (others + 1)
 
 
 def _closer(negatives: np.ndarray, target: float) -> float:

@@ -6,6 +6,8 @@ from statistics import NormalDist
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.linalg import eigh
+from scipy.sparse.linalg import eigsh
 
 from ssl_audio.evaluation.comparison import Evaluation
 from ssl_audio.evaluation.verification import DET_RATES
@@ -130,7 +132,12 @@ def project(embeddings: np.ndarray, method: str = "pca", seed: int = 0) -> np.nd
 
         return umap.UMAP(n_neighbors=min(15, len(unit) - 1), metric="cosine", random_state=seed).fit_transform(unit)
     centred = (unit - unit.mean(axis=0)).astype(np.float64)
-    vectors = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :2]
+    covariance, dim = centred.T @ centred, centred.shape[1]
+    solve = (
+        eigh if dim < 10 else lambda matrix: eigsh(matrix, k=2, v0=np.ones(dim))
+    )  # the second needs no full solution
+    values, vectors = solve(covariance)
+    vectors = vectors[:, np.argsort(-values)[:2]]
     vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), [0, 1]])  # the same picture on every machine
     return centred @ vectors
 
