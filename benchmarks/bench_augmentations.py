@@ -110,7 +110,8 @@ def presets(rate: int = 22050) -> Iterator[Row]:
             audiomentations.TimeStretch(0.5, 0.95, p=1.0),
         ]
         plain = audiomentations.SomeOf((2, 5), wavebyol)
-        yield row("WaveBYOL's chain", plain, chain("wavebyol"), 20480, 16000, "time stretch for speed in the plain one")
+        note = "time stretch for speed in the plain one"
+        yield row("WaveBYOL's chain", plain, chain("wavebyol"), 20480, 16000, note)
 
 
 def row(what: str, plain: Callable, ours: batch.BatchTransform, samples: int, rate: int, note: str) -> Row:
