@@ -34,7 +34,8 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, frames) -> the same shape."""
+        """(batch, channels, frames) -> the same shape, in float32 as torch's own norms under autocast."""
+        x = x.float()
         x = x - x.mean(dim=1, keepdim=True)
         variance = x.square().sum(dim=1, keepdim=True) / (self.channels - 1)
         return x * torch.rsqrt(variance + self.eps) * self.weight + self.bias
