@@ -1,0 +1,105 @@
+"""Train a head that reads notes from a model's frames, on a folder in MusicNet's layout, and test it.
+
+The folder holds train_data/<id>.wav and train_labels/<id>.csv, likewise test_data and test_labels. A share of the
+training recordings chooses the epoch and the threshold; figures are those of the test recordings (without any: of the
+held-out ones). The output folder holds the transcriber, for ssl-audio transcribe, and figures.json.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --output transcribers/cpc
+  ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --output transcribers/baseline --mode untrained
+  ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --output transcribers/tuned --mode finetuned --head conv
+  ssl-audio fit-transcriber data/musicnet --output transcribers/cnn --mode supervised       an untrained CPC encoder
+  ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --model runs/byol/0 --output transcribers/both
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", help="recordings and notes in MusicNet's layout")
+    add("--model", action="append", default=[], help="run folder, checkpoint or name; several: their frames are joined")
+    add("--output", required=True, type=Path, help="folder of the transcriber")
+    add(
+        "--mode", choices=("frozen", "finetuned", "supervised", "untrained"), default="frozen",
+        help="encoders stay as they are; are trained on; are trained from random weights; stay random (frozen)",
+    )  # fmt: skip
+    add(
+        "--head",
+        choices=("linear", "conv"),
+        default="linear",
+        help="one layer a frame, or a small convolution (linear)",
+    )
+    add("--epochs", type=int, default=20)
+    add("--window", type=float, default=1.28, metavar="S", help="seconds heard at a time (1.28)")
+    add("--batch_size", type=int, default=8, metavar="N")
+    add(
+        "--lr", type=float, default=1e-3, help="learning rate of the head; a tenth of it for finetuned encoders (0.001)"
+    )
+    add("--valid", type=float, default=0.15, help="share of the training recordings that chooses (0.15)")
+    add("--seed", type=int, default=0)
+    add("--workers", type=int, default=0, help="processes that read recordings")
+    add("--device", help="cpu, cuda, ...; default: a GPU where there is one")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, check, train, test, save, print."""
+    from ssl_audio.errors import InputError
+    from ssl_audio.evaluation.embeddings import best_device
+    from ssl_audio.files import write_text
+    from ssl_audio.transcription import save_transcriber
+    from ssl_audio.transcription.fit import evaluate, fit, make_transcriber, read_folder
+
+    for name in ("epochs", "batch_size", "window", "lr"):
+        if getattr(args, name) <= 0:
+            raise InputError(f"--{name} is {getattr(args, name)}; it must be above 0")
+    models = _models(args)
+    rate = models[0].sample_rate
+    samples = round(args.window * rate)
+    train, valid = read_folder(args.folder, "train", samples, rate).split(args.valid, args.seed)
+    has_test = (Path(args.folder) / "test_data").is_dir()
+    if not has_test and not valid.groups:
+        raise InputError(f"{args.folder} has no test_data; set --valid above 0, so that something is left to test on")
+    test = read_folder(args.folder, "test") if has_test else valid
+    transcriber = make_transcriber(models, train.instruments(), args.mode, args.head, samples, args.seed)
+    transcriber.to(best_device(args.device))
+    history = fit(
+        transcriber, train, valid, args.mode, epochs=args.epochs, batch_size=args.batch_size, lr=args.lr,
+        seed=args.seed, workers=args.workers,
+    )  # fmt: skip
+    save_transcriber(transcriber, args.output)
+    figures = evaluate(transcriber, test, args.batch_size)
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    record = {"settings": settings, "tested_on": "test" if has_test else "valid", "figures": figures, "epochs": history}
+    write_text(args.output / "figures.json", json.dumps(record, indent=2) + "\n")
+    print(_table(figures))
+    print(f"transcriber: {args.output}     next: ssl-audio transcribe PIECE.wav --model {args.output} -o PIECE.mid")
+    return 0
+
+
+def _models(args: argparse.Namespace) -> list[Any]:
+    from ssl_audio.encoders import CPC
+    from ssl_audio.errors import InputError
+    from ssl_audio.frontends import Waveform
+    from ssl_audio.hub import load_model
+    from ssl_audio.model import EmbeddingModel
+
+    if args.model:
+        return [load_model(name) for name in args.model]
+    if args.mode in ("frozen", "finetuned"):
+        raise InputError(f"--mode {args.mode} needs a trained encoder; give --model RUN")
+    return [EmbeddingModel(Waveform(), CPC(first_layer="sinc"), 16000)]
+
+
+def _table(figures: dict[str, Any]) -> str:
+    """One line for all notes, one an instrument."""
+    keys = ("frame_average_precision", "frame_chance", "frame_f1", "note_f1", "note_with_offset_f1")
+    rows = [("", "frame AP", "chance", "frame F1", "note F1", "with offset")]
+    for name, of_it in [("all", figures), *figures["instruments"].items()]:
+        rows.append((name, *(f"{of_it[key]:.3f}" for key in keys)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows)

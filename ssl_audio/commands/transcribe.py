@@ -1,0 +1,52 @@
+"""Write the notes of a recording as MIDI, with a piano roll as a picture.
+
+The model is a folder that ssl-audio fit-transcriber wrote. Each instrument gets a track.
+"""
+
+import argparse
+from pathlib import Path
+
+EXAMPLES = """examples:
+  ssl-audio transcribe piece.wav --model transcribers/cpc -o piece.mid          and piece.png
+  ssl-audio transcribe piece.flac --model transcribers/cpc -o out/piece.mid --image roll.svg --threshold 0.3
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recording", help="any audio file")
+    add("--model", required=True, help="folder of a transcriber")
+    add("-o", "--output", required=True, type=Path, help="MIDI file")
+    add("--image", type=Path, help="picture of the piano roll; default: the output's name with .png")
+    add("--no_image", action="store_true", help="MIDI alone")
+    add("--threshold", type=float, help="probability above which a note sounds; default: the model's own")
+    add("--min_seconds", type=float, default=0.03, help="shorter notes are dropped (0.03)")
+    add("--batch_size", type=int, default=8, metavar="N", help="windows a pass")
+    add("--device", help="cpu, cuda, ...; default: a GPU where there is one")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, transcribe, write."""
+    from ssl_audio import audio
+    from ssl_audio.errors import InputError
+    from ssl_audio.evaluation.embeddings import best_device
+    from ssl_audio.transcription import load_transcriber
+    from ssl_audio.transcription.output import write_image, write_midi
+
+    if args.output.suffix.lower() not in (".mid", ".midi"):
+        raise InputError(f"{args.output}: the output is a MIDI file; name it {args.output.stem}.mid")
+    if args.threshold is not None and not 0 < args.threshold < 1:
+        raise InputError(f"--threshold is {args.threshold:g}; it is a probability between 0 and 1")
+    transcriber = load_transcriber(args.model).to(best_device(args.device))
+    transcriber.threshold = transcriber.threshold if args.threshold is None else args.threshold
+    samples = audio.read(args.recording, transcriber.sample_rate)
+    probabilities = transcriber.probabilities(samples, args.batch_size, progress=True)
+    notes = transcriber.notes(probabilities, args.min_seconds)
+    write_midi(notes, args.output)
+    written = str(args.output)
+    if not args.no_image:
+        image = args.image or args.output.with_suffix(".png")
+        write_image(probabilities[0], transcriber.frame_rate, notes, image)
+        written += f", {image}"
+    print(f"{len(notes)} notes of {len(samples) / transcriber.sample_rate:.1f} s: {written}")
+    return 0
