@@ -22,6 +22,8 @@ COMMANDS: dict[str, str] = {
     "eval": "test an embedding on trial lists: EER and MNR with intervals",
     "evaluate": "compare embeddings and write a report: which is better, by how much, is it luck",
     "listen": "pitch and formant shift to hear and to measure, beside Praat's",
+    "fit-transcriber": "train a head that reads notes from a model's frames, and test it",
+    "transcribe": "a recording -> MIDI and a piano roll",
 }
 
 

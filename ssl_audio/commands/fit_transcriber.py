@@ -28,18 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=("frozen", "finetuned", "supervised", "untrained"), default="frozen",
         help="encoders stay as they are; are trained on; are trained from random weights; stay random (frozen)",
     )  # fmt: skip
-    add(
-        "--head",
-        choices=("linear", "conv"),
-        default="linear",
-        help="one layer a frame, or a small convolution (linear)",
-    )
+    add("--head", choices=("linear", "conv"), default="linear", help="one layer, or a small convolution (linear)")
     add("--epochs", type=int, default=20)
     add("--window", type=float, default=1.28, metavar="S", help="seconds heard at a time (1.28)")
     add("--batch_size", type=int, default=8, metavar="N")
-    add(
-        "--lr", type=float, default=1e-3, help="learning rate of the head; a tenth of it for finetuned encoders (0.001)"
-    )
+    add("--lr", type=float, default=3e-3, help="of the head; a tenth of it for finetuned encoders (0.003)")
     add("--valid", type=float, default=0.15, help="share of the training recordings that chooses (0.15)")
     add("--seed", type=int, default=0)
     add("--workers", type=int, default=0, help="processes that read recordings")

@@ -129,7 +129,7 @@ def fit(
     *,
     epochs: int = 20,
     batch_size: int = 8,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     seed: int = 0,
     workers: int = 0,
     kept_features: int = 2_000_000_000,

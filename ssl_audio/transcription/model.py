@@ -24,7 +24,7 @@ _RARE = -5.0  # logit that outputs start from: about one cell of a roll in 150 s
 
 
 class LinearHead(nn.Module):
-    """One linear layer, frame by frame: what can be read from a frame directly. `(batch, frames, in_dim)` -> `out_dim`."""
+    """One linear layer, frame by frame: what can be read from a frame directly."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Transcriber(nn.Module):
                 module.training = mode
 
     def features(self, waveforms: Tensor) -> Tensor:
-        """`(batch, samples)` -> `(batch, frames, dim)`; slower encoders are interpolated to the frames of the fastest."""
+        """`(batch, samples)` -> `(batch, frames, dim)`; slower encoders are interpolated to the fastest's frames."""
         found = [
             model.frames(resample(waveforms)) for model, resample in zip(self.encoders, self.resamplers, strict=True)
         ]
