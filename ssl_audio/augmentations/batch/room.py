@@ -157,7 +157,7 @@ class BackgroundNoise(BatchTransform):
         if key not in self._bank:
             self._bank[key] = torch.cat(self._recordings.at(*key))
         bank = self._bank[key]
-        first = (uniform(clips, 0, 1, generator).double() * len(bank)).long()
+        first = randint(clips, 0, len(bank) - 1, generator)
         noise = bank[(first + positions(clips)).remainder_(len(bank))]
         snr = uniform(clips, self.min_snr_db, self.max_snr_db, generator)
         level = root_mean_square(clips) * 10 ** (-snr / 20) / root_mean_square(noise).clamp_min(1e-5)
