@@ -154,6 +154,14 @@ def test_a_ratio_of_one_changes_nothing():
     torch.testing.assert_close(shift(clips, RATE, 1.0), clips, rtol=0, atol=0.02)
 
 
+@pytest.mark.parametrize("samples", [100, 171, 342, 600, 700, 5000])
+def test_high_notes_shifted_far_are_as_long_as_before(samples):
+    clips = glide(590, 599, 0.5)[:, :samples]
+    for ratio in (3.0, 0.2):
+        result = shift(clips, RATE, ratio)
+        assert result.shape == clips.shape and result.isfinite().all()
+
+
 def test_polyphony_comes_through_at_a_sane_level(shared):
     files = (
         sorted((shared / "data/music/note_mixes").rglob("*.flac"))[:3]

@@ -113,11 +113,12 @@ def overlap_add(
     track = track_pitch(clips, sample_rate)
     source, pitch = analysis_phase(track, sample_rate)
     wanted = new_pitch(track, pitch, pitch_ratio, range_ratio)
-    advance = source.advance * (wanted / pitch)
+    most = HIGHEST * track.hop / sample_rate
+    advance = (source.advance * (wanted / pitch)).clamp_max(most)
     target = Phase.of(advance, track.hop, source.start[:, :1] % 1)
 
     # one mark for each whole number of the target phase, with the source mark nearest in time
-    marks = math.ceil(HIGHEST * clips.shape[1] / sample_rate) + 3
+    marks = math.ceil(most * advance.shape[1]) + 3
     numbers = torch.arange(marks, device=clips.device, dtype=clips.dtype)
     time = target.time_of(numbers.expand(len(clips), -1).contiguous())
     nearest = source.time_of(source.at(time).round())
