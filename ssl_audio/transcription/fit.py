@@ -155,10 +155,11 @@ def fit(
     optimizer = torch.optim.Adam(groups)
     torch.manual_seed(seed)  # dropout of encoders that learn
     data = LabelledWindows(train, transcriber, seed, moving=learning)
-    size = len(data) * transcriber.frames * frame_dim(transcriber.models) * 4
-    batches = _Batches(
-        data, transcriber, batch_size, seed, workers, learning, keep=not learning and size <= kept_features
-    )
+    checked = LabelledWindows(valid if valid.groups else train, transcriber, seed, moving=False)
+    size = (len(data) + len(checked)) * transcriber.frames * frame_dim(transcriber.models) * 4
+    keep = not learning and size <= kept_features
+    batches = _Batches(data, transcriber, batch_size, seed, workers, learning, keep)
+    checks = _Batches(checked, transcriber, batch_size, seed, workers, False, keep)
     history: list[dict[str, float]] = []
     best = (-1.0, transcriber.threshold, copy.deepcopy(transcriber.state_dict()))
     bar = tqdm(range(epochs), f"{mode} transcriber", unit="epoch", disable=not progress)
@@ -172,7 +173,7 @@ def fit(
             loss.backward()
             optimizer.step()
             total, count = total + float(loss.detach()) * len(rolls), count + len(rolls)
-        precision, threshold = _validate(transcriber, valid if valid.groups else train, batch_size)
+        precision, threshold = _validate(transcriber, checks)
         history.append({"epoch": epoch, "loss": total / max(count, 1), "valid_average_precision": precision})
         bar.set_postfix(loss=history[-1]["loss"], valid_ap=precision)
         if not np.isfinite(history[-1]["loss"]):
@@ -214,10 +215,12 @@ class _Batches:
             yield features, rolls.to(self.transcriber.device)
 
 
-def _validate(transcriber: Transcriber, labelled: LabelledRecordings, batch_size: int) -> tuple[float, float]:
-    """(average precision of the notes, the threshold with the best F1)."""
-    found = [_rolls(transcriber, labelled, group, batch_size, any_instrument=True) for group in labelled.groups]
-    targets, scores = (np.concatenate(part, axis=1)[0] for part in zip(*found, strict=True))
+@torch.no_grad()
+def _validate(transcriber: Transcriber, batches: _Batches) -> tuple[float, float]:
+    """(average precision of the notes whoever plays them, the threshold with the best F1)."""
+    transcriber.eval()
+    found = [(rolls[:, 0], transcriber.read(features)[:, 0].sigmoid()) for features, rolls in batches(0)]
+    targets, scores = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
     return average_precision(targets, scores), best_threshold(targets, scores)
 
 
@@ -225,19 +228,10 @@ def evaluate(transcriber: Transcriber, labelled: LabelledRecordings, batch_size:
     """Transcribe every recording and compare; see `evaluate_transcription`."""
     pieces = []
     for group in tqdm(labelled.groups, "evaluating", delay=2):
-        targets, scores = _rolls(transcriber, labelled, group, batch_size, any_instrument=False)
-        notes = labelled.notes[group.entries[0].path]
+        path = group.entries[0].path
+        scores = transcriber.probabilities(audio.read(path, transcriber.sample_rate), batch_size)
+        notes = labelled.notes[path]
+        targets = notes.instrument_roll(0.0, scores.shape[1], transcriber.frame_rate, transcriber.instruments)
         pieces.append(Piece(targets, scores, notes, transcriber.notes(scores)))
     names = {number: instrument_name(number) for number in transcriber.instruments}
     return evaluate_transcription(pieces, names, transcriber.threshold)
-
-
-def _rolls(
-    transcriber: Transcriber, labelled: LabelledRecordings, group: Group, batch_size: int, any_instrument: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(targets, probabilities), each (rows, frames, 128), of a whole recording."""
-    path = group.entries[0].path
-    scores = transcriber.probabilities(audio.read(path, transcriber.sample_rate), batch_size)
-    rows = [] if any_instrument else transcriber.instruments
-    targets = labelled.notes[path].instrument_roll(0.0, scores.shape[1], transcriber.frame_rate, rows)
-    return targets, scores[: 1 + len(rows)]

@@ -182,9 +182,7 @@ def frame_dim(models: Sequence[EmbeddingModel]) -> int:
     """Size of the joined frames. Raises InputError for an encoder without frames."""
     for model in models:
         if model.encoder.frame_dim is None:
-            raise InputError(
-                f"{type(model.encoder).__name__} gives one vector a clip and no frames; take another model"
-            )
+            raise InputError(f"{type(model.encoder).__name__} gives one vector a clip, no frames; take another model")
     return sum(int(model.encoder.frame_dim or 0) for model in models)
 
 
