@@ -9,6 +9,7 @@ from ssl_audio.errors import InputError
 
 # name -> what `ssl-audio --help` says of it. The module `ssl_audio.commands.<name>` holds EXAMPLES, add_arguments and run.
 COMMANDS: dict[str, str] = {
+    "demo": "synthetic singers -> train -> evaluate, in a few minutes",
     "export": "a model -> ONNX or TorchScript, checked against PyTorch",
     "train": "train an embedding from stacked config files",
     "preprocess": "cut a data set into segments, one folder a singer",
@@ -20,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "recommend": "what in an indexed library sounds like a song",
     "map": "an indexed library as an HTML map",
     "eval": "test an embedding on trial lists: EER and MNR with intervals",
+    "probe": "what a frozen or tuned encoder knows about a labelled corpus, with baselines",
     "evaluate": "compare embeddings and write a report: which is better, by how much, is it luck",
     "listen": "pitch and formant shift to hear and to measure, beside Praat's",
     "fit-transcriber": "train a head that reads notes from a model's frames, and test it",

@@ -11,6 +11,8 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from ssl_audio.augmentations.base import ClipTransform
+from ssl_audio.data.corpora import Corpus
+from ssl_audio.data.corpus_index import TRAIN, VALID, read_corpus, scan_corpus
 from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate
 from ssl_audio.data.index import AudioIndex, Group, write_report
 from ssl_audio.data.sampler import Draw, EpochSampler
@@ -54,6 +56,9 @@ class AudioDataModule(LightningDataModule):
         max_failures: share of drawn clips that may fail in training before it stops (counted from 100 draws on).
         prefetch_factor: batches that each worker prepares ahead.
         pin_memory: page-locked batches; None decides: on where there is a CUDA device.
+        corpus: a named corpus in the one folder of `dataset_dirs`, as {name: fma, subset: small}: train on its official
+            training tracks alone, validate on its validation tracks (where it has none, on `eval_frac` of the others,
+            and not at all if that is 0). Groups are its artists or speakers. None: all files of the folders.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class AudioDataModule(LightningDataModule):
         max_failures: float = 0.05,
         prefetch_factor: int = 2,
         pin_memory: bool | None = None,
+        corpus: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -107,6 +113,7 @@ class AudioDataModule(LightningDataModule):
         self.max_failures = max_failures
         self.prefetch_factor = prefetch_factor
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.corpus = corpus
         self.index: AudioIndex | None = None
         self.train_groups: list[Group] = []
         self.val_groups: list[Group] = []
@@ -143,7 +150,7 @@ class AudioDataModule(LightningDataModule):
                 f"{unstored} recordings have no current copy in the cache and are decoded each time; to make them: "
                 f"ssl-audio cache {' '.join(self.dataset_dirs)} --sample_rate {self.sample_rate}"
             )
-        self.train_groups, self.val_groups = index.split(self.eval_frac, self.seed)
+        self.train_groups, self.val_groups = self._split(index)
         self._check(len(index.groups))
         self.index = index
         self._find_folder()
@@ -152,7 +159,15 @@ class AudioDataModule(LightningDataModule):
         text += f"; {len(self.train_groups)} groups for training, {len(self.val_groups)} for validation"
         rank_zero_info(f"{text}; see {where}" if where and index.left_out else text)
 
+    def read_corpus(self) -> Corpus:
+        """The corpus that `corpus` names (InputError: none, or not all of its files are there)."""
+        return read_corpus(self.dataset_dirs, self.corpus or {})
+
     def _scan(self, progress: bool = True) -> AudioIndex:
+        if self.corpus is not None:
+            corpus = self.read_corpus()
+            found = scan_corpus(self.dataset_dirs[0], corpus, self.group_by_artist, progress)
+            return found.limited(self.max_groups, self.seed)
         return AudioIndex.scan(
             self.dataset_dirs,
             group_by_artist=self.group_by_artist,
@@ -161,6 +176,13 @@ class AudioDataModule(LightningDataModule):
             seed=self.seed,
             progress=progress,
         )
+
+    def _split(self, index: AudioIndex) -> tuple[list[Group], list[Group]]:
+        """(training, validation) groups: the corpus's own, else by `eval_frac`."""
+        official = [[g for g in index.groups if g.dataset == side] for side in (TRAIN, VALID)]
+        if self.corpus is None or not official[1] or not self.eval_frac:
+            return index.split(self.eval_frac, self.seed)
+        return official[0], official[1]
 
     def _check(self, groups: int) -> None:
         """Refuse what could only fail later."""

@@ -15,7 +15,8 @@ STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)  # of the penalty on half t
 NEIGHBOURS = (50, 20, 10, 5, 3, 1)
 HIDDEN = 512
 _TEMPERATURE = 0.07  # of the neighbours' votes (Wu et al., CVPR 2018)
-_EPOCHS, _PATIENCE, _BATCH, _RATE, _DECAY = 200, 10, 256, 1e-3, 1e-6  # of the MLP, as CLMR's
+EPOCHS = 200
+_PATIENCE, _BATCH, _RATE, _DECAY = 10, 256, 1e-3, 1e-6  # of the MLP, as CLMR's
 
 
 def linear_path(
@@ -70,7 +71,7 @@ def fit_mlp(
     classes: Sequence[str],
     validation: tuple[np.ndarray, np.ndarray] | None,
     seed: int,
-    epochs: int = _EPOCHS,
+    epochs: int = EPOCHS,
 ) -> tuple[ProbeHead, int]:
     """One hidden layer by Adam, stopped early on the validation loss.
 

@@ -10,6 +10,7 @@ An item may have several clips: each is trained on with the item's label, and it
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.classification import Classification, Judge
-from ssl_audio.evaluation.classifiers import NEIGHBOURS, STRENGTHS, fit_mlp, linear_path, nearest, predict
+from ssl_audio.evaluation.classifiers import EPOCHS, NEIGHBOURS, STRENGTHS, fit_mlp, linear_path, nearest, predict
 from ssl_audio.evaluation.recordings import Recordings
 from ssl_audio.heads import ProbeHead
 
@@ -275,7 +276,7 @@ class _Fit:
         """((test, classes) probabilities, the strength, epoch or k that validation chose, the head if it is one)."""
         if self.kind == "mlp":
             head, epoch = self._mlp(train, validation)
-            return self._scores(lambda x: predict(head, x), test), float(epoch), head
+            return self._scores(partial(predict, head), test), float(epoch), head
         options: Sequence[float] = STRENGTHS if self.kind == "linear" else NEIGHBOURS
         best = options[len(options) // 2]  # when there are too few labels to validate anything
         if len(validation):
@@ -302,7 +303,7 @@ class _Fit:
         x, y = self._rows(train)
         if self.kind == "linear":
             for head in linear_path(x, y, self.names, options):
-                yield self._scores(lambda rows, head=head: predict(head, rows), test), head
+                yield self._scores(partial(predict, head), test), head
         else:
             rows = np.flatnonzero(np.isin(self.owner, test))
             for scores in nearest(x, y, self.x[rows], len(self.names), options):
@@ -310,10 +311,9 @@ class _Fit:
 
     def _mlp(self, train: np.ndarray, validation: np.ndarray, epochs: int | None = None) -> tuple[ProbeHead, int]:
         held = self._rows(validation) if len(validation) else None
-        limit = {} if epochs is None else {"epochs": epochs}
-        if held is None and epochs is None:
-            limit = {"epochs": _BLIND_EPOCHS}
-        return fit_mlp(*self._rows(train), self.names, held, self.seed, **limit)
+        if epochs is None:
+            epochs = EPOCHS if held is not None else _BLIND_EPOCHS
+        return fit_mlp(*self._rows(train), self.names, held, self.seed, epochs)
 
     def _rows(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features of all clips of some items, each with its item's label."""

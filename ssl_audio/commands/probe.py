@@ -1,0 +1,160 @@
+"""What an embedding knows about a labelled corpus: a simple classifier on frozen features, or the whole network tuned.
+
+Features of consecutive clips of every file are computed once and kept; a file's score is the mean over its clips.
+Official folds or splits are used, validation files decide on regularisation and stopping, and test files are scored
+once. Baselines stand beside the model: the same network untrained, the mean mel spectrum, statistics of MFCCs; in
+transfer mode the same network trained from random weights.
+"""
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from ssl_audio.errors import InputError
+
+HELP = "what a frozen or tuned encoder knows about a labelled corpus, with baselines"
+
+EXAMPLES = """examples:
+  ssl-audio probe --model runs/mine --corpus esc10 --root data/ESC-50
+  ssl-audio probe --model runs/mine --corpus magnatagatune --root data/mtat --head mlp --output probes/mtat
+  ssl-audio probe --model runs/mine --corpus fma --root data/fma --option subset=medium      # genres
+  ssl-audio probe --model runs/mine --corpus gtzan --root data/gtzan --fractions 0.01 0.1 1 --seeds 3
+  ssl-audio probe --model runs/mine --corpus folder --root my_sounds                          # class/**/file
+  ssl-audio probe --model runs/mine --corpus csv --root tags.csv --option label=tags --option separator='|'
+  ssl-audio probe --model runs/mine --corpus esc50 --root data/ESC-50 --random_split 777      # not the official folds
+  ssl-audio probe --model runs/mine --corpus esc10 --root data/ESC-50 --mode transfer --epochs 20
+  ssl-audio tag song.mp3 --model probes/mtat                                                  # then
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", required=True, help="run folder, checkpoint, saved folder, name or Hub id")
+    add("--source", default=None, help="folder or Hub id in which --model is a name")
+    add("--corpus", required=True, help="name of a corpus (a wrong one lists them), folder, or csv")
+    add("--root", required=True, type=Path, help="its folder, or the CSV file")
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help="of its reader: subset, split, fold, ...")
+    add("--random_split", type=int, nargs="?", const=777, metavar="SEED", help="75/25 at random, not the official one")
+    add("--mode", choices=("frozen", "transfer"), default="frozen", help="frozen encoder, or end-to-end training")
+    add("--head", choices=("linear", "mlp", "knn"), default="linear", help="mlp: one hidden layer of 512")
+    add("--fractions", type=float, nargs="+", default=[1.0], help="of the labels, such as 0.01 0.1 1")
+    add("--seeds", type=int, default=3, help="draws of each fraction below 1")
+    add("--clip", type=float, default=None, metavar="SECONDS", help="default: 3, or the shortest the model takes")
+    add("--hop", type=float, default=None, metavar="SECONDS", help="default: the clip, so that clips do not overlap")
+    add("--draws", type=int, default=200, help="of the bootstrap for intervals, over groups")
+    add("--skip_unreadable", action="store_true", help="leave out files that cannot be read, and say how many")
+    add("--no_baselines", action="store_true", help="the model alone")
+    add("--output", type=Path, default=None, help="folder for figures, pictures and the model with its head")
+    add("--batch_size", type=int, default=None, help="clips a pass; default suits the device (transfer: 32)")
+    add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")
+    tuned = parser.add_argument_group("transfer")
+    tuned.add_argument("--epochs", type=int, default=50, help="at most; validation stops it earlier")
+    tuned.add_argument("--lr", type=float, default=1e-4, help="learning rate (AdamW)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, extract, probe, report."""
+    from ssl_audio.downstream import report
+    from ssl_audio.downstream.features import clip_seconds
+    from ssl_audio.downstream.tasks import load_task
+    from ssl_audio.hub import load_model
+
+    _check(args)
+    options = parse_options(args.option)
+    if args.random_split is not None:
+        options["random_split"] = args.random_split
+    task = load_task(args.corpus, args.root, options)
+    model = load_model(args.model, **({"source": args.source} if args.source else {}))
+    seconds = clip_seconds(model, args.clip)
+    print(f"{task.name}, {task.split_name}: {len(task.files.paths)} files, {len(task.files.classes)} classes")
+    mode = _frozen if args.mode == "frozen" else _transfer
+    task, rows = mode(args, task, model, seconds)
+    for note in task.notes:
+        print(note)
+    for name, reason in rows[0].result.figures.left_out.items():
+        print(f"{name} is in no average: {reason}")
+    print(report.table(rows))
+    if args.output is not None:
+        settings = {key: _plain(value) for key, value in vars(args).items()}
+        report.write_report(args.output, task, rows, {**settings, "clip_seconds": seconds})
+        print(f"written: {args.output}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    for fraction in args.fractions:
+        if not 0 < fraction <= 1:
+            raise InputError(f"--fractions must lie above 0 and at most be 1, got {fraction:g}")
+    if args.seeds < 1 or args.epochs < 1:
+        raise InputError("--seeds and --epochs must be at least 1")
+
+
+def _frozen(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> tuple[Any, list[Any]]:
+    from ssl_audio.downstream.features import extract
+    from ssl_audio.downstream.frozen import common_files, probe_frozen, save_tagger
+    from ssl_audio.downstream.report import Row
+
+    models = {Path(args.model).name: model} | ({} if args.no_baselines else baselines(model))
+    options = {"batch_size": args.batch_size, "device": args.device}
+    features = {
+        name: extract(one, task.files.paths, seconds, args.hop, label=name, **options) for name, one in models.items()
+    }
+    task, features = common_files(task, features, args.skip_unreadable)
+    rows = []
+    for name, found in features.items():
+        own = name == next(iter(models))
+        keep = own and args.output is not None
+        results = probe_frozen(found, task, args.head, args.fractions, args.seeds, args.draws, keep)
+        rows += [Row(name, not own, result) for result in results]
+        if keep and results[-1].head is not None:
+            save_tagger(model, results[-1].head, seconds, args.output / "model")
+    return task, rows
+
+
+def _transfer(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> tuple[Any, list[Any]]:
+    from ssl_audio.downstream.finetune import Settings, finetune
+    from ssl_audio.downstream.report import Row
+    from ssl_audio.evaluation.baselines import untrained
+
+    settings = Settings(seconds, args.epochs, args.batch_size or 32, args.lr, args.device, args.draws)
+    models = {Path(args.model).name: model} | ({} if args.no_baselines else {"from random weights": untrained(model)})
+    rows = []
+    for name, one in models.items():
+        own = name == next(iter(models))
+        for fraction in sorted(args.fractions):
+            for seed in range(args.seeds if fraction < 1 else 1):
+                folder = args.output / "model" if own and fraction == 1 and args.output else None
+                rows.append(Row(name, not own, finetune(one, task, settings, fraction, seed, folder)))
+    return task, rows
+
+
+def baselines(model: Any) -> dict[str, Any]:
+    """The same network untrained (where it can be built again), the mean mel spectrum, statistics of MFCCs."""
+    from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics, untrained
+
+    found: dict[str, Any] = {}
+    with contextlib.suppress(InputError):  # TorchScript: nothing tells how it was built
+        found["untrained"] = untrained(model)
+    return found | {"mean mel": mean_mel(), "MFCC statistics": mfcc_statistics()}
+
+
+def parse_options(given: list[str]) -> dict[str, Any]:
+    """`["fold=1", "languages=[de,en]"]` -> values as YAML reads them; a value that is empty or not YAML is text."""
+    import yaml
+
+    options: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"--option {text!r} is not NAME=VALUE")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            parsed = value
+        options[name] = value if parsed is None else parsed
+    return options
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,154 @@
+"""Features of a frozen encoder: consecutive clips that cover each file, embedded once and kept in the user's cache."""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ssl_audio.config import describe
+from ssl_audio.data.scan import cache_path
+from ssl_audio.embedding import FileEmbedding
+from ssl_audio.embedding_table import EmbeddingTable, Recording, fingerprint
+from ssl_audio.errors import InputError
+from ssl_audio.evaluation.embeddings import best_device
+
+CLIP_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Features:
+    """Embeddings of clips of files.
+
+    Attributes:
+        values: (clips, dim) float32.
+        owner: (clips,) position of each clip's file, ascending.
+        unreadable: {position of a file without clips: why}.
+    """
+
+    values: np.ndarray
+    owner: np.ndarray
+    unreadable: dict[int, str]
+
+    def without(self, positions: Collection[int]) -> "Features":
+        """Without the files at these positions; the others move up."""
+        kept = ~np.isin(self.owner, list(positions))
+        moved = self.owner[kept] - np.searchsorted(np.sort(list(positions)), self.owner[kept])
+        return Features(self.values[kept], moved, {})
+
+
+def clip_seconds(model: Any, wanted: float | None = None) -> float:
+    """The clips' length: what was asked for, else 3 s, or the shortest clip that the model takes if that is longer.
+
+    Raises:
+        InputError: asked for less than the model takes.
+    """
+    shortest = model.minimum_samples / model.sample_rate
+    if wanted is None:
+        return max(CLIP_SECONDS, shortest)
+    if round(wanted * model.sample_rate) < model.minimum_samples:
+        raise InputError(f"clips of {wanted} s are too short: this model needs {shortest:.3f} s or more")
+    return wanted
+
+
+def extract(
+    model: Any,
+    paths: Sequence[Path],
+    seconds: float,
+    hop_seconds: float | None = None,
+    *,
+    batch_size: int | None = None,
+    device: str | None = None,
+    label: str = "features",
+    cache: Path | None = None,
+) -> Features:
+    """Embed consecutive clips that cover each file; what was embedded before comes from the cache.
+
+    The last clip ends with the file, so that nothing is left out; a file shorter than a clip is one clip of its own
+    length, and one shorter than the model takes is repeated until it is long enough. Samples go in as they are on disk,
+    without normalisation. An interrupted extraction goes on where it stopped.
+
+    Args:
+        model: an `EmbeddingModel` or a baseline.
+        seconds: length of a clip.
+        hop_seconds: from one clip's start to the next; default: the clip's length. Shorter gives overlapping clips.
+        device: None takes a GPU where there is one.
+        label: of the progress bar.
+        cache: folder; default: `features` in `$SSL_AUDIO_CACHE` or `~/.cache/ssl_audio`.
+    """
+    folder = cache or cache_path(".").parent.parent / "features"
+    output = folder / f"{_key(model, paths, seconds, hop_seconds)}.parquet"
+    if not output.is_file():
+        recordings = [Recording(path, str(i), "") for i, path in enumerate(paths)]
+        settings = {"window_seconds": seconds, "hop_seconds": hop_seconds, "aggregate": None}
+        table = EmbeddingTable(AnyLength(model), recordings, output, settings)  # type: ignore[arg-type]
+        with tqdm(total=len(paths), desc=label, unit="file", leave=False, delay=1) as bar:
+            seen = -1
+
+            def count(result: FileEmbedding) -> None:
+                nonlocal seen
+                bar.update(result.index != seen)
+                seen = result.index
+
+            table.write_shards(table.missing(), count, batch_size=batch_size, device=best_device(device))
+        table.assemble()
+    return _read(output)
+
+
+class AnyLength(nn.Module):
+    """A model that repeats what is too short for it until it is long enough.
+
+    Args:
+        model: `(batch, samples)` -> `(batch, dim)` with `.sample_rate`, `.minimum_samples`, `.dim`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.sample_rate, self.dim, self.minimum_samples = model.sample_rate, model.dim, 1
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples)` -> `(batch, dim)`."""
+        needed, there = self.model.minimum_samples, waveforms.shape[1]
+        if there < needed:
+            waveforms = waveforms.repeat(1, -(-needed // there))[:, :needed]
+        return self.model(waveforms)
+
+
+def _key(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
+    """A name that changes with the model, the clips, or any of the files."""
+    try:
+        built: Any = describe(model)
+    except InputError:  # TorchScript
+        built = str(model)
+    digest = hashlib.sha256(json.dumps([built, fingerprint(model), seconds, hop_seconds], default=str).encode())
+    for path in paths:
+        try:
+            status = os.stat(path)
+            facts = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        except OSError:
+            facts = f"{os.path.abspath(path)}\0\n"
+        digest.update(facts.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path) -> Features:
+    import csv
+
+    import pyarrow.parquet as pq
+
+    unreadable: dict[int, str] = {}
+    listed = path.with_suffix(".unreadable.csv")
+    if listed.is_file():
+        with open(listed, newline="", encoding="utf-8") as handle:
+            unreadable = {int(row["path"]): row["reason"] for row in csv.DictReader(handle)}
+    table = pq.read_table(path, columns=["path", "embedding"])
+    file_of = np.array(table["path"].to_pylist(), dtype=np.int64)
+    values = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(file_of), -1)
+    return Features(values.astype(np.float32), file_of, unreadable)

@@ -1,0 +1,132 @@
+"""What a probe leaves behind: tables on the screen, figures as JSON and CSV, a confusion picture, the fitted model."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_audio.downstream.tasks import Task
+from ssl_audio.evaluation.probes import ProbeResult
+from ssl_audio.files import write_atomically, write_text
+from ssl_audio.provenance import versions
+
+METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision")
+_SHOWN_CLASSES = 50  # of a confusion picture that get a name at the axes
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model's result on a task."""
+
+    model: str
+    baseline: bool
+    result: ProbeResult
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The results as text, per cent with 95 % intervals; figures of several seeds as mean and deviation over seeds."""
+    lines = [f"{'model':<24}{'labels':>8}" + "".join(f"{name:>22}" for name in METRICS)]
+    for (model, fraction), group in _by_seeds(rows).items():
+        cells = []
+        for name in METRICS:
+            values = [100 * row.result.figures.summary[name] for row in group]
+            low, high = group[0].result.figures.intervals.get(name, (np.nan, np.nan))
+            spread = f"[{100 * low:.1f}, {100 * high:.1f}]" if len(values) == 1 else f"± {np.std(values, ddof=1):.1f}"
+            cells.append(f"{np.mean(values):.1f} {spread}")
+        lines.append(f"{model:<24}{100 * fraction:>6.3g} %" + "".join(f"{cell:>22}" for cell in cells))
+    return "\n".join(lines)
+
+
+def write_report(folder: Path, task: Task, rows: Sequence[Row], settings: dict[str, Any]) -> None:
+    """Write `probe.json`, `figures.csv`, `classification_report.json`, `scores.npz` and `confusion.png`.
+
+    Everything for all rows but the confusion and the scores, which are of the rows with all labels.
+    """
+    record = {
+        "task": task.name,
+        "split": task.split_name,
+        "notes": list(task.notes),
+        "files": len(task.files.paths),
+        "classes": task.files.classes,
+        "settings": settings,
+        "versions": versions(),
+        "results": [{"model": row.model, "baseline": row.baseline, **row.result.summary()} for row in rows],
+    }
+    write_text(folder / "probe.json", json.dumps(record, indent=1, ensure_ascii=False))
+    write_text(folder / "figures.csv", _csv(rows))
+    whole = [row for row in rows if row.result.label_fraction == 1]
+    if whole:
+        reports = {row.model: classification_report(task, row.result) for row in whole}
+        write_text(folder / "classification_report.json", json.dumps(reports, indent=1, ensure_ascii=False))
+        with write_atomically(folder / "scores.npz") as temporary, open(temporary, "wb") as file:
+            scores: dict[str, Any] = {_plain(row.model): row.result.scores for row in whole}
+            np.savez_compressed(file, classes=task.files.classes, tested=whole[0].result.tested, **scores)
+        if whole[0].result.figures.confusion is not None:
+            write_confusion(folder / "confusion.png", whole)
+
+
+def classification_report(task: Task, result: ProbeResult) -> dict[str, Any]:
+    """scikit-learn's report: precision, recall, f1-score and support per class, macro and weighted averages."""
+    from sklearn.metrics import classification_report as report
+
+    truth = task.files.targets[result.tested]
+    decided = result.scores > 0.5 if truth.ndim == 2 else result.scores.argmax(axis=1)
+    numbers = list(range(len(result.classes)))
+    return report(truth, decided, labels=numbers, target_names=result.classes, output_dict=True, zero_division=0)
+
+
+def write_confusion(path: Path, rows: Sequence[Row]) -> None:
+    """What is taken for what: shares of each class's files, a panel a model; rows are the truth."""
+    from matplotlib.figure import Figure
+
+    columns = min(len(rows), 2)
+    lines = -(-len(rows) // columns)
+    names = rows[0].result.classes
+    side = 3.6 + 0.08 * min(len(names), _SHOWN_CLASSES)
+    figure = Figure(figsize=(side * columns, side * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes[len(rows) :]:
+        axis.set_axis_off()
+    for axis, row in zip(axes, rows, strict=False):
+        counts = row.result.figures.confusion
+        assert counts is not None
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
+        accuracy = row.result.figures.summary["accuracy"]
+        axis.set(title=f"{row.model}: {100 * accuracy:.0f} % right", xlabel="taken for", ylabel="is")
+        places = list(range(len(names))) if len(names) <= _SHOWN_CLASSES else []
+        shown = [names[i] for i in places]
+        axis.set_xticks(places, shown, rotation=90, fontsize=6)
+        axis.set_yticks(places, shown, fontsize=6)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    bounds = [f"{name}_{end}" for name in METRICS for end in ("low", "high")]
+    writer.writerow(["model", "baseline", "kind", "label_fraction", "seed", "n_train", "n_test", *METRICS, *bounds])
+    for row in rows:
+        result = row.result
+        head = [row.model, row.baseline, result.kind, result.label_fraction, result.seed, result.n_train, result.n_test]
+        intervals = [end for name in METRICS for end in result.figures.intervals.get(name, ("", ""))]
+        writer.writerow([*head, *(result.figures.summary[name] for name in METRICS), *intervals])
+    return text.getvalue()
+
+
+def _by_seeds(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
+    groups: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.model, row.result.label_fraction), []).append(row)
+    return groups
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W+", "_", name)
