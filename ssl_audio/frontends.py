@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssl_audio.errors import InputError
 
-NORMALIZATIONS = ("clip_max", "band", "none")
+NORMALIZATIONS = ("clip_max", "clip_mean", "band", "none")
 
 
 class Frontend(nn.Module):
@@ -117,6 +117,7 @@ class LogMelSpectrogram(MelSpectrogram):
         normalize: `clip_max` divides each clip by its own largest log value, which is what the published singer models
             compute for one clip at a time (the original divides a batch by the maximum of the batch; the log value is
             usually negative or positive as the clip is soft or loud, and the sign flips with it, as in the original);
+            `clip_mean` subtracts each clip's mean log value: its loudness goes, the shape of its spectrum stays;
             `band` gives each band zero mean and unit deviation over the clip's time; `none` leaves the logarithm.
         Others: see `MelSpectrogram`.
     """
@@ -148,6 +149,8 @@ class LogMelSpectrogram(MelSpectrogram):
             peak = log_mel.amax(dim=(1, 2), keepdim=True)
             # A clip whose loudest value is exactly 1 has the logarithm 0, by which nothing can be divided.
             return log_mel / torch.where(peak.abs() < 1e-6, torch.full_like(peak, 1e-6), peak)
+        if self.normalize == "clip_mean":
+            return log_mel - log_mel.mean(dim=(1, 2), keepdim=True)
         if self.normalize == "band":
             centred = log_mel - log_mel.mean(dim=2, keepdim=True)
             return centred / (centred.square().mean(dim=2, keepdim=True).sqrt() + 1e-5)

@@ -43,6 +43,13 @@ def test_two_independent_uniform_fragments_of_the_same_file(ramps):
     assert [items[0]["group_name"], items[399]["group_name"]] == ["a", "b"]
 
 
+def test_a_repeated_epoch_visits_all_groups_before_it_visits_one_again(ramps):
+    dataset = TwoViewDataset(ramps, 4000, 16000, batch_sampling_mode="sample_groups", multi_epoch=20)
+    groups = [dataset[draw]["group_name"] for draw in EpochSampler(dataset, 2, seed=0)]
+    assert all(set(pair) == {"a", "b"} for pair in zip(groups[::2], groups[1::2], strict=True))
+    assert len(groups) == 40 and len(set(zip(groups[::2], groups[1::2], strict=True))) == 2
+
+
 def test_one_opened_file_an_item(ramps, monkeypatch):
     opened = []
     original = AudioFile.__init__

@@ -17,6 +17,11 @@ SMALL = {
         False,
         61,
     ),
+    "compact, input statistics": (
+        lambda: encoders.CompactCNN([4, 8], 16, n_mels=BANDS, normalize=True, input_statistics=True),
+        False,
+        61,
+    ),
     "compact, attention, no projection": (
         lambda: encoders.CompactCNN([8], embedding_dim=None, pooling=AttentiveStatisticsPooling),
         False,
@@ -119,6 +124,18 @@ def test_the_compact_network_has_the_size_that_its_docstring_says():
     with torch.device("meta"):
         stages = encoders.CompactCNN().stages
     assert 2.55e6 < sum(p.numel() for p in stages.parameters()) < 2.65e6
+
+
+def test_input_statistics_add_a_linear_path_from_each_bands_mean_and_deviation():
+    encoder = encoders.CompactCNN([4, 8], 16, n_mels=BANDS, input_statistics=True).eval()
+    for parameter in encoder.projection.parameters():
+        torch.nn.init.zeros_(parameter)  # the path through the convolutions ends here
+    x = features(False, 61)
+    values = torch.cat([x.mean(2), x.std(2, unbiased=False)], 1) / (1 + 1e-5) ** 0.5  # of an untrained batch-norm
+    expected = values @ encoder.around[-1].weight.T + encoder.around[-1].bias
+    torch.testing.assert_close(encoder(x), expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match="input_statistics needs n_mels"):
+        encoders.CompactCNN([4, 8], 16, input_statistics=True)
 
 
 def test_shapes_are_as_stated_for_any_length(small):

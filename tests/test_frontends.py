@@ -76,13 +76,24 @@ def test_log_mel_is_divided_by_the_clips_own_largest_logarithm():
     assert torch.equal(LogMelSpectrogram(n_mels=32, normalize="none")(clips), log_mel)
 
 
+def test_the_clips_mean_is_subtracted_so_that_only_its_loudness_goes():
+    clips = noise(2, 8000)
+    settings = {"n_mels": 32, "log_offset": 1e-12}
+    centred = LogMelSpectrogram(**settings, normalize="clip_mean")(clips)
+    log_mel = LogMelSpectrogram(**settings, normalize="none")(clips)
+    torch.testing.assert_close(centred + log_mel.mean((1, 2), keepdim=True), log_mel)
+    torch.testing.assert_close(
+        LogMelSpectrogram(**settings, normalize="clip_mean")(clips / 7), centred, atol=1e-3, rtol=0
+    )
+
+
 def test_band_normalisation_gives_each_band_zero_mean_and_unit_deviation():
     bands = LogMelSpectrogram(n_mels=16, normalize="band")(noise(2, 20000))
     torch.testing.assert_close(bands.mean(2), torch.zeros(2, 16), atol=1e-4, rtol=0)
     torch.testing.assert_close(bands.std(2, unbiased=False), torch.ones(2, 16), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("normalize", ["clip_max", "band", "none"])
+@pytest.mark.parametrize("normalize", ["clip_max", "clip_mean", "band", "none"])
 def test_silence_gives_finite_features_and_gradients(normalize):
     clips = torch.zeros(1, 5000, requires_grad=True)
     features = LogMelSpectrogram(n_mels=16, normalize=normalize)(clips)
@@ -130,7 +141,7 @@ def test_a_description_rebuilds_it_and_nothing_needs_saving(frontend):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"normalize": "batch"}, "normalize is 'batch'.*clip_max, band, none"),
+        ({"normalize": "batch"}, "normalize is 'batch'.*clip_max, clip_mean, band, none"),
         ({"n_fft": 511}, "n_fft is 511"),
         ({"f_min": 8000.0, "f_max": 4000.0}, "f_min 8000.0 Hz must lie below"),
         ({"hop_length": 0}, "hop_length 0"),

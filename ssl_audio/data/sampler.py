@@ -58,8 +58,15 @@ class EpochSampler(DistributedSampler):
         self._resumed = Draw(epoch, items)
 
     def order(self, epoch: int) -> np.ndarray:
-        """The items of an epoch over all processes, of which they take one in turn."""
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))  # type: ignore[arg-type]
+        """The items of an epoch over all processes, of which they take one in turn.
+
+        Where a data set repeats what it visits (`multi_epoch`), each repetition is a permutation of its own, so that a
+        batch holds a group or a file once: a second clip of a voice would be taken for another voice.
+        """
+        rng = np.random.default_rng([self.seed, epoch])
+        times = getattr(self.dataset, "multi_epoch", 1)
+        visited = len(self.dataset) // times  # type: ignore[arg-type]
+        return np.concatenate([rng.permutation(visited) * times + turn for turn in range(times)])
 
     def __iter__(self) -> Iterator[Draw]:
         epoch = self.epoch if self.shuffle else 0

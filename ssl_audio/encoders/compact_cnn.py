@@ -28,6 +28,13 @@ class CompactCNN(Encoder):
             encoder takes that many bands only.
         stem_stride: of the first convolution; 2 costs a quarter and loses little.
         normalize: standardise the embedding by batch normalisation, which centres it and so makes cosines comparable.
+        input_statistics: a second path around the convolutions: mean and deviation over time of every input band,
+            standardised by batch normalisation, through a linear layer of their own, added to the embedding. The
+            long-term spectrum tells voices apart from the first step on, where convolutions need many; it needs
+            features that still have it (not `normalize="band"`), `n_mels` and an `embedding_dim`.
+
+    Raises:
+        InputError: input_statistics without n_mels or embedding_dim.
     """
 
     def __init__(
@@ -40,11 +47,15 @@ class CompactCNN(Encoder):
         n_mels: int | None = None,
         stem_stride: int = 1,
         normalize: bool = False,
+        input_statistics: bool = False,
     ) -> None:
         super().__init__()
+        if input_statistics and (n_mels is None or embedding_dim is None):
+            raise InputError("CompactCNN.input_statistics needs n_mels and embedding_dim; give both")
         self.channels, self.embedding_dim = list(channels), embedding_dim
         self.momentum, self.dropout = momentum, dropout
         self.n_mels, self.stem_stride, self.normalize = n_mels, stem_stride, normalize
+        self.input_statistics = input_statistics
         sizes = [1, *channels]
         strides = [stem_stride] + [1] * (len(channels) - 1)
         self.stages = nn.Sequential(
@@ -58,6 +69,12 @@ class CompactCNN(Encoder):
         self.drop = nn.Dropout(dropout)
         self.projection = nn.Identity() if embedding_dim is None else nn.Linear(pooled, embedding_dim)
         self.dim = embedding_dim or pooled
+        self.around: nn.Module | None = None
+        if n_mels is not None and input_statistics:
+            values = 2 * n_mels
+            self.around = nn.Sequential(
+                StatisticsPooling(n_mels), nn.BatchNorm1d(values, momentum=momentum), nn.Linear(values, self.dim)
+            )
         self.norm = nn.BatchNorm1d(self.dim, momentum=momentum) if normalize else nn.Identity()
 
     def frames(self, features: Tensor) -> Tensor:
@@ -77,7 +94,10 @@ class CompactCNN(Encoder):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, bands, frames) -> (batch, dim)."""
-        return self.norm(self.projection(self.drop(self.pooling(self.frames(features)))))
+        embedding = self.projection(self.drop(self.pooling(self.frames(features))))
+        if self.around is not None:
+            embedding = embedding + self.around(features.transpose(1, 2))
+        return self.norm(embedding)
 
 
 def _stage(in_channels: int, out_channels: int, momentum: float, stride: int = 1) -> nn.Sequential:
