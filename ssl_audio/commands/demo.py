@@ -110,7 +110,8 @@ def conclude(run_folder: Path, report: Path, seconds: float) -> int:
         low, high = (100 * bound for bound in test["interval"])
         print(
             f"error: training did not clearly help: its EER differs from the untrained network's by {low:.1f} to "
-            f"{high:.1f} points (95 % paired interval); look at the loss curve, or train longer: -- --trainer.max_steps 1500",
+            f"{high:.1f} points (95 % paired interval); look at the loss curve, or train longer with: "
+            "-- --trainer.max_epochs 40",
             file=sys.stderr,
         )
         return 1
