@@ -45,6 +45,38 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
     return dict(content)
 
 
+def read_inert(path: str | os.PathLike) -> dict[str, Any]:
+    """As `read_weights` for a torch file that names classes: empty stand-ins are made in their place.
+
+    For old Lightning checkpoints, which hold callbacks and hyper-parameters beside the weights. No class that the file
+    names is imported and nothing of it is called.
+
+    Raises:
+        InputError: damaged, or still refused.
+    """
+    from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+    try:
+        stands_in = [(type("Inert", (_Inert,), {}), name) for name in get_unsafe_globals_in_checkpoint(os.fspath(path))]
+        with safe_globals(stands_in):  # type: ignore[arg-type]
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be read without running code ({_first_line(error)})") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
+    return dict(content)
+
+
+class _Inert(dict):
+    """Takes what the object in its place would have been given, and does nothing."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 def put_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
     """Load weights that fit the module exactly.
 

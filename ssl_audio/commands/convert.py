@@ -2,6 +2,7 @@
 
 The folder loads with ssl_audio.load_model(FOLDER), without Lightning. Layouts: `ours` (config.yaml, model.safetensors,
 a model card) holds every model; `published` (hyperparams.yaml, model.pt, model.ts) that of the singer-identity models.
+With `--system clmr` the checkpoint is one that CLMR published, with its classifier if given: it then names tags.
 """
 
 import os
@@ -14,6 +15,7 @@ from ssl_audio.errors import InputError
 EXAMPLES = """examples:
   ssl-audio convert --checkpoint runs/byol/checkpoints/last.ckpt --output_dir my-singer
   python convert_checkpoint.py --checkpoint X.ckpt --config config.yaml --output_dir models/byol --layout published
+  ssl-audio convert --system clmr --checkpoint clmr.ckpt --classifier finetuner.ckpt --output clmr
 """
 
 TOLERANCE = 1e-5  # of the largest output
@@ -26,16 +28,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--num_trials", type=int, default=20, metavar="N", help="random inputs to compare (20)")
     parser.add_argument("--layout", choices=("ours", "published"), default="ours", help="(ours)")
     parser.add_argument("--projection", action="store_true", help="with the projection head on top")
+    parser.add_argument("--system", choices=("ours", "clmr"), default="ours", help="who wrote the checkpoint (ours)")
+    parser.add_argument("--classifier", metavar="X.ckpt", help="clmr: of its linear evaluation")
+    parser.add_argument("--tags", metavar="FILE", help="clmr: the classifier's tags, one a line (MagnaTagATune's 50)")
     parser.add_argument("--trusted", action="store_true", help="the config may name classes outside of ssl_audio")
 
 
 def run(args: Namespace) -> int:
-    from ssl_audio.saved import find_checkpoint, load_checkpoint
+    from ssl_audio.saved import find_checkpoint
 
     if args.num_trials < 1:
         raise InputError(f"--num_trials is {args.num_trials}; at least one input must be compared")
     checkpoint = find_checkpoint(args.checkpoint)
-    model = load_checkpoint(checkpoint, args.config, projection=args.projection, trusted=args.trusted)
+    model = load(args, checkpoint)
     output = Path(args.output_dir or checkpoint.with_suffix(""))
     output.parent.mkdir(parents=True, exist_ok=True)
     # Written and compared beside the output, on the same file system, so that a refused model leaves nothing behind.
@@ -49,6 +54,25 @@ def run(args: Namespace) -> int:
     print(f"{output}: the same output on {args.num_trials} random inputs (largest relative difference {largest:.1e})")
     print(f'next: python -c "import ssl_audio; print(ssl_audio.load_model({str(output)!r}))"')
     return 0
+
+
+def load(args: Namespace, checkpoint: Path):
+    """The model in the checkpoint, by who wrote it."""
+    if args.system == "clmr":
+        from ssl_audio.published_clmr import load_clmr
+
+        tags = None
+        if args.tags is not None:
+            if not Path(args.tags).is_file():
+                raise InputError(f"--tags {args.tags}: no such file")
+            tags = Path(args.tags).read_text(encoding="utf-8").split("\n")
+            tags = [tag.strip() for tag in tags if tag.strip()]
+        return load_clmr(checkpoint, args.classifier, tags, args.projection)
+    if args.classifier or args.tags:
+        raise InputError("--classifier and --tags belong to --system clmr")
+    from ssl_audio.saved import load_checkpoint
+
+    return load_checkpoint(checkpoint, args.config, projection=args.projection, trusted=args.trusted)
 
 
 def write(model, folder: Path, layout: str) -> None:

@@ -1,0 +1,52 @@
+"""Tags of a recording over time: what is heard when, as a picture (taggram), a table and JSON.
+
+The model is what `ssl-audio probe --output` or `ssl-audio convert --classifier` saved: an embedding with a classifier
+on top that knows the names of its outputs. A run folder of supervised training works too.
+"""
+
+import argparse
+from pathlib import Path
+
+HELP = "tags of a song over time: a picture, a table, JSON"
+
+EXAMPLES = """examples:
+  ssl-audio tag song.mp3 --model probes/mtat
+  ssl-audio tag song.mp3 --model probes/mtat --hop 0.5 --picture song.png --json song.json
+  ssl-audio tag *.mp3 --model clmr --top 5 --output tags                   # tags/<name>.png and tags/<name>.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, help="recordings of any length, rate and format")
+    add("--model", required=True, help="folder of a probe, a saved model with a classifier, or a supervised run")
+    add("--clip", type=float, default=None, metavar="SECONDS", help="default: what the classifier was fitted on")
+    add("--hop", type=float, default=None, metavar="SECONDS", help="from clip to clip; default: the clip")
+    add("--top", type=int, default=10, help="tags in table and picture, the strongest on average first")
+    add("--picture", type=Path, default=None, help="PNG of one recording")
+    add("--json", type=Path, default=None, help="all tags at all times of one recording")
+    add("--output", type=Path, default=None, help="folder for picture and JSON of every recording")
+    add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tag every file, print its strongest tags, write what was asked for."""
+    from ssl_audio.downstream.tags import check_names, load_tagger, tag_file, write_json, write_taggram
+
+    check_names(args)
+    model = load_tagger(args.model)
+    for path in args.files:
+        tags = tag_file(model, path, args.clip, args.hop, args.device)
+        print(f"{path}: {len(tags.times)} clips")
+        for name, mean, when in tags.strongest(args.top):
+            print(f"  {name:<24}{100 * mean:5.1f} %   most at {when:.1f} s")
+        places = {"png": args.picture, "json": args.json}
+        if args.output is not None:
+            places |= {suffix: args.output / f"{path.stem}.{suffix}" for suffix in places if places[suffix] is None}
+        if places["json"] is not None:
+            write_json(places["json"], tags)
+        if places["png"] is not None:
+            write_taggram(places["png"], tags, args.top)
+        for place in filter(None, places.values()):
+            print(f"  written: {place}")
+    return 0

@@ -1,0 +1,145 @@
+"""Tags of a recording over time, by a model whose head knows the names of its outputs."""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ssl_audio.downstream.features import AnyLength, clip_seconds
+from ssl_audio.embedding import embed_files
+from ssl_audio.errors import InputError
+from ssl_audio.evaluation.embeddings import best_device
+from ssl_audio.files import write_atomically, write_text
+from ssl_audio.heads import ProbeHead
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Tags of one recording.
+
+    Attributes:
+        path: of the recording.
+        names: of the tags, in the order of the columns of `scores`.
+        multi_label: any number of tags at a time, or one of them.
+        times: (clips, 2) start and end in seconds.
+        scores: (clips, tags) probabilities.
+    """
+
+    path: Path
+    names: list[str]
+    multi_label: bool
+    times: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def means(self) -> np.ndarray:
+        """(tags,) the recording's own scores: the mean over clips."""
+        return self.scores.mean(axis=0)
+
+    def strongest(self, count: int) -> list[tuple[str, float, float]]:
+        """(name, mean score, time in the middle of the clip where it is strongest), the highest mean first."""
+        order = np.argsort(-self.means, kind="stable")[:count]
+        middles = self.times.mean(axis=1)
+        return [(self.names[i], float(self.means[i]), float(middles[self.scores[:, i].argmax()])) for i in order]
+
+
+def load_tagger(name: str | Path) -> Any:
+    """An `EmbeddingModel` with a `ProbeHead`.
+
+    Args:
+        name: the folder that `ssl-audio probe --output` wrote or its `model`, a saved model, a supervised run.
+
+    Raises:
+        InputError: no such model, or one whose outputs have no names.
+    """
+    from ssl_audio.hub import load_model
+
+    inside = Path(name) / "model"
+    path = inside if (Path(name) / "probe.json").is_file() and inside.is_dir() else name
+    model = load_model(path)
+    if model.head is None and Path(path).exists():
+        try:
+            model = load_model(path, projection=True)  # a run or checkpoint of supervised training
+        except InputError as error:
+            raise InputError(f"{name} has no classifier, so it knows no tags; make one with ssl-audio probe") from error
+    if not isinstance(model.head, ProbeHead):
+        raise InputError(f"{name} has no classifier, so it knows no tags; make one with ssl-audio probe --output")
+    return model
+
+
+def tag_file(
+    model: Any, path: Path, seconds: float | None = None, hop_seconds: float | None = None, device: str | None = None
+) -> Tags:
+    """Tags of consecutive (or overlapping) clips that cover the recording.
+
+    Args:
+        model: from `load_tagger`.
+        seconds: length of a clip; default: what its head was fitted on, else 3 s or what the model needs.
+        hop_seconds: from one clip's start to the next; default: the clip's length.
+
+    Raises:
+        InputError: the file cannot be read, or the clips are too short for the model.
+    """
+    seconds = clip_seconds(model, model.head.clip_seconds if seconds is None else seconds)
+    clips = embed_files(
+        AnyLength(model).eval(),  # type: ignore[arg-type]
+        [path],
+        window_seconds=seconds,
+        hop_seconds=hop_seconds,
+        device=best_device(device),
+    )
+    found = list(tqdm(clips, f"tagging {path.name}", unit="clip", leave=False, delay=2))
+    logits = torch.from_numpy(np.stack([clip.embedding for clip in found if clip.embedding is not None]))
+    times = np.array([[clip.start, clip.end] for clip in found])
+    return Tags(path, model.head.classes, model.head.multi_label, times, model.head.probabilities(logits).numpy())
+
+
+def write_json(path: Path, tags: Tags) -> None:
+    """{file, multi_label, tags: [names], mean: {tag: score}, clips: [{start, end, scores: [in the order of tags]}]}."""
+    content = {
+        "file": str(tags.path),
+        "multi_label": tags.multi_label,
+        "tags": tags.names,
+        "mean": {name: round(float(value), 6) for name, value in zip(tags.names, tags.means, strict=True)},
+        "clips": [
+            {"start": round(float(start), 4), "end": round(float(end), 4), "scores": [round(float(v), 6) for v in row]}
+            for (start, end), row in zip(tags.times, tags.scores, strict=True)
+        ],
+    }
+    write_text(path, json.dumps(content, ensure_ascii=False))
+
+
+def write_taggram(path: Path, tags: Tags, count: int) -> None:
+    """The strongest tags over time as a PNG: dark is likely, a row a tag, the strongest on top."""
+    from matplotlib.figure import Figure
+
+    order = np.argsort(-tags.means, kind="stable")[:count]
+    figure = Figure(figsize=(9, 1.4 + 0.28 * len(order)), layout="constrained")
+    axis = figure.subplots()
+    starts, ends = tags.times[:, 0], tags.times[:, 1]
+    middles = tags.times.mean(axis=1)
+    # Where clips overlap, each is drawn around its middle; the first and last reach to the ends of the recording.
+    edges = np.concatenate([[starts[0]], (middles[1:] + middles[:-1]) / 2, [ends[-1]]])
+    rows = np.arange(len(order) + 1) - 0.5
+    mesh = axis.pcolormesh(edges, rows, tags.scores[:, order].T, vmin=0, cmap="Blues", rasterized=True)
+    axis.set_yticks(range(len(order)), [tags.names[i] for i in order], fontsize="small")
+    axis.set(xlabel="time, s", ylim=(len(order) - 0.5, -0.5), title=tags.path.name)
+    figure.colorbar(mesh, label="probability")
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def check_names(args: argparse.Namespace) -> None:
+    """Refuse options that would overwrite each other."""
+    if args.top < 1:
+        raise InputError(f"--top must be at least 1, got {args.top}")
+    if len(args.files) > 1 and (args.picture or args.json):
+        raise InputError("--picture and --json are for one recording; give --output FOLDER for several")
+    names = [path.stem for path in args.files]
+    if args.output is not None and len(set(names)) < len(names):
+        raise InputError("two recordings have the same name; tag them one by one, or into different folders")
