@@ -253,7 +253,7 @@ def test_midi_keeps_programmes(tmp_path):
 def test_what_cannot_be_transcribed_is_said_in_a_line(tree, tmp_path, capsys):
     save_model(cpc(), tmp_path / "encoder")
     save_transcriber(transcriber(), tmp_path / "t")
-    piece, encoder = str(tree / "test_data" / "2500.wav"), str(tmp_path / "encoder")
+    piece = str(tree / "test_data" / "2500.wav")
 
     def error(*arguments):
         assert main(list(arguments)) == 2

@@ -76,10 +76,7 @@ class StoredFile:
             raise ValueError(f"{self.path} holds audio at {self.header.sample_rate} Hz, not {sample_rate}")
         start = min(start, self.header.samples)
         count = min(samples, self.header.samples - start)
-        integers = np.frombuffer(self._map, "<i2", count, _LAYOUT.size + 2 * start)
-        audio = integers.astype(np.float32)
-        audio *= np.float32(self.header.scale)
-        return audio
+        return _scaled(np.frombuffer(self._map, "<i2", count, _LAYOUT.size + 2 * start), self.header)
 
     def check(self) -> bool:
         """Whether the samples are the ones that were written."""
@@ -95,9 +92,39 @@ class StoredFile:
         self.close()
 
 
+def read_part(path: str | os.PathLike, start: int, samples: int) -> np.ndarray:
+    """As `StoredFile(path).read`, at its own rate, without mapping: quicker for one part, and leaves nothing resident.
+
+    Raises:
+        AudioError: it is missing, cut short or in another layout.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            header = _parse(file.read(_LAYOUT.size))
+            if header is not None:
+                start = min(start, header.samples)
+                count = min(samples, header.samples - start)
+                file.seek(_LAYOUT.size + 2 * start)
+                content = file.read(2 * count)
+                if len(content) == 2 * count:
+                    return _scaled(np.frombuffer(content, "<i2"), header)
+    except OSError as error:
+        raise AudioError(path, f"cannot be read: {error.strerror}; run ssl-audio cache again") from error
+    raise AudioError(path, "is damaged or of another version; run ssl-audio cache again")
+
+
+def _scaled(integers: np.ndarray, header: Header) -> np.ndarray:
+    return np.multiply(integers, np.float32(header.scale), dtype=np.float32)
+
+
 def open_recording(entry: AudioEntry) -> AudioFile | StoredFile:
     """The stored copy of a recording if it has one, else the recording. Raises AudioError."""
     return StoredFile(entry.stored) if entry.stored else AudioFile(entry.path)
+
+
+def stored_bytes(entry: AudioEntry, sample_rate: int) -> int:
+    """Size of the copy of a recording at a rate."""
+    return _LAYOUT.size + 2 * entry.samples(sample_rate)
 
 
 def stored_path(folder: str | os.PathLike, path: str | os.PathLike, sample_rate: int) -> str:

@@ -1,7 +1,6 @@
 """Recordings played through in windows: for methods that look at one clip at a time, such as CPC."""
 
 import os
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from ssl_audio.data.datamodule import AudioDataModule
 from ssl_audio.data.dataset import NoAudioError
 from ssl_audio.data.index import AudioEntry, Group, LeftOut
 from ssl_audio.data.sampler import Draw
-from ssl_audio.data.store import StoredFile, build
+from ssl_audio.data.store import StoredFile, build, read_part, stored_bytes
 from ssl_audio.errors import InputError
 
 _TRIES = 8  # windows of other recordings that stand in for one that cannot be read, before training stops
@@ -25,9 +24,8 @@ _TRIES = 8  # windows of other recordings that stand in for one that cannot be r
 class OpenRecordings:
     """Parts of recordings, with at most so many bytes of them mapped at a time.
 
-    Stored copies (`ssl-audio cache`) stay mapped until others need their room, the least recently used goes first; one
-    larger than the room is mapped for the moment of a read alone. Recordings without a copy are read from their files
-    part by part and held by nothing. Whatever the room, the samples are the same.
+    Stored copies (`ssl-audio cache`) are mapped and stay so while there is room; parts of the others, and of
+    recordings without a copy, are read from their files each time and held by nothing. The samples are the same.
 
     Args:
         room: bytes, shared among the workers of a DataLoader.
@@ -38,7 +36,7 @@ class OpenRecordings:
         self.room = room
         self.sample_rate = sample_rate
         self.mapped = 0
-        self._open: OrderedDict[str, StoredFile] = OrderedDict()
+        self._open: dict[str, StoredFile] = {}
 
     def read(self, entry: AudioEntry, start: int, samples: int) -> np.ndarray:
         """`(samples,)` float32, fewer at the end. Raises AudioError."""
@@ -46,29 +44,17 @@ class OpenRecordings:
             with AudioFile(entry.path) as file:
                 return file.read(start, samples, self.sample_rate)
         stored = self._open.get(entry.stored)
-        if stored is not None:
-            self._open.move_to_end(entry.stored)
-            return stored.read(start, samples, self.sample_rate)
-        size = os.path.getsize(entry.stored) if os.path.exists(entry.stored) else 0
-        worker = get_worker_info()
-        room = self.room // (worker.num_workers if worker else 1)
-        if size > room:
-            with StoredFile(entry.stored) as once:
-                return once.read(start, samples, self.sample_rate)
-        while self.mapped + size > room:
-            self.mapped -= self._close_oldest()
-        stored = self._open[entry.stored] = StoredFile(entry.stored)
-        self.mapped += size
+        if stored is None:
+            worker = get_worker_info()
+            size = stored_bytes(entry, self.sample_rate)
+            if self.mapped + size > self.room // (worker.num_workers if worker else 1):
+                return read_part(entry.stored, start, samples)
+            stored = self._open[entry.stored] = StoredFile(entry.stored)
+            self.mapped += size
         return stored.read(start, samples, self.sample_rate)
 
-    def _close_oldest(self) -> int:
-        _, stored = self._open.popitem(last=False)
-        size = os.path.getsize(stored.path)
-        stored.close()
-        return size
-
     def __getstate__(self) -> dict[str, Any]:  # maps do not travel to worker processes
-        return {**self.__dict__, "_open": OrderedDict(), "mapped": 0}
+        return {**self.__dict__, "_open": {}, "mapped": 0}
 
 
 class WindowDataset(Dataset):
@@ -113,13 +99,13 @@ class WindowDataset(Dataset):
         kinds = [group.key if categories is None else categories.get(entry.path, "") for group, entry in found]
         self.categories = np.unique(kinds, return_inverse=True)[1][self.sequences] if kinds else self.sequences
         self.recordings = OpenRecordings(room, sample_rate)
+        self._offsets = (-1, self.slack)  # of the epoch that was asked for last
 
     def __len__(self) -> int:
         return int(self.first[-1])
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         failures: list[LeftOut] = []
-        rng = np.random.default_rng([self.seed, draw.epoch, draw.item])
         item = draw.item
         while True:
             index = int(self.sequences[item])
@@ -135,7 +121,7 @@ class WindowDataset(Dataset):
                     raise NoAudioError(
                         f"{len(failures)} recordings in a row could not be read, the last {error}; is the disk there?"
                     ) from None
-                item = int(rng.integers(len(self)))
+                item = int(np.random.default_rng([self.seed, *draw, len(failures)]).integers(len(self)))
         return {
             "clip1": torch.from_numpy(clip),
             "group_name": f"{self.names[index]}#{start}"
@@ -150,8 +136,10 @@ class WindowDataset(Dataset):
         """Where the first window of a recording begins in an epoch, samples."""
         if not self.moving:
             return 0
-        rng = np.random.default_rng([self.seed, epoch, recording, len(self)])
-        return int(rng.integers(self.slack[recording] + 1))
+        if self._offsets[0] != epoch:
+            drawn = np.random.default_rng([self.seed, epoch, len(self)]).integers(self.slack + 1)
+            self._offsets = epoch, drawn
+        return int(self._offsets[1][recording])
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

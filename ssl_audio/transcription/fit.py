@@ -77,7 +77,7 @@ def read_folder(root: str | Path, split: str, samples: int = 1, sample_rate: int
         notes[entry.path] = found[entry.path].notes(entry.frames / entry.sample_rate)
     if not groups:
         raise InputError(f"{root}: no usable recording in {split}_data; the first: {' '.join(index.left_out[0])}")
-    return LabelledRecordings(groups, notes, [tuple(item) for item in index.left_out])
+    return LabelledRecordings(groups, notes, [(item.path, item.reason) for item in index.left_out])
 
 
 class LabelledWindows(Dataset):

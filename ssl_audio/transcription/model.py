@@ -80,6 +80,8 @@ class Transcriber(nn.Module):
         InputError: a model without frames, a window too short for a model, a head that does not fit.
     """
 
+    encoders: nn.ModuleList
+
     def __init__(
         self,
         models: Sequence[EmbeddingModel],
@@ -124,9 +126,8 @@ class Transcriber(nn.Module):
 
     def features(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, frames, dim)`; slower encoders are interpolated to the fastest's frames."""
-        found = [
-            model.frames(resample(waveforms)) for model, resample in zip(self.encoders, self.resamplers, strict=True)
-        ]
+        clips = [resample(waveforms) for resample in self.resamplers]
+        found = [model.frames(clip) for model, clip in zip(self.models, clips, strict=True)]
         most = max(frames.shape[1] for frames in found)
         return torch.cat([_stretched(frames, most) for frames in found], dim=2)
 
