@@ -111,7 +111,7 @@ def conclude(run_folder: Path, report: Path, seconds: float) -> int:
         print(
             f"error: training did not clearly help: its EER differs from the untrained network's by {low:.1f} to "
             f"{high:.1f} points (95 % paired interval); look at the loss curve, or train longer with: "
-            "-- --trainer.max_epochs 40",
+            "-- --trainer.max_steps 2000",
             file=sys.stderr,
         )
         return 1
