@@ -175,7 +175,7 @@ def test_what_cannot_fill_a_batch_is_refused(tree):
 
 def test_cpc_trains_with_carried_state_through_the_command(tree, tmp_path):
     assert main([
-        "train", "--config", "common", "--config", "cpc", "--config", "data/musicnet", "--data.root", str(tree),
+        "train", "--config", "common", "--config", "cpc", "--config", "data/musicnet-windows", "--data.root", str(tree),
         "--data.composition", "sequential", "--model.carry_state", "true", "--data.batch_size", "2",
         "--data.nr_samples", "8000", "--data.num_workers", "0", "--data.eval_frac", "0.25",
         "--model.encoder.channels", "8", "--model.encoder.context", "gru", "--model.steps", "3",

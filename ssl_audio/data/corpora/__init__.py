@@ -32,6 +32,7 @@ CORPORA: dict[str, tuple[str, dict[str, Any]]] = {
     "librispeech": ("librispeech", {}),
     "magnatagatune": ("magnatagatune", {}),
     "msd": ("msd", {}),
+    "musicnet": ("musicnet", {}),
     "nsynth": ("nsynth", {}),
     "ravdess": ("ravdess", {}),
     "speech_commands": ("speech_commands", {}),
