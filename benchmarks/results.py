@@ -74,7 +74,6 @@ def runs(seeds: int) -> list[Run]:
         "any clips in a batch": {"data.batch_sampling_mode": "sample_clips", "data.multi_epoch": 4},
         "embedding not centred": {f"{encoder}.normalize": "false"},
         "without noise": {"model.augmentation": "null"},
-        "temperature .1": {"model.temperature": 0.1},
     }
     published, inside = "EfficientNet-B0", "EfficientNet-B0 in the recipe"
     return [
@@ -130,6 +129,7 @@ def train(run: Run, splits: Path, output: Path, minutes: float, threads: int, pr
         options = {
             "seed_everything": run.seed, "data.dataset_dirs": json.dumps(sets), "data.eval_frac": 0,
             "data.num_workers": 0, "callbacks.best": "null", "callbacks.periodic": "null",
+            "trainer.log_every_n_steps": 10, "callbacks.collapse.every_n_steps": 10,
             "trainer.max_time": f"00:{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}",
             "trainer.logger.init_args.save_dir": folder, "trainer.logger.init_args.name": "run",
         }  # fmt: skip
@@ -281,7 +281,7 @@ def main() -> int:
     args = parser.parse_args()
     began = time.monotonic()
     everything = [run for run in runs(args.seeds) if run.table in args.only.split(",")]
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, (os.cpu_count() or 1) // args.jobs)
     for seed in range(args.seeds):
         folder = args.output / f"split-{seed}"
         split(args.data, folder, seed)
