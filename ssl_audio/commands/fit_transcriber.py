@@ -53,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
     models = _models(args)
     rate = models[0].sample_rate
     samples = round(args.window * rate)
-    train, valid = read_folder(args.folder, "train", samples, rate).split(args.valid, args.seed)
+    labelled = read_folder(args.folder, "train", samples, rate)
+    for path, reason in labelled.left_out:
+        print(f"left out: {path} {reason}")
+    train, valid = labelled.split(args.valid, args.seed)
     has_test = (Path(args.folder) / "test_data").is_dir()
     if not has_test and not valid.groups:
         raise InputError(f"{args.folder} has no test_data; set --valid above 0, so that something is left to test on")
