@@ -1,7 +1,8 @@
 """Checkpoints of the original CLMR (https://github.com/Spijkervet/CLMR) as our models, by their key names."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,13 +10,14 @@ from torch import Tensor, nn
 from ssl_audio.encoders import SampleCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Waveform
-from ssl_audio.heads import MLP
+from ssl_audio.heads import MLP, ProbeHead
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.weights import put_weights
+from ssl_audio.weights import put_weights, read_weights
 
-SAMPLE_RATE = 22050
+SAMPLE_RATE, CLIP_SAMPLES = 22050, 59049
 # A Lightning checkpoint has the first, a plain one ("clmr_checkpoint_10000.pt") the second.
 PREFIXES = ("model.", "")
+_CLASSIFIER = re.compile(r"(?:model\.)?([02]\.(?:weight|bias))")
 
 
 def is_clmr(checkpoint: Mapping[str, Any]) -> bool:
@@ -57,6 +59,37 @@ def model_from_clmr(
     model = EmbeddingModel(Waveform(), encoder, sample_rate=SAMPLE_RATE, head=head)
     put_weights(model, renamed, source)
     return model.eval()
+
+
+def with_classifier(
+    model: EmbeddingModel, path: str | os.PathLike, tags: Sequence[str] | None = None
+) -> EmbeddingModel:
+    """The encoder under the classifier of its linear evaluation (`finetuner`), whose outputs become named tags.
+
+    Args:
+        path: Lightning's checkpoint (`model.0.weight`, ...) or a plain one (`0.weight`, ...), of Linear or
+            Linear-ReLU-Linear.
+        tags: names in order; None: the 50 of MagnaTagATune, in the order that CLMR used.
+
+    Raises:
+        InputError: no classifier, another number of tags, shapes that do not fit, a model with a head already.
+    """
+    from ssl_audio.data.corpora.magnatagatune import PONS_TAGS
+
+    if model.head is not None:
+        raise InputError("a model has one head: give the classifier or the projection, not both")
+    weights = _weights(read_weights(path))
+    names = list(tags or PONS_TAGS)
+    found = {f"net.{m[1]}": v for key, v in weights.items() if (m := _CLASSIFIER.fullmatch(key))}
+    last = found.get("net.2.bias", found.get("net.0.bias"))
+    if last is None:
+        raise InputError(f"{path}: has no model.0.weight and bias, so it is no classifier of CLMR")
+    if len(last) != len(names):
+        raise InputError(f"{path}: has {len(last)} outputs and there are {len(names)} tags; give its tags in order")
+    hidden = len(found["net.0.bias"]) if "net.2.bias" in found else None
+    head = ProbeHead(model.dim, names, hidden, multi_label=True, clip_seconds=CLIP_SAMPLES / SAMPLE_RATE)
+    put_weights(head, {**found, "mean": head.mean, "scale": head.scale}, path)
+    return EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head).eval()
 
 
 def _weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:

@@ -22,7 +22,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.files import write_atomically, write_text
 from ssl_audio.frontends import Waveform
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.weights import put_weights, read_weights
+from ssl_audio.weights import UnsafeFileError, put_weights, read_inert, read_weights
 
 FORMAT_VERSION = 1  # of config.yaml; raise it when an older release could no longer read it
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
@@ -124,7 +124,7 @@ def load_checkpoint(
         InputError: damaged, not of ours, or not fitting its config.
     """
     path = Path(path)
-    checkpoint = read_weights(path)
+    checkpoint = _read_checkpoint(path)
     if is_clmr(checkpoint):
         return model_from_clmr(checkpoint, path, projection)
     weights = checkpoint.get("state_dict")
@@ -149,6 +149,20 @@ def load_checkpoint(
     prefixes = {f"{key}.": f"{part}." for part, key in parts.items()}
     put_weights(model, _select(weights, prefixes), path)
     return model.eval()
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content; of CLMR's old Lightning checkpoints, which name classes, with empty stand-ins for those."""
+    try:
+        return read_weights(path)
+    except UnsafeFileError as refusal:
+        try:
+            content = read_inert(path)
+        except InputError:
+            raise refusal from None
+        if not is_clmr(content):
+            raise
+        return content
 
 
 def _run_config(path: Path) -> Mapping[str, Any]:
@@ -180,6 +194,8 @@ def _load_exported(folder: Path, trusted: bool) -> EmbeddingModel:
             f"{folder} has format {version} and this release reads up to {FORMAT_VERSION}; pip install -U ssl-audio"
         )
     model = build(_without_pretrained(config["model"]), trusted=trusted)
+    if not isinstance(model, EmbeddingModel):
+        raise InputError(f"{folder / CONFIG}: its key 'model' describes no EmbeddingModel; write it with save_model")
     put_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return model
 
@@ -241,7 +257,12 @@ def _checkpoints(folder: Path) -> list[Path]:
     found = [*folder.glob("checkpoints/*.ckpt"), *folder.glob("*.ckpt")]
     best = None
     if (folder / "run.json").is_file():
-        best = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("best_checkpoint")
+        try:
+            best = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("best_checkpoint")
+        except (ValueError, AttributeError) as error:
+            raise InputError(
+                f"{folder / 'run.json'}: damaged; name a checkpoint itself, or delete this file"
+            ) from error
     rank = {"best": 1, "last": 2}
 
     def order(path: Path) -> tuple[int, float]:

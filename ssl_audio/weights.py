@@ -15,6 +15,11 @@ from torch import Tensor, nn
 
 from ssl_audio.errors import InputError
 
+
+class UnsafeFileError(InputError):
+    """A file that could only be read by running what it names."""
+
+
 _SHOWN = 5  # keys of each kind in a message
 
 
@@ -29,16 +34,18 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(f"{path}: no such file")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if not _is_torch_file(path):
+        raise InputError(f"{path}: not a torch weight file, or damaged; fetch or write it again")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "WeightsUnpickler" in str(error) or "Unsupported" in str(error) or "GLOBAL" in str(error):
-            raise InputError(
+            raise UnsafeFileError(
                 f"{path}: refused, because reading it would run code ({_refused_name(error)}); "
                 "save tensors and plain data only, for example with ssl-audio convert"
             ) from error
         raise InputError(f"{path}: not a torch weight file, or damaged; fetch or write it again") from error
-    except (RuntimeError, EOFError, BadZipFile, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, EOFError, BadZipFile, ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise InputError(f"{path}: truncated or damaged ({_first_line(error)}); fetch or write it again") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
@@ -89,6 +96,9 @@ def put_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | 
         InputError: keys are missing or left over, or shapes differ; the first five of each kind are listed. The module
             is unchanged then.
     """
+    foreign = [str(key) for key, value in weights.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if foreign:
+        raise InputError(f"{source}: {len(foreign)} entries are not tensors with a name ({_some(foreign)})")
     own = module.state_dict()
     problems = []
     missing, unexpected = own.keys() - weights.keys(), weights.keys() - own.keys()
@@ -106,6 +116,14 @@ def put_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | 
     if problems:
         raise InputError(f"{source} does not fit the model that its config describes: {'; '.join(problems)}")
     module.load_state_dict(dict(weights))
+
+
+def _is_torch_file(path: Path) -> bool:
+    """Whether it starts as a zip archive or a pickle of protocol 2 or later; all else torch would run through a parser
+    of pickles, which says of a web page that it wants to run code."""
+    with open(path, "rb") as file:
+        start = file.read(2)
+    return start == b"PK" or (start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05"))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

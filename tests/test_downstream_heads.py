@@ -5,6 +5,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from ssl_audio.encoders import CompactCNN, WaveBYOL
+from ssl_audio.encoders.row_pooled import RowPooled
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.classifiers import predict
 from ssl_audio.evaluation.probes import probe
@@ -84,3 +86,18 @@ def test_a_head_is_made_again_from_its_description_and_refuses_doubled_classes()
     assert torch.equal(again.probabilities(again(x)), head(x).sigmoid())
     with pytest.raises(InputError, match="different names"):
         ProbeHead(4, ["rock", "rock"])
+
+
+def test_a_pooled_map_keeps_rows_apart_and_one_row_is_the_encoders_own_output():
+    torch.manual_seed(0)
+    encoder = WaveBYOL("h1", channels=96).eval()
+    clips = torch.randn(2, 6000)
+    with torch.no_grad():
+        assert torch.allclose(RowPooled(encoder, 1)(clips), encoder(clips), atol=1e-6)
+        rows = encoder.feature_map(clips).shape[2]
+        pooled = RowPooled(encoder, rows)(clips)
+        expected = encoder.feature_map(clips).amax(3) + encoder.feature_map(clips).mean(3)
+    assert pooled.shape == (2, RowPooled(encoder, rows).dim) and rows > 1
+    assert torch.allclose(pooled, torch.nn.functional.normalize(expected.flatten(1), dim=1), atol=1e-6)
+    with pytest.raises(InputError, match="CompactCNN has no feature map"):
+        RowPooled(CompactCNN([4], 4))

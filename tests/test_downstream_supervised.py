@@ -132,6 +132,8 @@ def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_pa
     tuned = load_model(tmp_path / "tuned")
     assert tuned.head.classes == ["dog", "rain"]
     assert not torch.equal(tuned.encoder.projection.weight, model.encoder.projection.weight)
+    norms = [key for key in before if key.endswith("running_mean")]
+    assert norms and not any(torch.equal(tuned.state_dict()[key], before[key]) for key in norms)  # they learn as well
 
 
 def test_transfer_is_a_switch_of_the_probe_with_random_weights_beside(sounds, tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 The folder loads with ssl_audio.load_model(FOLDER), without Lightning. Layouts: `ours` (config.yaml, model.safetensors,
 a model card) holds every model; `published` (hyperparams.yaml, model.pt, model.ts) that of the singer-identity models.
-With `--system clmr` the checkpoint is one that CLMR published, with its classifier if given: it then names tags.
+A checkpoint that CLMR published is known by its keys; with the classifier of its linear evaluation it names tags.
 """
 
 import os
@@ -15,7 +15,7 @@ from ssl_audio.errors import InputError
 EXAMPLES = """examples:
   ssl-audio convert --checkpoint runs/byol/checkpoints/last.ckpt --output_dir my-singer
   python convert_checkpoint.py --checkpoint X.ckpt --config config.yaml --output_dir models/byol --layout published
-  ssl-audio convert --system clmr --checkpoint clmr.ckpt --classifier finetuner.ckpt --output clmr
+  ssl-audio convert --checkpoint clmr.ckpt --classifier finetuner.ckpt --output clmr
 """
 
 TOLERANCE = 1e-5  # of the largest output
@@ -28,9 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--num_trials", type=int, default=20, metavar="N", help="random inputs to compare (20)")
     parser.add_argument("--layout", choices=("ours", "published"), default="ours", help="(ours)")
     parser.add_argument("--projection", action="store_true", help="with the projection head on top")
-    parser.add_argument("--system", choices=("ours", "clmr"), default="ours", help="who wrote the checkpoint (ours)")
-    parser.add_argument("--classifier", metavar="X.ckpt", help="clmr: of its linear evaluation")
-    parser.add_argument("--tags", metavar="FILE", help="clmr: the classifier's tags, one a line (MagnaTagATune's 50)")
+    parser.add_argument("--classifier", metavar="X.ckpt", help="of CLMR's linear evaluation, put on top")
+    parser.add_argument("--tags", metavar="FILE", help="the classifier's tags, one a line (MagnaTagATune's 50)")
     parser.add_argument("--trusted", action="store_true", help="the config may name classes outside of ssl_audio")
 
 
@@ -57,22 +56,18 @@ def run(args: Namespace) -> int:
 
 
 def load(args: Namespace, checkpoint: Path):
-    """The model in the checkpoint, by who wrote it."""
-    if args.system == "clmr":
-        from ssl_audio.published_clmr import load_clmr
-
-        tags = None
-        if args.tags is not None:
-            if not Path(args.tags).is_file():
-                raise InputError(f"--tags {args.tags}: no such file")
-            tags = Path(args.tags).read_text(encoding="utf-8").split("\n")
-            tags = [tag.strip() for tag in tags if tag.strip()]
-        return load_clmr(checkpoint, args.classifier, tags, args.projection)
-    if args.classifier or args.tags:
-        raise InputError("--classifier and --tags belong to --system clmr")
+    """The model in the checkpoint, under CLMR's classifier if there is one."""
     from ssl_audio.saved import load_checkpoint
 
-    return load_checkpoint(checkpoint, args.config, projection=args.projection, trusted=args.trusted)
+    if args.tags is not None and not (args.classifier and Path(args.tags).is_file()):
+        raise InputError(f"--tags {args.tags}: {'no such file' if args.classifier else 'belongs to --classifier'}")
+    model = load_checkpoint(checkpoint, args.config, projection=args.projection, trusted=args.trusted)
+    if args.classifier is None:
+        return model
+    from ssl_audio.clmr import with_classifier
+
+    tags = Path(args.tags).read_text(encoding="utf-8").splitlines() if args.tags else []
+    return with_classifier(model, args.classifier, [tag.strip() for tag in tags if tag.strip()] or None)
 
 
 def write(model, folder: Path, layout: str) -> None:

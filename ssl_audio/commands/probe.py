@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   ssl-audio probe --model runs/mine --corpus folder --root my_sounds                          # class/**/file
   ssl-audio probe --model runs/mine --corpus csv --root tags.csv --option label=tags --option separator='|'
   ssl-audio probe --model runs/mine --corpus esc50 --root data/ESC-50 --random_split 777      # not the official folds
+  ssl-audio probe --model runs/wavebyol --corpus urbansound8k --root data/US8K --map_rows 10 --head mlp --hidden 4096
   ssl-audio probe --model runs/mine --corpus esc10 --root data/ESC-50 --mode transfer --epochs 20
   ssl-audio tag song.mp3 --model probes/mtat                                                  # then
 """
@@ -37,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="of its reader: subset, split, fold, ...")
     add("--random_split", type=int, nargs="?", const=777, metavar="SEED", help="75/25 at random, not the official one")
     add("--mode", choices=("frozen", "transfer"), default="frozen", help="frozen encoder, or end-to-end training")
-    add("--head", choices=("linear", "mlp", "knn"), default="linear", help="mlp: one hidden layer of 512")
+    add("--head", choices=("linear", "mlp", "knn"), default="linear", help="mlp: one hidden layer")
+    add("--hidden", type=int, default=512, help="size of the layer of --head mlp")
+    add("--map_rows", type=int, default=None, help="WaveBYOL: features from its map pooled to so many rows (10)")
     add("--fractions", type=float, nargs="+", default=[1.0], help="of the labels, such as 0.01 0.1 1")
     add("--seeds", type=int, default=3, help="draws of each fraction below 1")
     add("--clip", type=float, default=None, metavar="SECONDS", help="default: 3, or the shortest the model takes")
@@ -58,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
     from ssl_audio.downstream import report
     from ssl_audio.downstream.features import clip_seconds
     from ssl_audio.downstream.tasks import load_task
+    from ssl_audio.encoders.row_pooled import RowPooled
     from ssl_audio.hub import load_model
+    from ssl_audio.model import EmbeddingModel
 
     _check(args)
     options = parse_options(args.option)
@@ -66,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         options["random_split"] = args.random_split
     task = load_task(args.corpus, args.root, options)
     model = load_model(args.model, **({"source": args.source} if args.source else {}))
+    if args.map_rows is not None:
+        model = EmbeddingModel(model.frontend, RowPooled(model.encoder, args.map_rows), model.sample_rate).eval()
     seconds = clip_seconds(model, args.clip)
     print(f"{task.name}, {task.split_name}: {len(task.files.paths)} files, {len(task.files.classes)} classes")
     mode = _frozen if args.mode == "frozen" else _transfer
@@ -86,8 +93,8 @@ def _check(args: argparse.Namespace) -> None:
     for fraction in args.fractions:
         if not 0 < fraction <= 1:
             raise InputError(f"--fractions must lie above 0 and at most be 1, got {fraction:g}")
-    if args.seeds < 1 or args.epochs < 1:
-        raise InputError("--seeds and --epochs must be at least 1")
+    if min(args.seeds, args.epochs, args.hidden) < 1:
+        raise InputError("--seeds, --epochs and --hidden must be at least 1")
 
 
 def _frozen(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> tuple[Any, list[Any]]:
@@ -105,7 +112,7 @@ def _frozen(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> 
     for name, found in features.items():
         own = name == next(iter(models))
         keep = own and args.output is not None
-        results = probe_frozen(found, task, args.head, args.fractions, args.seeds, args.draws, keep)
+        results = probe_frozen(found, task, args.head, args.fractions, args.seeds, args.draws, keep, args.hidden)
         rows += [Row(name, not own, result) for result in results]
         if keep and results[-1].head is not None:
             save_tagger(model, results[-1].head, seconds, args.output / "model")

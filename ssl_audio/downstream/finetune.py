@@ -141,12 +141,12 @@ def score(model: Any, head: ProbeHead, paths: list[Path], settings: Settings) ->
     """
     from ssl_audio.model import EmbeddingModel
 
-    whole = AnyLength(EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head)).eval()
+    whole: Any = AnyLength(EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head)).eval()
     clips = embed_files(
         whole,
         paths,
         window_seconds=settings.clip_seconds,
-        device=best_device(settings.device),  # type: ignore[arg-type]
+        device=best_device(settings.device),
     )
     total, count = np.zeros((len(paths), head.dim)), np.zeros(len(paths))
     for clip in clips:

@@ -7,6 +7,7 @@ from typing import Any
 from ssl_audio.downstream.features import Features
 from ssl_audio.downstream.tasks import Task
 from ssl_audio.errors import InputError
+from ssl_audio.evaluation.classifiers import HIDDEN
 from ssl_audio.evaluation.probes import ProbeResult, probe
 from ssl_audio.heads import ProbeHead
 
@@ -38,6 +39,7 @@ def probe_frozen(
     seeds: int = 1,
     draws: int = 200,
     keep_head: bool = False,
+    hidden: int = HIDDEN,
 ) -> list[ProbeResult]:
     """Probes with each fraction of the labels, the smaller ones with several seeds; all labels with one.
 
@@ -49,7 +51,7 @@ def probe_frozen(
             results.append(probe(
                 features.values, task.files.targets, task.files.classes, clips=features.owner,
                 folds=task.files.folds, groups=task.files.groups, kind=kind, keep_head=keep_head and fraction == 1,
-                label_fraction=fraction, seed=seed, draws=draws, progress=True,
+                label_fraction=fraction, seed=seed, draws=draws, hidden=hidden, progress=True,
             ))  # fmt: skip
     return results
 

@@ -72,6 +72,7 @@ def fit_mlp(
     validation: tuple[np.ndarray, np.ndarray] | None,
     seed: int,
     epochs: int = EPOCHS,
+    hidden: int = HIDDEN,
 ) -> tuple[ProbeHead, int]:
     """One hidden layer by Adam, stopped early on the validation loss.
 
@@ -79,13 +80,15 @@ def fit_mlp(
         validation: (features, targets); the weights of the epoch with the lowest loss on it are kept. None trains for
             all `epochs`.
         seed: of initial weights and order.
+        epochs: at most.
+        hidden: size of the hidden layer.
 
     Returns:
         The head, and the epoch that was kept.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = ProbeHead(x.shape[1], classes, HIDDEN, multi_label=y.ndim == 2)
+        head = ProbeHead(x.shape[1], classes, hidden, multi_label=y.ndim == 2)
     generator = torch.Generator().manual_seed(seed)
     features, targets = _tensors(x, y)
     head.standardize(features)

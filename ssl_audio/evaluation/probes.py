@@ -18,7 +18,16 @@ from tqdm import tqdm
 
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.classification import Classification, Judge
-from ssl_audio.evaluation.classifiers import EPOCHS, NEIGHBOURS, STRENGTHS, fit_mlp, linear_path, nearest, predict
+from ssl_audio.evaluation.classifiers import (
+    EPOCHS,
+    HIDDEN,
+    NEIGHBOURS,
+    STRENGTHS,
+    fit_mlp,
+    linear_path,
+    nearest,
+    predict,
+)
 from ssl_audio.evaluation.recordings import Recordings
 from ssl_audio.heads import ProbeHead
 
@@ -86,6 +95,7 @@ def probe(
     groups: Sequence | None = None,
     kind: str = "linear",
     keep_head: bool = False,
+    hidden: int = HIDDEN,
     label_fraction: float = 1.0,
     seed: int = 0,
     n_folds: int = 5,
@@ -104,6 +114,7 @@ def probe(
         groups: (items,) items of one group are never on two sides of a split, and are drawn together in the bootstrap.
         kind: "linear", "mlp" or "knn".
         keep_head: with folds, also fit a head on all items, with what validation chose (the median over folds).
+        hidden: size of the layer of the mlp.
         label_fraction: share of the training items whose labels may be used, drawn class by class from the seed, at
             least one (group) a class.
         seed: of folds, fraction and bootstrap.
@@ -123,7 +134,7 @@ def probe(
     if len(assigned) != len(y) or len(group) != len(y):
         raise InputError(f"{len(y)} items need as many folds and groups, got {len(assigned)} and {len(group)}")
     rng = np.random.default_rng(seed)
-    fit = _Fit(kind, x, y, names, owner, seed)
+    fit = _Fit(kind, x, y, names, owner, seed, hidden)
     scores = np.full((len(y), len(names)), np.nan)
     chosen, sizes, trained = [], [], np.zeros(len(names), dtype=bool)
     splits = splits_of(assigned)
@@ -269,6 +280,7 @@ class _Fit:
     names: list[str]
     owner: np.ndarray  # (rows,) item of each row
     seed: int
+    hidden: int  # size of the layer of an mlp
 
     def and_predict(
         self, train: np.ndarray, validation: np.ndarray, test: np.ndarray
@@ -313,7 +325,7 @@ class _Fit:
         held = self._rows(validation) if len(validation) else None
         if epochs is None:
             epochs = EPOCHS if held is not None else _BLIND_EPOCHS
-        return fit_mlp(*self._rows(train), self.names, held, self.seed, epochs)
+        return fit_mlp(*self._rows(train), self.names, held, self.seed, epochs, self.hidden)
 
     def _rows(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features of all clips of some items, each with its item's label."""

@@ -52,6 +52,9 @@ class Supervised(SiameseMethod):
             if model.sample_rate != sample_rate:
                 raise InputError(f"{weights} takes audio at {model.sample_rate} Hz; set data.sample_rate to that")
             frontend, encoder = model.frontend, model.encoder
+        # A model that was loaded is in evaluation mode, in which batch normalisation and dropout do not learn.
+        frontend.train()
+        encoder.train()
         super().__init__(
             frontend, encoder, Identity, optimizer, lr_scheduler, sample_rate, augmentation, feature_augmentation
         )

@@ -1,4 +1,4 @@
-"""CLMR's checkpoints, in the layouts in which its program wrote them, written here from its own network definition."""
+"""CLMR's classifiers and old checkpoints, in the true layouts, written from a network definition of their own."""
 
 import argparse
 import pathlib
@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from ssl_audio.cli import main
+from ssl_audio.clmr import CLIP_SAMPLES, with_classifier
 from ssl_audio.data.corpora.magnatagatune import PONS_TAGS
 from ssl_audio.errors import InputError
 from ssl_audio.hub import load_model
-from ssl_audio.published_clmr import CLIP_SAMPLES, load_clmr
+from ssl_audio.saved import load_checkpoint
 
 
 class Original(nn.Module):
@@ -64,29 +65,20 @@ def lightning(module, path, **more):
     return path
 
 
-def test_a_lightning_checkpoint_gives_the_originals_output(original, clips, tmp_path):
-    model = load_clmr(lightning(original, tmp_path / "clmr.ckpt"))
-    assert model.sample_rate == 22050 and model.minimum_samples == CLIP_SAMPLES
-    with torch.no_grad():
-        assert torch.allclose(model(clips), original.encoder(clips), atol=1e-5)
-        projected = load_clmr(tmp_path / "clmr.ckpt", projection=True)(clips)
-        assert torch.allclose(projected, original.model.projector(original.encoder(clips)), atol=1e-5)
-
-
 def test_a_plain_checkpoint_and_its_classifier_give_named_tags(original, clips, tmp_path):
     torch.save(original.model.state_dict(), tmp_path / "plain.pt")  # encoder.*, projector.*
     layers = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 50))
     torch.save(layers.state_dict(), tmp_path / "mlp.pt")
-    model = load_clmr(tmp_path / "plain.pt", tmp_path / "mlp.pt")
+    model = with_classifier(load_checkpoint(tmp_path / "plain.pt"), tmp_path / "mlp.pt")
     assert model.head.classes == list(PONS_TAGS) and model.head.multi_label
     with torch.no_grad():
         assert torch.allclose(model(clips), layers(original.encoder(clips)), atol=1e-5)
     with pytest.raises(InputError, match="50 outputs and there are 2 tags"):
-        load_clmr(tmp_path / "plain.pt", tmp_path / "mlp.pt", ["rock", "pop"])
-    with pytest.raises(InputError, match="no CLMR checkpoint"):
-        load_clmr(tmp_path / "mlp.pt")
+        with_classifier(load_checkpoint(tmp_path / "plain.pt"), tmp_path / "mlp.pt", ["rock", "pop"])
+    with pytest.raises(InputError, match="no classifier of CLMR"):
+        with_classifier(load_checkpoint(tmp_path / "plain.pt"), tmp_path / "plain.pt")
     with pytest.raises(InputError, match="one head"):
-        load_clmr(tmp_path / "plain.pt", tmp_path / "mlp.pt", projection=True)
+        with_classifier(load_checkpoint(tmp_path / "plain.pt", projection=True), tmp_path / "mlp.pt")
 
 
 class Callback:
@@ -101,7 +93,7 @@ def test_a_checkpoint_that_names_classes_is_read_without_importing_them(original
     callbacks = {Callback: {"best": Callback("loss")}}
     path = lightning(original, tmp_path / "old.ckpt", hyper_parameters=settings, callbacks=callbacks)
     monkeypatch.delattr(f"{__name__}.Callback")
-    model = load_clmr(path)
+    model = load_checkpoint(path)
     with torch.no_grad():
         assert torch.allclose(model(clips), original.encoder(clips), atol=1e-5)
 
@@ -113,8 +105,8 @@ def test_a_checkpoint_that_would_run_something_runs_nothing(original, tmp_path):
         def __reduce__(self):
             return pathlib.Path.touch, (ran,)
 
-    with pytest.raises(InputError, match="without running code"):
-        load_clmr(lightning(original, tmp_path / "bomb.ckpt", callbacks=[Bomb()]))
+    with pytest.raises(InputError, match="refused"):
+        load_checkpoint(lightning(original, tmp_path / "bomb.ckpt", callbacks=[Bomb()]))
     assert not ran.exists()
 
 
@@ -123,12 +115,12 @@ def test_convert_makes_a_model_folder(original, clips, tmp_path, capsys):
     holder = nn.Module()
     holder.encoder, holder.model = original.encoder, nn.Sequential(nn.Linear(512, 50))  # as its LinearEvaluation
     lightning(holder, tmp_path / "finetuner.ckpt")
-    arguments = ["convert", "--system", "clmr", "--checkpoint", str(tmp_path / "clmr.ckpt"), "--num_trials", "1"]
+    arguments = ["convert", "--checkpoint", str(tmp_path / "clmr.ckpt"), "--num_trials", "1"]
     head = ["--classifier", str(tmp_path / "finetuner.ckpt"), "--output", str(tmp_path / "clmr")]
     assert main([*arguments, *head]) == 0
     model = load_model(tmp_path / "clmr")
     with torch.no_grad():
         assert torch.allclose(model(clips), holder.model(original.encoder(clips)), atol=1e-5)
     assert model.head.classes[:3] == ["guitar", "classical", "slow"]
-    assert main(["convert", "--checkpoint", str(tmp_path / "clmr.ckpt"), "--classifier", "x"]) == 2
-    assert "belong to --system clmr" in capsys.readouterr().err
+    assert main([*arguments, "--tags", "x.txt", "--output", str(tmp_path / "other")]) == 2
+    assert "belongs to --classifier" in capsys.readouterr().err
