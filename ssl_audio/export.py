@@ -5,6 +5,7 @@ refused and leaves no file.
 """
 
 import copy
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,11 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically
+from ssl_audio.files import write_atomically, write_text
+from ssl_audio.heads import ProbeHead
 from ssl_audio.model import EmbeddingModel
 
 TOLERANCE = 1e-3  # of the largest value of the embeddings
 INPUT, OUTPUT = "audio", "embedding"  # names in the ONNX graph: (batch, samples) -> (batch, dim)
+LOGITS = "logits"  # the output's name under a head with classes
+WINDOW_SECONDS = 3.0  # of a model that says nothing of it
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class OnnxModel(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, dim), on the CPU."""
-        return torch.from_numpy(self.session.run([OUTPUT], {INPUT: waveforms.cpu().numpy()})[0])
+        return torch.from_numpy(self.session.run(None, {INPUT: waveforms.cpu().numpy()})[0])
 
 
 def export_torchscript(model: EmbeddingModel, path: str | os.PathLike, tolerance: float = TOLERANCE) -> Export:
@@ -105,6 +109,31 @@ def export_onnx(model: EmbeddingModel, path: str | os.PathLike, tolerance: float
             difference, cosine = _verify(model, OnnxModel(temporary, model), "ONNX", tolerance)
             opset = next(item.version for item in onnx.load(temporary).opset_import if item.domain == "")
     return Export(Path(path), "onnx", os.path.getsize(path), difference, cosine, opset)
+
+
+def describe_onnx(model: EmbeddingModel, path: str | os.PathLike) -> Path:
+    """Write what a program without Python must know of an ONNX file, as JSON beside it: `tags.onnx` -> `tags.json`.
+
+    Keys: `model` (name of the ONNX file), `sample_rate` in Hz, `minimum_samples` of a clip, `window_seconds` of the
+    clips that long recordings are cut into, `dim`, `labels` (names of the outputs, or null) and `activation` that makes
+    probabilities of them: `sigmoid` for several labels a clip, `softmax` for one, null without labels.
+    """
+    path, head = Path(path), model.head
+    labels, activation, seconds = None, None, None
+    if isinstance(head, ProbeHead):
+        labels, activation, seconds = head.classes, "sigmoid" if head.multi_label else "softmax", head.clip_seconds
+    facts = {
+        "model": path.name,
+        "sample_rate": model.sample_rate,
+        "minimum_samples": model.minimum_samples,
+        "window_seconds": seconds or max(WINDOW_SECONDS, model.minimum_samples / model.sample_rate),
+        "dim": model.dim,
+        "labels": labels,
+        "activation": activation,
+    }
+    described = path.with_suffix(".json")
+    write_text(described, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    return described
 
 
 def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike, path: str | os.PathLike) -> Export:
@@ -174,6 +203,7 @@ def _onnx_program(model: EmbeddingModel) -> Any:
     example = _example(model)
     exportable = _copy(model)
     _replace_max_pools(exportable)
+    output = LOGITS if isinstance(model.head, ProbeHead) else OUTPUT
     # The lower bound only keeps the tracer from treating one frame as a case of its own; the graph takes any length.
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=example.shape[1] // 2)}
     try:
@@ -186,7 +216,7 @@ def _onnx_program(model: EmbeddingModel) -> Any:
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
             program = torch.onnx.export(
-                exported, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False, optimize=False
+                exported, dynamo=True, input_names=[INPUT], output_names=[output], verbose=False, optimize=False
             )
         assert program is not None
         _simplify(program.model)

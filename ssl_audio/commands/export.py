@@ -1,7 +1,9 @@
 """Write a model as ONNX or TorchScript: audio (batch, samples) in, embedding (batch, dim) out, any batch and length.
 
-The mel spectrogram is part of it. The export is compared with PyTorch at several batch sizes and lengths before it is
-written; one that differs is refused.
+The mel spectrogram is part of it, and so is the head of a model that `ssl-audio probe` saved. Beside an ONNX file comes
+a JSON file with its rate, clip length and labels; examples/browser shows both in a web page.
+
+The export is compared with PyTorch at several batch sizes and lengths before it is written, and refused if it differs.
 """
 
 import argparse
@@ -12,6 +14,7 @@ HELP = "a model -> ONNX or TorchScript, checked against PyTorch"
 
 EXAMPLES = """examples:
   ssl-audio export --model byol --format onnx --output byol.onnx
+  ssl-audio export --model probes/mtat/model --format onnx --output examples/browser/model/model.onnx
   ssl-audio export --model runs/mine --format torchscript --output saved/model.ts
   ssl-audio export --model runs/mine --format onnx --output small.onnx --quantize int8
   ssl-audio export --model runs/mine --format onnx --output small.onnx --quantize int8 --trials list.txt --data singers
@@ -42,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if args.quantize is None:
         write = export.export_onnx if args.format == "onnx" else export.export_torchscript
         print(write(model, args.output))
+        if args.format == "onnx":
+            print(f"described in {export.describe_onnx(model, args.output)}")
         return 0
 
     import tempfile
@@ -52,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         size = export.export_onnx(model, full).size
         small = export.quantize_onnx(model, full, args.output)
     print(f"{small}; {size / small.size:.1f} times smaller than in floating point")
+    print(f"described in {export.describe_onnx(model, args.output)}")
     if args.trials:
         before, after = export.error_rates([model, export.OnnxModel(args.output, model)], args.trials, args.data)
         print(f"equal error rate on {args.trials}: {before:.4f} -> {after:.4f} (change {after - before:+.4f})")
