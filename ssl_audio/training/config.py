@@ -78,7 +78,7 @@ def find_config(name: str) -> Path:
 def packaged_configs() -> list[str]:
     """Names that `--config` takes beside paths."""
     found = {path.relative_to(f).with_suffix("").as_posix() for f in FOLDERS for path in f.rglob("*.yaml")}
-    return sorted(found)
+    return sorted(name for name in found if not name.startswith("sweeps/"))  # those are for ssl_audio.training.sweep
 
 
 def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:

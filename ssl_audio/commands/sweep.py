@@ -1,0 +1,160 @@
+"""Train the runs of a sweep file, each in a process of its own, and put the results into one table.
+
+The file names a stack of configs and what differs from run to run (see ssl_audio.training.sweep). Keys after -- hold
+for all runs. Started again, the command skips what is finished and goes on with what is not from its last checkpoint; a
+run that fails is reported and does not stop the others. OUTPUT/<run> is a run folder like any other, OUTPUT/table.csv
+the table. Exit status: 0, or 1 if a run failed, or 2 if nothing could be done.
+"""
+
+import argparse
+import queue
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from ssl_audio.errors import InputError
+
+HELP = "many trainings that differ in a few keys -> one table"
+
+EXAMPLES = """examples:
+  ssl-audio sweep sweeps/wavebyol --list
+  ssl-audio sweep sweeps/wavebyol --output sweeps/wavebyol -- --data.dataset_dirs '[my_sounds]' --config hardware/gpu
+  ssl-audio sweep my_sweep.yaml --output sweeps/mine --evaluate held_out_voices     with EER and MNR of each run
+  ssl-audio sweep my_sweep.yaml --output sweeps/mine --gpus 0 1 2 3                 four at a time, a GPU each
+  ssl-audio sweep my_sweep.yaml --output sweeps/mine --scheduler node1:8786         on the workers of a Dask cluster
+  ssl-audio sweep my_sweep.yaml --output sweeps/mine --run h1 --run h2              these alone, as an array job does
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse what stands before --, and hand on what stands after it as it is."""
+    parser = argparse.ArgumentParser(
+        prog="ssl-audio sweep",
+        usage="%(prog)s SWEEP --output OUTPUT [options] [-- --KEY VALUE ...]",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    return run(parser.parse_args(words[:end]), words[end + 1 :])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("sweep", help="a YAML file, or the name of a packaged one: sweeps/wavebyol")
+    add("--output", type=Path, help="folder of the runs and the table")
+    add("--list", action="store_true", help="print the runs and what differs in each, and stop")
+    add("--run", action="append", default=[], metavar="NAME", help="only this run, by name or number; repeatable")
+    add("--evaluate", action="append", default=[], metavar="FOLDER", help="then test all on singer/**/file; repeatable")
+    add("--jobs", type=int, default=1, metavar="N", help="runs at a time on this machine (1)")
+    add("--gpus", nargs="+", metavar="ID", help="a run at a time on each of these GPUs")
+    add("--scheduler", metavar="HOST:PORT", help="of a Dask cluster whose workers train; they see OUTPUT too")
+
+
+def run(args: argparse.Namespace, overrides_of_all: Sequence[str] = ()) -> int:
+    """Check all, train what is missing, evaluate, write and print the table."""
+    from ssl_audio.commands.train import split_arguments
+    from ssl_audio.training import sweep
+
+    # The train command's own words, which begin with a config.
+    files, overrides, _ = split_arguments(["--config", args.sweep, *overrides_of_all])
+    runs = sweep.read_sweep(files[0], files[1:], overrides)
+    chosen = _chosen([run.name for run in runs], args.run)
+    if args.list:
+        print("\n".join(f"{number:>3}  {run.name}  {run.changes or ''}" for number, run in enumerate(runs)))
+        return 0
+    if args.output is None:
+        raise InputError("no --output was given; name a folder for the runs, or --list them")
+    for folder in args.evaluate:
+        if not Path(folder).is_dir():
+            raise InputError(f"--evaluate {folder}: no such folder; it should hold singer/**/file")
+    output = args.output.resolve()
+    todo = [run.name for run in runs if run.name in chosen and sweep.prepare(run, output)]
+    if len(todo) < len(chosen):
+        print(f"{len(chosen) - len(todo)} of {len(chosen)} runs are finished already", flush=True)
+    failed = {name: reason for name, reason in _train(todo, output, args) if reason}
+    report = output / "report" / "metrics.json"
+    evaluated = not args.evaluate or _evaluate([output / run.name for run in runs], args.evaluate, report.parent)
+    rows = sweep.gather(runs, output, failed, report if report.is_file() else None)
+    print(f"{sweep.format_table(rows)}\ntable: {args.output / 'table.csv'}")
+    return 0 if evaluated and not failed else 1
+
+
+def _chosen(names: list[str], wanted: list[str]) -> list[str]:
+    """The names of runs given by name or by number."""
+    from ssl_audio.training.config import suggest
+
+    chosen = []
+    for word in wanted:
+        name = names[int(word)] if word not in names and word.isdigit() and int(word) < len(names) else word
+        if name not in names:
+            raise InputError(f"--run {word}: the sweep has no such run{suggest(word, names)}")
+        chosen.append(name)
+    return list(dict.fromkeys(chosen)) or names
+
+
+def _train(names: list[str], output: Path, args: argparse.Namespace) -> Iterable[tuple[str, str]]:
+    """(name, reason of failure or "") of each run, as they end."""
+    import joblib
+    from tqdm import tqdm
+
+    from ssl_audio.training import sweep
+
+    free: queue.Queue[str] = queue.Queue()
+    for gpu in args.gpus or ():
+        free.put(gpu)
+
+    def on_a_gpu(name: str) -> sweep.Outcome:
+        gpu = free.get()
+        try:
+            return sweep.train(name, output, {"CUDA_VISIBLE_DEVICES": gpu})
+        finally:
+            free.put(gpu)
+
+    if args.jobs < 1:
+        raise InputError(f"--jobs is {args.jobs}; it must be at least 1")
+    if args.gpus and args.scheduler:
+        raise InputError("--gpus are of this machine; on a cluster each Dask worker is started with its own")
+    task = on_a_gpu if args.gpus else sweep.train
+    with _workers(args.scheduler):
+        backend = {} if args.scheduler else {"backend": "threading", "n_jobs": len(args.gpus or ()) or args.jobs}
+        parallel = joblib.Parallel(**backend, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered")
+        jobs = (joblib.delayed(task)(name, *(() if args.gpus else (output,))) for name in names)
+        for outcome in tqdm(parallel(jobs), "training", len(names), unit="run", disable=None if names else True):
+            if outcome.reason:
+                tqdm.write(f"run {outcome.name} failed: {outcome.reason}", file=sys.stderr)
+                tqdm.write(f"    all that it said: {output / outcome.name / sweep.LOG}", file=sys.stderr)
+            yield outcome
+
+
+def _workers(scheduler: str | None) -> AbstractContextManager:
+    """Where joblib sends its work: to a Dask cluster, or nowhere else."""
+    if scheduler is None:
+        return nullcontext()
+    import joblib
+
+    try:
+        from distributed import Client
+
+        Client(scheduler, timeout=30)
+        return joblib.parallel_config("dask", n_jobs=-1)
+    except ImportError as error:
+        raise InputError("--scheduler needs Dask; install it with: pip install 'dask[distributed]'") from error
+    except (OSError, TimeoutError) as error:
+        raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+
+
+def _evaluate(folders: list[Path], data: list[str], report: Path) -> bool:
+    """One report on all finished runs, with paired tests and baselines. Returns whether there is one."""
+    from ssl_audio.cli import run_command
+    from ssl_audio.training.sweep import is_finished
+
+    models = [word for folder in folders if is_finished(folder) for word in ("--model", str(folder))]
+    if not models:
+        print("no run is finished, so nothing was evaluated", file=sys.stderr)
+        return False
+    sets = [word for folder in data for word in ("--data", folder)]
+    return run_command("evaluate", [*models, *sets, "--output", str(report)]) == 0

@@ -1,0 +1,159 @@
+"""Sweeps: real training processes, stopped, failed and gone on with; what a sweep file may say."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ssl_audio.cli import main
+from ssl_audio.errors import InputError
+from ssl_audio.training.config import packaged_configs
+from ssl_audio.training.sweep import format_table, read_metrics, read_sweep
+
+TINY = {
+    "model": {
+        "frontend": {"n_fft": 512, "hop_length": 128, "n_mels": 32},
+        "encoder": {"class_path": "ssl_audio.encoders.CompactCNN", "init_args": {"channels": [4, 8]}},
+    },
+    "data": {"sample_rate": 16000, "nr_samples": 6000, "batch_size": 4, "num_workers": 0, "augmentation": None},
+    "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+}
+
+
+def write(path: Path, content: dict) -> str:
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(path)
+
+
+def table(folder: Path) -> dict[str, dict[str, str]]:
+    with open(folder / "table.csv", newline="") as file:
+        return {row["run"]: row for row in csv.DictReader(file)}
+
+
+def test_runs_are_processes_that_fail_alone_go_on_and_end_in_one_table(singers, tmp_path, capsys):
+    tiny = write(tmp_path / "tiny.yaml", TINY)
+    runs = {"warm": {"model.temperature": 0.5}, "lost": {"data.max_groups": 1}}
+    sweep = write(tmp_path / "sweep.yaml", {"stack": ["common", "contrastive", tiny], "runs": runs})
+    output = tmp_path / "out"
+    command = ["sweep", sweep, "--output", str(output), "--jobs", "2"]
+    given = ["--", "--data.dataset_dirs", f"[{singers}]", "--seed_everything", "3"]
+    assert main([*command, *given]) == 1
+    said = capsys.readouterr()
+    assert "run lost failed: error: " in said.err and str(output / "lost" / "log.txt") in said.err
+    first = table(output)
+    assert [row["status"] for row in first.values()] == ["finished", "failed"]
+    assert first["warm"]["epochs"] == "2" and "only 1 usable singer" in first["lost"]["reason"]
+    record = json.loads((output / "warm" / "run.json").read_text())
+    assert record["seed"] == 3 and first["warm"]["steps"] == str(record["steps"])
+    config = yaml.safe_load((output / "warm" / "config.yaml").read_text())
+    assert config["model"]["init_args"]["temperature"] == 0.5
+    with open(output / "warm" / "metrics.csv", newline="") as file:
+        losses = [float(row["loss/val"]) for row in csv.DictReader(file) if row["loss/val"]]
+    assert len(losses) == 2
+    assert float(first["warm"]["loss/val"]) == min(losses) and float(first["warm"]["loss/val last"]) == losses[-1]
+
+    # What is finished is not trained again, and is evaluated; what was stopped goes on from its last checkpoint.
+    evaluate = ["--run", "warm", "--evaluate", str(singers)]
+    assert main([*command, *evaluate, *given]) == 0
+    assert "1 of 1 runs are finished already" in capsys.readouterr().out
+    assert json.loads((output / "warm" / "run.json").read_text()) == record
+    second = table(output)
+    report = json.loads((output / "report" / "metrics.json").read_text())["models"]["warm"][singers.name]
+    assert float(second["warm"]["singers/eer"]) == report["eer"]
+    assert float(second["warm"]["singers/mnr high"]) == report["mnr_interval"][1]
+    assert second["mean mel"]["status"] == "baseline" and second["mean mel"]["singers/eer"]
+
+    for key in ("steps", "epochs", "seconds", "best_checkpoint"):
+        del record[key]
+    (output / "warm" / "run.json").write_text(json.dumps(record))
+    assert main([*command, "--run", "0", *given]) == 0
+    resumed = json.loads((output / "warm" / "run.json").read_text())
+    assert resumed["resumed_from"] == str(output / "warm" / "checkpoints" / "last.ckpt") and resumed["epochs"] == 2
+    third = table(output)
+    assert third["warm"]["loss/val"] == first["warm"]["loss/val"], "the figures before the interruption are lost"
+    assert third["lost"]["status"] == "unfinished"
+
+    # A folder keeps the config that it was made with.
+    assert main([*command, *given[:-1], "4"]) == 2
+    assert "warm was made with another config; remove the folder" in capsys.readouterr().err
+
+
+def test_the_packaged_sweep_takes_one_thing_away_at_a_time():
+    runs = {run.name: run.config for run in read_sweep("sweeps/wavebyol")}
+    assert "sweeps/wavebyol" not in packaged_configs()
+    model = {name: config["model"]["init_args"] for name, config in runs.items()}
+    layouts = {
+        name: model[name]["encoder"]["init_args"]["layout"] for name in ("h1", "h2", "h3", "h4", "h5", "l2", "l3")
+    }
+    assert all(name == layout for name, layout in layouts.items())
+    assert runs["h5"]["data"]["init_args"]["batch_size"] == 32 and model["h4"]["optimizer"]["init_args"]["lr"] == 2e-4
+
+    def transforms(name):
+        found = model[name]["augmentation"]["init_args"]["transforms"]
+        return [transform["class_path"].rpartition(".")[2] for transform in found]
+
+    whole = transforms("h2")
+    assert len(whole) == 5
+    removed = {name: set(whole) - set(transforms(name)) for name in runs if len(transforms(name)) == 4}
+    assert sorted(gone for (gone,) in removed.values()) == sorted(whole)
+    assert all(model[name]["augmentation"]["init_args"]["maximum"] == 4 for name in removed)
+
+
+def test_a_grid_is_every_combination_and_keys_given_for_all_runs_win(tmp_path):
+    grid = {"model.temperature": [0.1, 0.2], "model.optimizer.lr": [1e-5, 1e-3]}
+    runs = read_sweep(write(tmp_path / "g.yaml", {"stack": ["common", "contrastive"], "grid": grid}))
+    assert [run.name for run in runs] == [f"temperature={t},lr={lr}" for t in (0.1, 0.2) for lr in (1e-5, 1e-3)]
+    model = [run.config["model"]["init_args"] for run in runs]
+    pairs = [(m["temperature"], m["optimizer"]["init_args"]["lr"]) for m in model]
+    assert pairs == [(0.1, 1e-5), (0.1, 1e-3), (0.2, 1e-5), (0.2, 1e-3)]
+    fixed = read_sweep(str(tmp_path / "g.yaml"), ["hardware/cpu"], [("model.temperature", "0.7")])
+    assert {run.config["model"]["init_args"]["temperature"] for run in fixed} == {0.7}
+    assert {run.config["trainer"]["accelerator"] for run in fixed} == {"cpu"}
+
+
+MISTAKES = [
+    ({"runs": {"a": {}}}, "no list 'stack'"),
+    ({"stack": ["common"], "rnus": {}}, "rnus is not a key of a sweep"),
+    ({"stack": ["common", "contrastive"]}, "nothing to run"),
+    ({"stack": ["common", "contrastive"], "runs": {"../x": {}}}, "cannot have a folder"),
+    ({"stack": ["common", "contrastive"], "runs": ["a"]}, "runs is"),
+    ({"stack": ["common", "contrastive"], "grid": {"model.temperature": 0.1}}, "grid is"),
+    (
+        {"stack": ["common", "contrastive"], "runs": {"a": {"model.temprature": 1}}},
+        "run a: .*did you mean 'temperature'",
+    ),
+    (
+        {"stack": ["common", "wavebyol"], "runs": {"a": {"model.augmentation.transforms": {"without": ["Reverbb"]}}}},
+        "run a: model.augmentation.transforms: 'Reverbb' is not in the list; did you mean 'Reverb'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "reason"), MISTAKES)
+def test_a_mistake_in_a_sweep_is_named_before_anything_is_trained(content, reason, tmp_path):
+    with pytest.raises(InputError, match=reason):
+        read_sweep(write(tmp_path / "s.yaml", content))
+
+
+def test_figures_of_an_interrupted_and_continued_run_are_joined(tmp_path):
+    (tmp_path / "metrics.1.csv").write_text("epoch,step,loss/val,eer/val\n0,9,1.0,.3\n1,19,.5,.2\n")
+    (tmp_path / "metrics.csv").write_text("epoch,step,loss/val,eer/val,lr\n2,29,.8,.1,1\n3,39,,,1\n")
+    figures = read_metrics(tmp_path)
+    assert figures == {"loss/val": 0.5, "eer/val": 0.2, "loss/val last": 0.8, "eer/val last": 0.1}
+    text = format_table([{"run": "a", "status": "finished", **figures}, {"run": "longer", "status": "failed"}])
+    assert text.splitlines()[0].split() == ["run", "status", "loss/val", "eer/val"]
+
+
+def test_runs_travel_to_the_workers_of_a_dask_cluster(tmp_path, capsys):
+    distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
+    sweep = write(tmp_path / "s.yaml", {
+        "stack": ["common", "contrastive", write(tmp_path / "tiny.yaml", TINY)],
+        "runs": {"a": {}, "b": {}},
+    })  # fmt: skip
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        command = ["sweep", sweep, "--output", str(tmp_path / "out"), "--scheduler", cluster.scheduler_address]
+        assert main([*command, "--", "--data.dataset_dirs", "[/no/such/folder]"]) == 1
+    said = capsys.readouterr().err
+    assert "run a failed: error: /no/such/folder" in said and "run b failed" in said
