@@ -16,7 +16,9 @@ COMMANDS: dict[str, str] = {
     "preprocess": "cut a data set into segments, one folder a singer",
     "pairs": "draw trials for verification from a data set",
     "cache": "decode and resample a data set once, so that training reads it without decoding",
+    "shard": "a data set -> a few large files, for network file systems and object stores",
     "convert": "make a model folder of a training checkpoint",
+    "push": "a model -> the Hugging Face Hub, with its card",
     "embed": "a folder of recordings -> a table of embeddings (.parquet, .npz)",
     "index": "embed a folder of music once, for recommend and map",
     "recommend": "what in an indexed library sounds like a song",
@@ -103,6 +105,7 @@ _EXTRA_OF = {
     "onnxruntime": "export",
     "faiss": "search",
     "umap": "search",
+    "webdataset": "shards",
 }
 
 

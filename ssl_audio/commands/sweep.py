@@ -9,8 +9,8 @@ the table. Exit status: 0, or 1 if a run failed, or 2 if nothing could be done.
 import argparse
 import queue
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ssl_audio.errors import InputError
@@ -130,21 +130,24 @@ def _train(names: list[str], output: Path, args: argparse.Namespace) -> Iterable
             yield outcome
 
 
-def _workers(scheduler: str | None) -> AbstractContextManager:
+@contextmanager
+def _workers(scheduler: str | None) -> Iterator[None]:
     """Where joblib sends its work: to a Dask cluster, or nowhere else."""
     if scheduler is None:
-        return nullcontext()
+        yield
+        return
     import joblib
 
     try:
         from distributed import Client
 
-        Client(scheduler, timeout=30)
-        return joblib.parallel_config("dask", n_jobs=-1)
+        client = Client(scheduler, timeout=30)
     except ImportError as error:
         raise InputError("--scheduler needs Dask; install it with: pip install 'dask[distributed]'") from error
     except (OSError, TimeoutError) as error:
         raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+    with client, joblib.parallel_config("dask", n_jobs=-1):
+        yield
 
 
 def _evaluate(folders: list[Path], data: list[str], report: Path) -> bool:

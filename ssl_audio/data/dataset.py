@@ -114,10 +114,13 @@ class TwoViewDataset(Dataset):
 
     def _views(self, entry: AudioEntry, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
         """Both fragments of one opened file, normalised and augmented."""
-        with open_recording(entry) as file:
+        with self._open(entry) as file:
             first = self._fragment(file, entry, rng)
             second = first if self.shared_crop else self._fragment(file, entry, rng)
         return self._finished(first, entry, rng), self._finished(second, entry, rng)
+
+    def _open(self, entry: AudioEntry) -> AudioFile | StoredFile:
+        return open_recording(entry)
 
     def _fragment(self, file: AudioFile | StoredFile, entry: AudioEntry, rng: Generator) -> np.ndarray:
         """(nr_samples,) of a place drawn uniformly; drawn again where there is only silence."""

@@ -214,8 +214,8 @@ def read_report(path: Path) -> dict[str, dict[str, float]]:
             for metric in ("eer", "mnr"):
                 if values.get(metric) is not None:
                     figures[f"{data}/{metric}"] = values[metric]
-                    low, high = values.get(f"{metric}_interval") or (None, None)
-                    figures |= {f"{data}/{metric} low": low, f"{data}/{metric} high": high}
+                    for end, bound in zip(("low", "high"), values.get(f"{metric}_interval") or (), strict=False):
+                        figures[f"{data}/{metric} {end}"] = bound
     return found
 
 

@@ -1,0 +1,264 @@
+"""Data sets in a few large files, for network file systems and object stores.
+
+A shard is a tar file as WebDataset writes it: for each recording `<key>.npy`, mono samples as 16 bit integers at one
+rate, and `<key>.json`, where it came from. Any WebDataset pipeline reads them. `index.json` beside them says where in
+which shard each recording's samples begin, so that training reads the parts that it needs and no more, in an order that
+is as exact, as resumable and as evenly split over processes as it is for a folder of files.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ssl_audio.audio import AudioError
+from ssl_audio.data.dataset import NoAudioError
+from ssl_audio.data.index import AudioEntry, AudioIndex, Group, LeftOut
+from ssl_audio.data.store import StoredFile, copy
+from ssl_audio.errors import InputError
+from ssl_audio.files import write_atomically, write_text
+
+INDEX = "index.json"
+VERSION = 1
+
+
+class Shard(NamedTuple):
+    """A shard's file name and its size in bytes."""
+
+    name: str
+    size: int
+
+
+def write_shards(
+    folder: str | os.PathLike,
+    output: str | os.PathLike,
+    sample_rate: int,
+    shard_bytes: int = 256_000_000,
+    seed: int = 0,
+    progress: bool = True,
+) -> tuple[int, int, list[LeftOut]]:
+    """Write the recordings of `folder/singer/**/file` into shards, in an order drawn by the seed so that each is a mix.
+
+    Returns:
+        (recordings written, shards, recordings left out).
+
+    Raises:
+        InputError: the folder has nothing usable, or `output` holds shards already.
+        OSError: the disk is full; without an index, which is written last, the shards are not used.
+    """
+    import webdataset
+
+    output = Path(output)
+    if (output / INDEX).exists():
+        raise InputError(f"{output} holds shards already; give another --output, or remove it")
+    index = AudioIndex.scan([folder], progress=progress)
+    entries = [(group, entry) for group in index.groups for entry in group.entries]
+    order = np.random.default_rng(seed).permutation(len(entries))
+    todo = tqdm([entries[i] for i in order], "writing shards", unit="file", disable=None if progress else True)
+    left_out: list[LeftOut] = list(index.left_out)
+    shards, recordings = [], []
+    # Names say what is inside, so that a cache never takes a shard of another data set or an older one for this.
+    versions = [(os.path.relpath(entry.path, folder), entry.version) for _, entry in entries]
+    name_of_all = hashlib.sha256(json.dumps([sample_rate, seed, shard_bytes, versions]).encode()).hexdigest()[:8]
+    for number, samples in enumerate(_batches(todo, folder, sample_rate, shard_bytes, left_out)):
+        name = f"{name_of_all}-{number:06d}.tar"
+        with write_atomically(output / name) as temporary:
+            with open(temporary, "wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0.0) as writer:
+                for sample in samples:
+                    writer.write(sample)
+            with tarfile.open(temporary) as tar:
+                places = {member.name: member for member in tar}
+        for sample in samples:
+            facts = json.loads(sample["json"])
+            member = places[f"{sample['__key__']}.npy"]
+            start = member.offset_data + member.size - 2 * facts["samples"]  # the samples end the file
+            recordings.append({**facts, "shard": number, "start": start})
+        shards.append({"name": name, "size": (output / name).stat().st_size})
+    if not recordings:
+        raise InputError(f"{folder}: none of its recordings could be decoded; the first: {' '.join(left_out[0])}")
+    content = {"version": VERSION, "sample_rate": sample_rate, "shards": shards, "recordings": recordings}
+    write_text(output / INDEX, json.dumps(content) + "\n")
+    return len(recordings), len(shards), left_out
+
+
+def _batches(
+    entries: Any, folder: str | os.PathLike, sample_rate: int, shard_bytes: int, left_out: list[LeftOut]
+) -> Iterator[list[dict[str, Any]]]:
+    """Samples as WebDataset wants them, as many as fill a shard; what cannot be decoded is added to `left_out`."""
+    batch: list[dict[str, Any]] = []
+    size = count = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for group, entry in entries:
+            path = os.path.join(scratch, "recording.int16")
+            try:
+                copy(entry, path, sample_rate)
+            except AudioError as error:
+                left_out.append(LeftOut(error.path, error.reason))
+                continue
+            with StoredFile(path) as stored:
+                header = stored.header
+            with io.BytesIO() as array:
+                np.save(array, np.fromfile(path, "<i2", offset=os.path.getsize(path) - 2 * header.samples))
+                samples = array.getvalue()
+            facts = {
+                "path": os.path.relpath(entry.path, folder), "group": group.name, "key": group.key,
+                "samples": header.samples, "scale": header.scale,
+            }  # fmt: skip
+            if batch and size + len(samples) > shard_bytes:
+                yield batch
+                batch, size = [], 0
+            batch.append({"__key__": f"{count:08d}", "npy": samples, "json": json.dumps(facts).encode()})
+            size, count = size + len(samples), count + 1
+    if batch:
+        yield batch
+
+
+class ShardSet:
+    """Shards in a folder, or at an address from which they are fetched when they are needed.
+
+    Args:
+        root: a folder, or an address as WebDataset's `gopen` takes it: `https://...`, `gs://...`, `hf://...`,
+            `pipe:aws s3 cp s3://bucket/voices/{} -`, where {} stands for the file's name.
+        cache: folder for what is fetched; processes of one machine share it.
+        room: bytes that may lie there; the shards used longest ago give way.
+
+    Raises:
+        InputError: there is no index, it is of another version, or an address is given without a cache.
+    """
+
+    def __init__(self, root: str, cache: str | None = None, room: int = 50_000_000_000) -> None:
+        self.root, self.cache, self.room = root, cache, room
+        self.remote = "://" in root or root.startswith("pipe:")
+        if self.remote and cache is None:
+            raise InputError(f"data.cache is missing: a folder for the shards that are fetched from {root}")
+        path = self._fetched(INDEX, None) if self.remote else os.path.join(root, INDEX)
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}); make shards with: ssl-audio shard") from error
+        if content.get("version") != VERSION:
+            raise InputError(f"{path} is of version {content.get('version')}, not {VERSION}; write the shards again")
+        self.sample_rate: int = content["sample_rate"]
+        self.shards = [Shard(**shard) for shard in content["shards"]]
+        self.recordings: list[dict[str, Any]] = content["recordings"]
+
+    def index(self) -> AudioIndex:
+        """The recordings in their groups; `stored` of an entry is "<shard>:<first byte>:<scale>"."""
+        groups: dict[str, list[tuple[str, AudioEntry]]] = {}
+        names = {}
+        for facts in self.recordings:
+            place = f"{facts['shard']}:{facts['start']}:{facts['scale']!r}"
+            entry = AudioEntry(f"{self.root}/{facts['path']}", facts["samples"], self.sample_rate, (0, 0), place)
+            groups.setdefault(facts["key"], []).append((facts["path"], entry))
+            names[facts["key"]] = facts["group"]
+        return AudioIndex([
+            Group(names[key], key, 0, tuple(entry for _, entry in sorted(members)), self.root)
+            for key, members in sorted(groups.items())
+        ])  # fmt: skip
+
+    def missing(self) -> list[str]:
+        """Paths of shards that are not there or not of their size; at an address it shows when they are fetched."""
+        if self.remote:
+            return []
+        paths = [(os.path.join(self.root, shard.name), shard.size) for shard in self.shards]
+        return [path for path, size in paths if not os.path.isfile(path) or os.path.getsize(path) != size]
+
+    def open(self, entry: AudioEntry) -> "ShardedRecording":
+        """One recording, read in place. Raises NoAudioError if its shard is not to be had."""
+        shard, start, scale = entry.stored.split(":")
+        name, size = self.shards[int(shard)]
+        path = self._fetched(name, size) if self.remote else os.path.join(self.root, name)
+        return ShardedRecording(path, int(start), entry, float(scale))
+
+    def _fetched(self, name: str, size: int | None) -> str:
+        """The path of a file in the cache, fetched by the first process that asks for it."""
+        import webdataset
+
+        assert self.cache is not None
+        path = os.path.join(self.cache, name)
+        if size is not None and os.path.exists(path):
+            os.utime(path)  # used now, for `_make_room`
+            return path
+        os.makedirs(self.cache, exist_ok=True)
+        address = self.root.replace("{}", name) if "{}" in self.root else f"{self.root.rstrip('/')}/{name}"
+        with open(f"{path}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if size is not None and os.path.exists(path):
+                return path
+            self._make_room(size or 0)
+            try:
+                with write_atomically(path) as temporary, webdataset.gopen(address) as source:
+                    with open(temporary, "wb") as target:
+                        while part := source.read(1 << 20):
+                            target.write(part)
+                    if size is not None and temporary.stat().st_size != size:
+                        raise OSError(f"{temporary.stat().st_size} bytes came of {size}")
+            except Exception as error:  # each way of fetching has errors of its own
+                raise NoAudioError(f"{address} cannot be fetched: {' '.join(str(error).split())}") from error
+        return path
+
+    def _make_room(self, size: int) -> None:
+        here = [Path(str(self.cache), shard.name) for shard in getattr(self, "shards", ())]
+        present = sorted((path for path in here if path.exists()), key=lambda path: path.stat().st_mtime)
+        used = sum(path.stat().st_size for path in present)
+        for path in present:
+            if used + size <= self.room:
+                return
+            used -= path.stat().st_size
+            path.unlink(missing_ok=True)
+
+
+class ShardedRecording:
+    """A recording inside a shard, read like an `AudioFile` at the one rate that it has; a context manager."""
+
+    def __init__(self, path: str, start: int, entry: AudioEntry, scale: float) -> None:
+        self.path, self.start, self.entry, self.scale = path, start, entry, np.float32(scale)
+
+    def read(self, start: int, samples: int, sample_rate: int) -> np.ndarray:
+        """`(samples,)` float32, fewer at the end; see `AudioFile.read`. Raises AudioError."""
+        if sample_rate != self.entry.sample_rate:
+            raise ValueError(f"{self.path} holds audio at {self.entry.sample_rate} Hz, not {sample_rate}")
+        count = max(0, min(samples, self.entry.frames - start))
+        self._file.seek(self.start + 2 * start)
+        integers = np.frombuffer(self._file.read(2 * count), "<i2")
+        if len(integers) < count:
+            raise AudioError(self.path, "is cut short; write or fetch the shards again")
+        return integers.astype(np.float32) * self.scale
+
+    def __enter__(self) -> "ShardedRecording":
+        try:
+            self._file = open(self.path, "rb", buffering=0)
+        except OSError as error:
+            raise NoAudioError(f"{self.path}: {error.strerror}; is the disk still there?") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def windows(sizes: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Shards in the given order, as many at a time as fit into `budget` bytes.
+
+    Raises:
+        InputError: one shard alone does not fit.
+    """
+    if max(sizes) > budget:
+        raise InputError(f"the largest shard has {max(sizes)} bytes, more than the budget of {budget} for shuffling")
+    window: list[int] = []
+    used = 0
+    for shard in order:
+        if used + sizes[shard] > budget:
+            yield window
+            window, used = [], 0
+        window.append(shard)
+        used += sizes[shard]
+    yield window
