@@ -8,6 +8,7 @@ transfer mode the same network trained from random weights.
 
 import argparse
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ EXAMPLES = """examples:
   ssl-audio probe --model runs/mine --corpus esc10 --root data/ESC-50 --mode transfer --epochs 20
   ssl-audio tag song.mp3 --model probes/mtat                                                  # then
 """
+
+_SAVED = {
+    "frozen": "the saved classifier is fitted on all folds; the figures are those of cross-validation",
+    "transfer": "the saved network is that of the last fold; the figures are those of cross-validation",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{task.name}, {task.split_name}: {len(task.files.paths)} files, {len(task.files.classes)} classes")
     mode = _frozen if args.mode == "frozen" else _transfer
     task, rows = mode(args, task, model, seconds)
+    if args.output is not None and len(rows[0].result.chosen) > 1:
+        task = replace(task, notes=(*task.notes, _SAVED[args.mode]))
     for note in task.notes:
         print(note)
     for name, reason in rows[0].result.figures.left_out.items():
