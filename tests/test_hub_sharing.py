@@ -12,6 +12,7 @@ import yaml
 from loopback_hub import Repository, loopback_hub
 
 from ssl_audio import load_model, push_to_hub, save_model
+from ssl_audio.cli import main
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
@@ -152,6 +153,25 @@ def test_push_then_load_gives_the_same_model(hub, model, folder):
     assert same(load_model("someone/new"), model)
     push_to_hub(folder, "someone/new", token="hf_writer", licence="cc-by-4.0")  # again: only the card has changed
     assert repository.commits == 2 and b"license: cc-by-4.0" in repository.files["README.md"]
+
+
+def test_the_push_command(hub, model, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_writer")
+    assert main(["push", str(folder), "me/by-command", "--private", "--licence", "mit", "--data", "two choirs"]) == 0
+    assert "me/by-command" in capsys.readouterr().out and hub.repositories["me/by-command"].private
+    card = hub.repositories["me/by-command"].files["README.md"].decode()
+    assert "license: mit" in card and "two choirs" in card
+    assert torch.equal(load_model("me/by-command")(AUDIO), model(AUDIO))
+    for arguments, words in (
+        ([str(tmp_path / "gone"), "me/x"], "no such folder"),
+        ([str(tmp_path), "me/x"], "holds no model"),
+        ([str(folder), "no owner!"], "is not a name on the Hub"),
+        ([str(folder), "me/x", "--training", str(tmp_path / "gone.yaml")], "no such file"),
+    ):
+        assert main(["push", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert words in error and len(error.splitlines()) == 1
+    assert set(hub.repositories) == {"me/by-command"}
 
 
 def test_push_private(hub, folder):

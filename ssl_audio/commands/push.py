@@ -1,0 +1,50 @@
+"""Upload a model to the Hugging Face Hub with its model card; load_model("owner/name") then loads it.
+
+MODEL is a folder that `ssl-audio convert` or save_model wrote, or a run folder or checkpoint, which is converted on the
+way, with its config in the card. Nothing is uploaded unless the model loads. The right to write comes from
+`hf auth login` or the variable HF_TOKEN.
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+EXAMPLES = """examples:
+  ssl-audio push my-model me/my-singers --private
+  ssl-audio push runs/byol/0 me/my-singers --licence cc-by-4.0 --data "40 hours of singing" --metrics eval.json
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a saved folder, a run folder or a checkpoint")
+    parser.add_argument("repo_id", metavar="OWNER/NAME", help="the repository; made if it is not there")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--licence", metavar="L", help="of the weights, as the Hub names it (mit, cc-by-nc-4.0, ...)")
+    parser.add_argument("--data", metavar="TEXT", help="what the model was trained on, for the card")
+    parser.add_argument("--training", metavar="YAML", help="the run's config, for the card (default: the run's own)")
+    parser.add_argument("--metrics", metavar="JSON", help="what `ssl-audio eval` wrote, for the card")
+    parser.add_argument("--message", default="Upload model", help="of the commit")
+
+
+def run(args: Namespace) -> int:
+    import tempfile
+
+    from ssl_audio.errors import InputError
+    from ssl_audio.hub import load_model, push_to_hub, save_model
+    from ssl_audio.saved import CONFIG, WEIGHTS
+
+    source = Path(args.model)
+    if not source.exists():
+        raise InputError(f"{source}: no such folder or checkpoint")
+    if args.training is not None and not Path(args.training).is_file():
+        raise InputError(f"{args.training}: no such file")
+    words = {name: getattr(args, name) for name in ("private", "licence", "data", "training", "metrics", "message")}
+    if (source / CONFIG).is_file() and (source / WEIGHTS).is_file():
+        url = push_to_hub(source, args.repo_id, **words)
+    else:
+        if words["training"] is None and (source / CONFIG).is_file():
+            words["training"] = source / CONFIG
+        with tempfile.TemporaryDirectory() as folder:
+            save_model(load_model(source), folder)
+            url = push_to_hub(folder, args.repo_id, **words)
+    print(f'{url}\nnext: python -c "import ssl_audio; print(ssl_audio.load_model({args.repo_id!r}))"')
+    return 0
