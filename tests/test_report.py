@@ -106,9 +106,32 @@ def test_the_folder_holds_what_was_promised(report, evaluations):
         "comparisons": 6,
         "probe_per_class": 96,
         "leaderboard": 4,
+        "retrieval": 4,
     }.items():
         with open(report / f"{name}.csv", newline="") as file:
             assert len(list(csv.DictReader(file))) == rows
+
+
+def test_retrieval_is_judged_without_the_querys_own_recording_and_by_genre(tmp_path):
+    rows = [(p, s) for p in range(12) for s in range(4)]  # two recordings a singer, two clips of each
+    singers, genres = [f"s{p}" for p, _ in rows], [("folk", "opera", "")[p % 3] for p, _ in rows]
+    files = [f"s{p}/{s}.wav" for p, s in rows]
+    takes = [f"s{p}/{s // 2}" for p, s in rows]
+    test_set = TestSet("two", Recordings(Path("two"), files, singers, takes, {"genre": genres}), made_up(12).trials)
+    x = np.stack([np.eye(36)[[p, 12 + p * 2 + s // 2]].sum(0) for p, s in rows])  # near: own recording, then own singer
+    found = evaluate("m", x, test_set, draws=100, probe=None).retrieval
+    assert found["same_artist"]["precision_at_1"] == found["same_artist"]["mean_average_precision"] == 1
+    assert found["same_artist"]["precision_at_5"] == pytest.approx(2 / 5)  # the clip of the same recording is left out
+    assert found["same_genre_other_artist"]["queries"] == 32  # what has no genre is not judged
+    write_report([evaluate("m", x, test_set, draws=100, probe=None)], tmp_path / "r", settings={}, progress=False)
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "same genre, other singers" in page and "mean AP" in page
+    content = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert content["models"]["m"]["two"]["retrieval"] == found
+    with open(tmp_path / "r" / "retrieval.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["task"] for row in table] == ["same_artist", "same_genre", "same_genre_other_artist"]
+    assert float(table[0]["hit_rate_at_10"]) == 1
 
 
 def test_the_leaderboard_gathers_reports_and_passes_over_rubbish(report, evaluations, tmp_path):

@@ -13,12 +13,14 @@ from ssl_audio.evaluation.bootstrap import PairedTest, paired_test
 from ssl_audio.evaluation.metrics import equal_error_rate
 from ssl_audio.evaluation.probes import ProbeResult, singer_probe
 from ssl_audio.evaluation.recordings import Recordings, find_recordings, unreadable_files
+from ssl_audio.evaluation.retrieval_metrics import library_metrics
 from ssl_audio.evaluation.scoring import all_pairs_curve
 from ssl_audio.evaluation.trials import Trials, all_pairs, check_files, read_trials
 from ssl_audio.evaluation.verification import Verification, verify
 
 MAX_TRIALS = 40_000  # of all pairs that are listed one by one, for intervals; the figures come from all of them
 MAX_PROBED = 2_000  # recordings that the probe of a comparison uses
+MAX_RETRIEVED = 10_000  # recordings in the library of the retrieval metrics, whose time grows with the square
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Evaluation:
     Attributes:
         singer_eer: {singer: EER of the trials that the singer is in}, where both classes of trials exist.
         probe: closed-set singer identification; None where the data do not allow it, and `probe_note` says why.
+        retrieval: {"same_artist", with genres also "same_genre" and "same_genre_other_artist": figures}, of the
+            singers as artists; clips of the query's own recording are no candidates for the first. Empty where no
+            singer has two recordings and no genres are known.
         embeddings: (files, dim).
     """
 
@@ -58,6 +63,7 @@ class Evaluation:
     embeddings: np.ndarray = field(repr=False)
     probe: ProbeResult | None = None
     probe_note: str = ""
+    retrieval: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def figures(self) -> dict[str, Any]:
         """All numbers, ready for JSON."""
@@ -69,6 +75,7 @@ class Evaluation:
             "trials_sha256": self.test_set.trials.digest(),
             "probe": probe,
             "probe_note": self.probe_note,
+            "retrieval": self.retrieval,
         }
 
 
@@ -149,13 +156,14 @@ def evaluate(
     )  # fmt: skip
     result, note = None, ""
     if probe is not None:
-        kept = _sample_recordings(recordings, seed)
+        kept = _sample_recordings(recordings, seed, MAX_PROBED)
         try:
             result = singer_probe(embeddings[kept], recordings.at(kept.tolist()), probe, seed, draws=min(draws, 200))
         except InputError as error:
             note = str(error)
     return Evaluation(
-        model, baseline, test_set, verification, _singer_eer(trials, verification), embeddings, result, note
+        model, baseline, test_set, verification, _singer_eer(trials, verification), embeddings, result, note,
+        _retrieval(embeddings, recordings, seed),
     )  # fmt: skip
 
 
@@ -189,13 +197,25 @@ def _singer_eer(trials: Trials, verification: Verification) -> dict[str, float]:
     return found
 
 
-def _sample_recordings(recordings: Recordings, seed: int) -> np.ndarray:
-    """Positions of at most MAX_PROBED files, evenly over singers."""
-    if len(recordings) <= MAX_PROBED:
+def _retrieval(embeddings: np.ndarray, recordings: Recordings, seed: int) -> dict[str, dict[str, float]]:
+    kept = _sample_recordings(recordings, seed, MAX_RETRIEVED)
+    found, x = recordings.at(kept.tolist()), embeddings[kept]
+    tables = library_metrics(x, found.singers, takes=found.recording)
+    genres = found.columns.get("genre", [])
+    known = [i for i, genre in enumerate(genres) if genre]
+    singers = {(genres[i], found.singers[i]) for i in known}
+    if len({genre for genre, _ in singers}) < len(singers):  # a genre that two sing, or the artist filter leaves none
+        tables |= library_metrics(x[known], [found.singers[i] for i in known], [genres[i] for i in known]) | tables
+    return tables
+
+
+def _sample_recordings(recordings: Recordings, seed: int, limit: int) -> np.ndarray:
+    """Positions of at most `limit` files, evenly over singers."""
+    if len(recordings) <= limit:
         return np.arange(len(recordings))
     order = np.random.default_rng(seed).permutation(len(recordings))
     seen: dict[str, int] = {}
     turn = np.empty(len(order))
     for i in order:
         turn[i] = seen[recordings.singers[i]] = seen.get(recordings.singers[i], 0) + 1
-    return np.sort(order[np.argsort(turn[order], kind="stable")][:MAX_PROBED])
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:limit])

@@ -21,6 +21,7 @@ _COLUMNS = {  # what is asked for -> the columns that may hold it, best first
     "take": ("source", "recording", "utterance"),
     "song": ("song",),
     "gender": ("gender",),
+    "genre": ("genre",),
 }
 _SEGMENT = re.compile(r"_\d+_\d+_\d+s$")  # `<stem>_<start>_<end>_<n>s`: segments of one recording
 
@@ -34,7 +35,7 @@ class Recordings:
         files: paths below `root`, with forward slashes, sorted.
         singers: who sings.
         recording: what was recorded in one go; two clips with the same value share room and microphone.
-        columns: `take` (as `recording`, but finer: one performance of a song), `song`, `gender`.
+        columns: `take` (as `recording`, but finer: one performance of a song), `song`, `gender`, `genre`.
     """
 
     root: Path
@@ -69,7 +70,7 @@ class Recordings:
         return Recordings(self.root, list(files), list(singers), recording, columns)
 
     def known(self, column: str) -> list[str]:
-        """The values of `take`, `song` or `gender`; InputError when no metadata tells any."""
+        """The values of `take`, `song`, `gender` or `genre`; InputError when no metadata tells any."""
         values = self.columns.get(column, [])
         if not any(values):
             raise InputError(f"{self.root}: nothing tells the {column} of the recordings; add it to {METADATA_NAME}")
@@ -101,7 +102,7 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
         f"{singer}/{row.get('recording') or _SEGMENT.sub('', Path(name).stem)}"
         for row, name, singer in zip(known, files, singers, strict=True)
     ]
-    columns = {name: [row.get(name, "") for row in known] for name in ("take", "song", "gender")}
+    columns = {name: [row.get(name, "") for row in known] for name in ("take", "song", "gender", "genre")}
     return Recordings(root, files, singers, recording, columns)
 
 

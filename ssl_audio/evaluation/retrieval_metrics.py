@@ -55,12 +55,19 @@ def retrieval_metrics(
 
 
 def library_metrics(
-    embeddings: np.ndarray, artists: Sequence, genres: Sequence | None = None, ks: Sequence[int] = (1, 5, 10)
+    embeddings: np.ndarray,
+    artists: Sequence,
+    genres: Sequence | None = None,
+    ks: Sequence[int] = (1, 5, 10),
+    takes: Sequence | None = None,
 ) -> dict[str, dict[str, float]]:
-    """`same_artist` (if one has two tracks), `same_genre` and `same_genre_other_artist` (the artist filter)."""
+    """`same_artist` (if one has two tracks), `same_genre` and `same_genre_other_artist` (the artist filter).
+
+    With `takes` clips of one recording are no candidates when the artist is asked for.
+    """
     tables = {}
-    if len(set(artists)) < len(artists):
-        tables["same_artist"] = retrieval_metrics(embeddings, artists, ks=ks)
+    if len(set(artists)) < (len(artists) if takes is None else len(set(zip(artists, takes, strict=True)))):
+        tables["same_artist"] = retrieval_metrics(embeddings, artists, takes, ks)
     if genres is not None:
         tables["same_genre"] = retrieval_metrics(embeddings, genres, ks=ks)
         tables["same_genre_other_artist"] = retrieval_metrics(embeddings, genres, artists, ks)

@@ -2,7 +2,7 @@
 
 report.html          everything, in one file without network
 metrics.json         per model and data set, and the paired tests
-figures.csv, per_singer.csv, comparisons.csv, probe_per_class.csv, leaderboard.csv
+figures.csv, per_singer.csv, comparisons.csv, probe_per_class.csv, retrieval.csv, leaderboard.csv
 plots/<data set>/    det, scores, singers, ranks, confusion, map as PNG and SVG
 """
 
@@ -136,7 +136,31 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
     if rows:
         header = ["model", "against", "EER difference, points", "95 % interval", "p"]
         parts += [page.heading(3, "In pairs, on the same trials"), page.table(header, rows)]
-    return parts
+    return parts + _retrieval(ordered)
+
+
+_TASKS = {
+    "same_artist": "same singer (other recordings)",
+    "same_genre": "same genre",
+    "same_genre_other_artist": "same genre, other singers",
+}
+
+
+def _retrieval(ordered: list[Evaluation]) -> list[str]:
+    """What stands nearest to a recording: a table of every model and task."""
+    header = ["model", "looked for", "precision at 1", "at 5", "at 10", "hit rate at 10", "mean AP", "by chance"]
+    columns = ["precision_at_1", "precision_at_5", "precision_at_10", "hit_rate_at_10"]
+    columns += ["mean_average_precision", "chance"]
+    found = [(e, task, e.retrieval[task]) for task in _TASKS for e in ordered if task in e.retrieval]
+    rows = [[e.model, _TASKS[task], *(percent(figures[name]) for name in columns)] for e, task, figures in found]
+    if not rows:
+        return []
+    text = (
+        "Each recording asks for its nearest others. Precision: the share of right ones among the nearest k; hit rate: "
+        "how often there is one at all; mean AP: mean average precision of the whole ranking."
+    )
+    table = page.table(header, rows, [e.baseline for e, _, _ in found])
+    return [page.heading(3, "Retrieval"), page.paragraph(text, "soft"), table]
 
 
 def _bottom(board: list[Entry], settings: dict[str, Any]) -> list[str]:

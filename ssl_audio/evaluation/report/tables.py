@@ -39,7 +39,7 @@ def write_tables(
     """The CSV tables of a report folder."""
     plain = [name for name, value in evaluations[0].verification.figures().items() if not name.endswith("_interval")]
     ranged = ["eer", "min_dcf", "mnr"]
-    rows, singers, classes = [], [], []
+    rows, singers, classes, retrieved = [], [], [], []
     for e in evaluations:
         figures = e.verification.figures()
         ends = [end for name in ranged for end in (figures[f"{name}_interval"] or ("", ""))]
@@ -48,11 +48,14 @@ def write_tables(
         singers += [[e.model, e.test_set.name, name, value] for name, value in e.singer_eer.items()]
         for name, values in (e.probe.figures.per_class if e.probe else {}).items():
             classes.append([e.model, e.test_set.name, name, *values.values()])
+        retrieved += [[e.model, e.test_set.name, task, *found.values()] for task, found in e.retrieval.items()]
     bounds = [f"{name}_{end}" for name in ranged for end in ("low", "high")]
     _write_csv(output / "figures.csv", ["model", "data_set", *plain, *bounds, "probe_accuracy"], rows)
     _write_csv(output / "per_singer.csv", ["model", "data_set", "singer", "eer"], singers)
     header = ["model", "data_set", "singer", "precision", "recall", "f1", "roc_auc", "average_precision"]
     _write_csv(output / "probe_per_class.csv", header, classes)
+    header = ["model", "data_set", "task", *next((t for e in evaluations for t in e.retrieval.values()), {})]
+    _write_csv(output / "retrieval.csv", header, retrieved)
     header = ["data_set", "model", "against", "eer_difference", "low", "high", "p_value"]
     pairs = [[c.test_set, c.first, c.second, c.test.difference, *c.test.interval, c.test.p_value] for c in comparisons]
     _write_csv(output / "comparisons.csv", header, pairs)
