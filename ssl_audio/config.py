@@ -82,5 +82,7 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
     init_args = {key: build(value, trusted=trusted) for key, value in (spec.get("init_args") or {}).items()}
     try:
         return kind(*positional, **init_args)
-    except TypeError as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:  # what constructors make of a value of another kind
         raise InputError(f"{path} cannot be built from {sorted(init_args)}: {error}") from error

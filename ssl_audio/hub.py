@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ def load_model(
     Raises:
         InputError: nothing of that name, files missing or damaged, weights that do not fit, a file that would run code.
     """
+    if input_sr is not None and (not isinstance(input_sr, Integral) or input_sr < 1):
+        raise InputError(f"input_sr is {input_sr!r}; it must be a rate in Hz, a whole number such as 16000")
+    if not os.fspath(name):
+        raise InputError("the name of the model is empty; give a path, a Hub id, or a name such as 'byol'")
     folder = _find(name, source)
     if folder is None:
         options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}

@@ -83,13 +83,13 @@ def model_from_hyperparams(hyperparams: Mapping[str, Any], source: str | os.Path
     if spec_layer not in SPEC_LAYERS:
         raise InputError(f"{source}: unknown spec_layer {spec_layer!r}; this release knows {SPEC_LAYERS[0]!r}")
     backbone = encoder.get("backbone", "efficientnet_b0")
-    if backbone not in IMAGENET_URLS:
+    if not isinstance(backbone, str) or backbone not in IMAGENET_URLS:
         raise InputError(
             f"{source}: unknown backbone {backbone!r}; the published layout has {', '.join(IMAGENET_URLS)}"
         )
     encoder["pretrained"] = False  # its weights come from the file
     for key, value in {**features, "embedding_dim": encoder.get("embedding_dim", 1000)}.items():
-        if not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{source}: {key} is {value!r}; it must be a positive whole number")
     return EmbeddingModel(LogMelSpectrogram(**features), EfficientNet(**encoder), sample_rate=SAMPLE_RATE)
 
@@ -97,16 +97,21 @@ def model_from_hyperparams(hyperparams: Mapping[str, Any], source: str | os.Path
 def put_published_weights(model: EmbeddingModel, weights: Mapping[str, Any], source: str | os.PathLike) -> None:
     """Load a published state dict into a model that `model_from_hyperparams` made."""
     bank = weights.get(f"{FRONTEND_PREFIX}mel_basis")
+    if bank is not None and not isinstance(bank, Tensor):
+        raise InputError(f"{source}: its mel bank is a {type(bank).__name__}, not a tensor")
     own = cast(LogMelSpectrogram, model.frontend).mel_basis
-    if bank is not None and (bank.shape != own.shape or not torch.allclose(bank, own, rtol=1e-4, atol=1e-7)):
+    rounding = 1e-4 if bank is None or bank.dtype in (torch.float32, torch.float64) else 1e-2  # half precision
+    if bank is not None and (
+        bank.shape != own.shape or not torch.allclose(bank.float(), own, rtol=rounding, atol=1e-7)
+    ):
         raise InputError(
             f"{source}: its mel bank {tuple(bank.shape)} is not nnAudio's for 22,050 Hz with the n_fft and n_mels of "
             f"{HYPERPARAMS}; the embeddings would differ"
         )
     encoder = {
-        key.removeprefix(ENCODER_PREFIX): value
+        str(key).removeprefix(ENCODER_PREFIX): value
         for key, value in weights.items()
-        if not key.startswith(FRONTEND_PREFIX)  # computed again from the hyperparameters
+        if not str(key).startswith(FRONTEND_PREFIX)  # computed again from the hyperparameters
     }
     put_weights(model.encoder, from_torchvision(encoder, cast(EfficientNet, model.encoder)), source)
 

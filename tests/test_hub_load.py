@@ -242,6 +242,54 @@ def test_damaged_models_are_named(tmp_path, kind):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda config: config.update(model=None), "describes no EmbeddingModel"),
+        (lambda config: config.update(model="a network"), "describes no EmbeddingModel"),
+        (lambda config: config["model"]["init_args"].update(encoder=None), "cannot be built"),
+        (lambda config: config["model"]["init_args"].update(sample_rate="fast"), "cannot be built"),
+    ],
+)
+def test_a_config_with_the_wrong_kind_of_value_is_named(tmp_path, change, words):
+    save_model(tiny_model(), tmp_path / "m")
+    config = yaml.safe_load((tmp_path / "m" / "config.yaml").read_text())
+    change(config)
+    (tmp_path / "m" / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(InputError, match=words):
+        load_model(tmp_path / "m")
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"PK", b"PK\x03\x04"]))
+@settings(max_examples=200, deadline=None)
+def test_no_file_at_all_brings_down_the_reader(tmp_path_factory, content, start):
+    path = tmp_path_factory.getbasetemp() / "any.ckpt"
+    path.write_bytes(start + content)
+    with pytest.raises(InputError):
+        load_model(path)
+
+
+def test_a_web_page_in_place_of_weights_is_not_called_an_attack(tmp_path):
+    (tmp_path / "page.ckpt").write_text("<html>404</html>")
+    with pytest.raises(InputError, match="not a torch weight file"):
+        load_model(tmp_path / "page.ckpt")
+
+
+@pytest.mark.parametrize("rate", [0, -1, 44100.5, "16000"])
+def test_an_input_rate_that_is_none_is_refused(tmp_path, rate):
+    save_model(tiny_model(), tmp_path / "m")
+    with pytest.raises(InputError, match="input_sr"):
+        load_model(tmp_path / "m", input_sr=rate)
+
+
+def test_a_damaged_run_json_is_named(run, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"x")
+    (tmp_path / "run.json").write_text("{half")
+    with pytest.raises(InputError, match=r"run\.json: damaged"):
+        load_model(tmp_path)
+
+
 def test_missing_models_are_named(tmp_path):
     save_model(tiny_model(), tmp_path / "one")
     (tmp_path / "notes").mkdir()

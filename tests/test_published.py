@@ -161,6 +161,28 @@ def test_hyperparameters_that_cannot_be_are_named(source, tmp_path, section, val
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [{5: torch.zeros(1)}, {"encoder.net.2.classifier.1.bias": [1, 2]}, {"feature_extractor.spec_layer.mel_basis": 3}],
+)
+def test_entries_that_are_no_tensors_are_named(source, tmp_path, entries):
+    weights = torch.load(source / "byol" / "model.pt") | entries
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "hyperparams.yaml").write_bytes((source / "byol" / "hyperparams.yaml").read_bytes())
+    torch.save(weights, tmp_path / "m" / "model.pt")
+    with pytest.raises(InputError, match=r"tensor|does not have"):
+        load_model("m", source=tmp_path)
+
+
+def test_half_precision_weights_load(source, tmp_path):
+    weights = torch.load(source / "byol" / "model.pt")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "hyperparams.yaml").write_bytes((source / "byol" / "hyperparams.yaml").read_bytes())
+    torch.save({k: v.half() if v.is_floating_point() else v for k, v in weights.items()}, tmp_path / "m" / "model.pt")
+    model, full = load_model("m", source=tmp_path), load_model("byol", source=source)
+    assert torch.equal(model.encoder.classifier[1].weight, full.encoder.classifier[1].weight.half().float())
+
+
 def test_pretrained_in_the_file_downloads_nothing(source, tmp_path, monkeypatch):
     monkeypatch.setattr(
         published, "IMAGENET_URLS", dict.fromkeys(published.IMAGENET_URLS, "http://127.0.0.1:9/x-0.pth")
