@@ -112,7 +112,11 @@ class _Settings:
             raise InputError(f"window_seconds {window_seconds} is too short: this model needs {needed:.3f} s or more")
         if device is None:
             device = next((parameter.device for parameter in model.parameters()), "cpu")
-        device = torch.device(device)
+        try:
+            device = torch.device(device)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch's words for an unknown and for an absent device
+            raise InputError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
         return cls(
             sample_rate=rate,
             minimum_samples=model.minimum_samples,

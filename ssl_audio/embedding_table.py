@@ -121,7 +121,7 @@ class EmbeddingTable:
         names = "\n".join(str(recording.file) for recording in self.recordings)
         mine = {**self.settings, "model": fingerprint(self.model), "files": hashlib.sha256(names.encode()).hexdigest()}
         path = self.parts / "settings.json"
-        if not path.exists():
+        if not any(self.parts.glob("*.parquet")):  # nothing done yet: a call that failed at once binds nobody
             write_text(path, json.dumps(mine, indent=1))
             return
         theirs = json.loads(path.read_text(encoding="utf-8"))
@@ -203,6 +203,8 @@ class EmbeddingTable:
 def check_output(output: str | os.PathLike) -> Path:
     """The path, if its suffix is a format that can be written."""
     output = Path(output)
+    if output.is_dir():
+        raise InputError(f"{output}: is a folder; give the name of a file")
     if output.suffix not in FORMATS:
         raise InputError(f"{output}: the output must end in {' or '.join(FORMATS)}")
     return output

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ssl_audio.errors import InputError
+
 
 @contextmanager
 def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
@@ -15,10 +17,18 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
 
         with write_atomically("scores.csv") as temporary:
             frame.to_csv(temporary)
+
+    Raises:
+        InputError: `path` is a folder, or its folder cannot be made or written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written there: {error.strerror}; choose another place") from error
     os.close(handle)
     temporary = Path(name)
     try:

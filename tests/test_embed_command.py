@@ -214,6 +214,22 @@ def test_what_is_wrong_is_said_before_any_work(saved, singers, tmp_path, capsys,
     assert not list((tmp_path / "empty").iterdir())
 
 
+def test_a_place_that_cannot_be_written_is_said_before_any_work(saved, singers, tmp_path, capsys):
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "file").write_text("")
+    for output, words in (("folder.parquet", "is a folder"), ("file/out.parquet", "cannot be written")):
+        assert main(["embed", str(singers), "--model", saved[1], "--output", str(tmp_path / output)]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_call_that_failed_at_once_binds_nobody(saved, singers, tmp_path, capsys):
+    common = ["embed", str(singers), "--model", saved[1], "--output", str(tmp_path / "out.parquet")]
+    for wrong in (["--device", "warp"], ["--device", "cuda:99"], ["--batch-size", "0"], ["--devices", "0"]):
+        assert main([*common, *wrong]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert main([*common, "--window", "0.5"]) == 0
+
+
 def test_help_shows_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["embed", "--help"])

@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     recordings = find_recordings(args.input)
     settings = {"window_seconds": args.window, "hop_seconds": args.hop, "aggregate": args.aggregate}
     options = {"batch_size": args.batch_size, "workers": args.workers}
+    if args.devices < 1 or args.num_nodes < 1:
+        raise InputError(f"--devices and --num-nodes must be at least 1, not {args.devices} and {args.num_nodes}")
     several = args.devices > 1 or args.num_nodes > 1 or args.strategy is not None
     if several and args.device not in (None, "cpu", "cuda"):
         raise InputError(f"--device {args.device} is one device; with --devices say cpu, cuda or nothing")
