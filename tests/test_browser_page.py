@@ -17,6 +17,7 @@ import torch
 
 from ssl_audio import audio, encoders
 from ssl_audio.cli import main
+from ssl_audio.downstream.tags import tag_file, write_json
 from ssl_audio.embedding import embed_files
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.heads import ProbeHead
@@ -187,35 +188,36 @@ def said(page, text, nth=0):
 
 
 def saved_tags(page):
-    """(windows, tags), (tags,) as the page saves them, and its list of the whole recording."""
+    """What the page saves, and its list of the whole recording."""
     with page.expect_download() as download:
         page.click("#save")
     saved = json.loads(Path(download.value.path()).read_text())
-    windows = np.array([[window["tags"][tag] for tag in TAGS] for window in saved["windows"]])
     if page.get_attribute("#all", "aria-pressed") == "false":
         page.click("#all")
-    rows = [row.split("\n") for row in page.locator("#whole li").all_inner_texts()]
-    return windows, np.array([saved["tags"][tag] for tag in TAGS]), rows
+    return saved, [row.split("\n") for row in page.locator("#whole li").all_inner_texts()]
 
 
-def logits(model, path):
-    results = embed_files(model, [path], window_seconds=WINDOW)
-    return torch.from_numpy(np.stack([result.embedding for result in results]))
+def scores(saved):
+    return np.array([clip["scores"] for clip in saved["clips"]])
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "short.wav"])
-def test_tags_are_those_of_pytorch(name, open_page, tagger, songs):
+def test_tags_are_those_of_pytorch(name, open_page, tagger, songs, tmp_path):
     page = open_page("tags/model.json")
     give(page, songs / name)
-    windows, mean, rows = saved_tags(page)
-    expected = tagger.head.probabilities(logits(tagger, songs / name)).numpy()
-    assert len(expected) == (1 if name == "short.wav" else 5)
-    assert len(expected) == 1 or expected.std(axis=0).max() > 0.1  # the tags do depend on the audio
-    np.testing.assert_allclose(windows, expected, atol=1e-3)
-    np.testing.assert_allclose(mean, expected.mean(axis=0), atol=1e-3)
-    best = np.argsort(-mean)
-    assert [row[0] for row in rows] == [TAGS[i] for i in best]
-    assert [row[-1] for row in rows] == [f"{100 * mean[i]:.1f} %" for i in best]
+    saved, rows = saved_tags(page)
+    tags = tag_file(tagger, songs / name, device="cpu")
+    assert len(tags.scores) == (1 if name == "short.wav" else 5)
+    assert len(tags.scores) == 1 or tags.scores.std(axis=0).max() > 0.1  # the tags do depend on the audio
+    np.testing.assert_allclose(scores(saved), tags.scores, atol=1e-3)
+    np.testing.assert_allclose(list(saved["mean"].values()), tags.means, atol=1e-3)
+    times = [[clip["start"], clip["end"]] for clip in saved["clips"]]
+    np.testing.assert_allclose(times, tags.times, atol=1e-3)
+    write_json(tmp_path / "tags.json", tags)  # the page's is laid out as the command's
+    written = json.loads((tmp_path / "tags.json").read_text())
+    assert saved.keys() == written.keys() and saved["tags"] == list(saved["mean"]) == written["tags"]
+    best = sorted(saved["mean"].items(), key=lambda item: -item[1])
+    assert [(row[0], row[-1]) for row in rows] == [(tag, f"{100 * mean:.1f} %") for tag, mean in best]
     # what is heard is the file
     assert page.evaluate("document.querySelector('audio').duration") == pytest.approx(
         audio.info(songs / name).seconds, 1e-3
@@ -225,10 +227,11 @@ def test_tags_are_those_of_pytorch(name, open_page, tagger, songs):
 def test_one_class_a_clip_is_a_softmax(open_page, tagger, songs):
     page = open_page("tags/genre.json")
     give(page, songs / "b.wav")
-    windows, mean, _ = saved_tags(page)
-    expected = logits(tagger, songs / "b.wav").softmax(dim=1).numpy()
-    np.testing.assert_allclose(windows, expected, atol=1e-3)
-    assert mean.sum() == pytest.approx(1, abs=1e-5)
+    saved, _ = saved_tags(page)
+    clips = embed_files(tagger, [songs / "b.wav"], window_seconds=WINDOW)
+    expected = torch.from_numpy(np.stack([clip.embedding for clip in clips])).softmax(dim=1)
+    np.testing.assert_allclose(scores(saved), expected, atol=1e-3)
+    assert not saved["multi_label"] and sum(saved["mean"].values()) == pytest.approx(1, abs=1e-5)
 
 
 def test_two_voices_have_the_cosine_of_pytorch(open_page, voices, songs):
@@ -298,8 +301,8 @@ def test_the_microphone_is_tagged_while_it_records_and_heard_afterwards(open_pag
     page.keyboard.press("Enter")
     said(page, "microphone.wav: done")
     assert page.evaluate("document.querySelector('audio').duration") > WINDOW
-    windows, _, _ = saved_tags(page)
-    assert np.isfinite(windows).all() and ((windows >= 0) & (windows <= 1)).all()
+    found = scores(saved_tags(page)[0])
+    assert ((found >= 0) & (found <= 1)).all() and len(found)
 
 
 @pytest.mark.parametrize("model", ["tags/model.json", "voices/model.json"])

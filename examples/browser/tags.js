@@ -46,10 +46,15 @@ export class TagView {
     link.hidden = false;
   }
 
+  /** What `ssl-audio tag --json` writes. */
   json() {
-    const named = (values) => Object.fromEntries(this.labels.map((label, i) => [label, values[i]]));
-    const windows = this.windows.map(({ start, end, values }) => ({ start, end, tags: named(values) }));
-    return { file: this.recording.name, model: this.model.model, tags: named(this.mean), windows };
+    return {
+      file: this.recording.name,
+      multi_label: this.model.activation === "sigmoid",
+      tags: this.labels,
+      mean: Object.fromEntries(this.labels.map((label, i) => [label, this.mean[i]])),
+      clips: this.windows.map(({ start, end, values }) => ({ start, end, scores: [...values] })),
+    };
   }
 
   /** Scores of the whole recording, or of what has been heard of it so far. */
