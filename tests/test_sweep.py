@@ -1,16 +1,21 @@
-"""Sweeps: real training processes, stopped, failed and gone on with; what a sweep file may say."""
+"""Sweeps: real training processes that fail and go on; what a sweep file may say."""
 
 import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from ssl_audio.cli import main
 from ssl_audio.errors import InputError
+from ssl_audio.evaluation.comparison import TestSet, evaluate
+from ssl_audio.evaluation.recordings import Recordings
+from ssl_audio.evaluation.report.tables import write_metrics
+from ssl_audio.evaluation.trials import all_pairs
 from ssl_audio.training.config import packaged_configs
-from ssl_audio.training.sweep import format_table, read_metrics, read_sweep
+from ssl_audio.training.sweep import Run, format_table, gather, read_metrics, read_sweep
 
 TINY = {
     "model": {
@@ -32,52 +37,77 @@ def table(folder: Path) -> dict[str, dict[str, str]]:
         return {row["run"]: row for row in csv.DictReader(file)}
 
 
-def test_runs_are_processes_that_fail_alone_go_on_and_end_in_one_table(singers, tmp_path, capsys):
-    tiny = write(tmp_path / "tiny.yaml", TINY)
-    runs = {"warm": {"model.temperature": 0.5}, "lost": {"data.max_groups": 1}}
+BREAKS = """
+import pathlib
+from pytorch_lightning import Callback
+
+class Breaks(Callback):
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == 1 and pathlib.Path(__file__).with_name("storm").exists():
+            raise RuntimeError("the power went")
+"""
+
+
+def test_a_run_that_broke_is_reported_goes_on_where_it_was_and_ends_in_the_table(
+    singers, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "breaks.py").write_text(BREAKS)
+    (tmp_path / "storm").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    tiny = write(tmp_path / "tiny.yaml", {**TINY, "callbacks": {"breaks": {"class_path": "breaks.Breaks"}}})
+    runs = {"cold": {}, "warm": {"model.temperature": 0.5}}
     sweep = write(tmp_path / "sweep.yaml", {"stack": ["common", "contrastive", tiny], "runs": runs})
     output = tmp_path / "out"
-    command = ["sweep", sweep, "--output", str(output), "--jobs", "2"]
+    command = ["sweep", sweep, "--output", str(output), "--run", "warm"]
     given = ["--", "--data.dataset_dirs", f"[{singers}]", "--seed_everything", "3"]
     assert main([*command, *given]) == 1
-    said = capsys.readouterr()
-    assert "run lost failed: error: " in said.err and str(output / "lost" / "log.txt") in said.err
+    said = capsys.readouterr().err
+    assert "run warm failed: RuntimeError: the power went" in said and str(output / "warm" / "log.txt") in said
     first = table(output)
-    assert [row["status"] for row in first.values()] == ["finished", "failed"]
-    assert first["warm"]["epochs"] == "2" and "only 1 usable singer" in first["lost"]["reason"]
-    record = json.loads((output / "warm" / "run.json").read_text())
-    assert record["seed"] == 3 and first["warm"]["steps"] == str(record["steps"])
-    config = yaml.safe_load((output / "warm" / "config.yaml").read_text())
-    assert config["model"]["init_args"]["temperature"] == 0.5
-    with open(output / "warm" / "metrics.csv", newline="") as file:
-        losses = [float(row["loss/val"]) for row in csv.DictReader(file) if row["loss/val"]]
-    assert len(losses) == 2
-    assert float(first["warm"]["loss/val"]) == min(losses) and float(first["warm"]["loss/val last"]) == losses[-1]
+    assert [row["status"] for row in first.values()] == ["unfinished", "failed"]
+    assert first["warm"]["reason"] == "RuntimeError: the power went"
+    assert json.loads(first["warm"]["changes"]) == runs["warm"]
+    before = read_metrics(output / "warm")["loss/val"]
 
-    # What is finished is not trained again, and is evaluated; what was stopped goes on from its last checkpoint.
-    evaluate = ["--run", "warm", "--evaluate", str(singers)]
-    assert main([*command, *evaluate, *given]) == 0
+    (tmp_path / "storm").unlink()
+    assert main([*command[:-1], "1", *given]) == 0  # by number
+    record = json.loads((output / "warm" / "run.json").read_text())
+    assert record["resumed_from"] == str(output / "warm" / "checkpoints" / "last.ckpt") and record["seed"] == 3
+    assert yaml.safe_load((output / "warm" / "config.yaml").read_text())["model"]["init_args"]["temperature"] == 0.5
+    with open(output / "warm" / "metrics.csv", newline="") as file:
+        (after,) = [float(row["loss/val"]) for row in csv.DictReader(file) if row["loss/val"]]  # the second epoch alone
+    row = table(output)["warm"]
+    assert (row["status"], row["epochs"], row["steps"]) == ("finished", "2", str(record["steps"]))
+    assert float(row["loss/val last"]) == after and float(row["loss/val"]) == min(before, after)
+
+    # What is finished is not trained again; a folder keeps the config that it was made with.
+    capsys.readouterr()
+    assert main([*command, *given]) == 0
     assert "1 of 1 runs are finished already" in capsys.readouterr().out
     assert json.loads((output / "warm" / "run.json").read_text()) == record
-    second = table(output)
-    report = json.loads((output / "report" / "metrics.json").read_text())["models"]["warm"][singers.name]
-    assert float(second["warm"]["singers/eer"]) == report["eer"]
-    assert float(second["warm"]["singers/mnr high"]) == report["mnr_interval"][1]
-    assert second["mean mel"]["status"] == "baseline" and second["mean mel"]["singers/eer"]
-
-    for key in ("steps", "epochs", "seconds", "best_checkpoint"):
-        del record[key]
-    (output / "warm" / "run.json").write_text(json.dumps(record))
-    assert main([*command, "--run", "0", *given]) == 0
-    resumed = json.loads((output / "warm" / "run.json").read_text())
-    assert resumed["resumed_from"] == str(output / "warm" / "checkpoints" / "last.ckpt") and resumed["epochs"] == 2
-    third = table(output)
-    assert third["warm"]["loss/val"] == first["warm"]["loss/val"], "the figures before the interruption are lost"
-    assert third["lost"]["status"] == "unfinished"
-
-    # A folder keeps the config that it was made with.
     assert main([*command, *given[:-1], "4"]) == 2
     assert "warm was made with another config; remove the folder" in capsys.readouterr().err
+
+
+def test_the_table_has_the_figures_of_the_report_and_its_baselines(tmp_path):
+    rng = np.random.default_rng(0)
+    files = [f"singer{s}/{k}.wav" for s in range(6) for k in range(3)]
+    recordings = Recordings(Path("choir"), files, [name.split("/")[0] for name in files], files, {})
+    test_set = TestSet("choir", recordings, all_pairs(recordings))
+    names = {"a": False, "mean mel": True}
+    evaluations = [
+        evaluate(name, rng.standard_normal((18, 4)).astype("f4"), test_set, baseline=baseline, draws=100, probe=None)
+        for name, baseline in names.items()
+    ]
+    write_metrics(tmp_path / "metrics.json", evaluations, [], {})
+    rows = gather([Run("a", {}, {}), Run("b", {}, {})], tmp_path, {"b": "broke"}, tmp_path / "metrics.json")
+    assert [row["status"] for row in rows] == ["unfinished", "failed", "baseline"]
+    written = table(tmp_path)
+    for evaluation in evaluations:
+        figures, row = evaluation.figures(), written[evaluation.model]
+        assert float(row["choir/eer"]) == figures["eer"] and float(row["choir/mnr high"]) == figures["mnr_interval"][1]
+    assert written["b"]["reason"] == "broke" and not written["b"]["choir/eer"]
 
 
 def test_the_packaged_sweep_takes_one_thing_away_at_a_time():
