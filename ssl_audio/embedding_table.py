@@ -173,8 +173,13 @@ class EmbeddingTable:
         """
         problems: list[tuple[str, str]] = []
         write = _write_parquet if self.output.suffix == ".parquet" else _write_npz
-        with write_atomically(self.output) as temporary:
-            clips = write(temporary, lambda: self._rows(problems), self.model.dim, self._description())
+        try:
+            with write_atomically(self.output) as temporary:
+                clips = write(temporary, lambda: self._rows(problems), self.model.dim, self._description())
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{self.parts}: parts are gone; another run with this output has taken them, or removed them"
+            ) from error
         if problems:
             with (
                 write_atomically(self.unreadable) as temporary,

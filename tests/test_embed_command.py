@@ -15,6 +15,7 @@ import torch
 from ssl_audio import audio, embedding_table
 from ssl_audio.cli import main
 from ssl_audio.encoders import CompactCNN
+from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.saved import save_model
@@ -228,6 +229,20 @@ def test_a_call_that_failed_at_once_binds_nobody(saved, singers, tmp_path, capsy
         assert main([*common, *wrong]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert main([*common, "--window", "0.5"]) == 0
+
+
+def test_parts_that_another_run_took_are_named_and_its_table_stays(saved, singers, tmp_path):
+    model, _ = saved
+    recordings = embedding_table.find_recordings(str(singers))
+    settings = {"window_seconds": None, "hop_seconds": None, "aggregate": None}
+    first, second = (
+        embedding_table.EmbeddingTable(model, recordings, tmp_path / "out.parquet", settings) for _ in range(2)
+    )
+    first.write_shards(first.missing())
+    first.assemble()
+    with pytest.raises(InputError, match="another run"):
+        second.assemble()
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == len(recordings)
 
 
 def test_help_shows_examples(capsys):
