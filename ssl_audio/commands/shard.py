@@ -15,8 +15,8 @@ HELP = "a data set -> a few large files, for network file systems and object sto
 EXAMPLES = """examples:
   ssl-audio shard data/voices --output /shared/voices-44k
   ssl-audio shard data/voices --output voices-16k --sample_rate 16000 --shard_mb 512
-  ssl-audio train --config common --config byol --config data/shards --data.shards /shared/voices-44k
-  ssl-audio train --config common --config byol --config data/shards --data.cache /local/shards \\
+  ssl-audio train --config common --config data/shards --config byol --data.shards /shared/voices-44k
+  ssl-audio train --config common --config data/shards --config byol --data.cache /local/shards \\
       --data.shards 'pipe:aws s3 cp s3://bucket/voices-44k/{} -'
 """
 

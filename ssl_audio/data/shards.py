@@ -14,6 +14,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,8 +177,14 @@ class ShardSet:
         """One recording, read in place. Raises NoAudioError if its shard is not to be had."""
         shard, start, scale = entry.stored.split(":")
         name, size = self.shards[int(shard)]
-        path = self._fetched(name, size) if self.remote else os.path.join(self.root, name)
-        return ShardedRecording(path, int(start), entry, float(scale))
+        while True:
+            path = self._fetched(name, size) if self.remote else os.path.join(self.root, name)
+            try:
+                return ShardedRecording(open(path, "rb"), int(start), entry, float(scale))
+            except OSError as error:
+                if self.remote and isinstance(error, FileNotFoundError):
+                    continue  # another process made room in this moment
+                raise NoAudioError(f"{path}: {error.strerror}; is the disk still there?") from error
 
     def _fetched(self, name: str, size: int | None) -> str:
         """The path of a file in the cache, fetched by the first process that asks for it."""
@@ -185,9 +192,10 @@ class ShardSet:
 
         assert self.cache is not None
         path = os.path.join(self.cache, name)
-        if size is not None and os.path.exists(path):
-            os.utime(path)  # used now, for `_make_room`
-            return path
+        with suppress(FileNotFoundError):
+            if size is not None:
+                os.utime(path)  # used now, for `_make_room`
+                return path
         os.makedirs(self.cache, exist_ok=True)
         address = self.root.replace("{}", name) if "{}" in self.root else f"{self.root.rstrip('/')}/{name}"
         with open(f"{path}.lock", "w") as lock:
@@ -220,29 +228,25 @@ class ShardSet:
 class ShardedRecording:
     """A recording inside a shard, read like an `AudioFile` at the one rate that it has; a context manager."""
 
-    def __init__(self, path: str, start: int, entry: AudioEntry, scale: float) -> None:
-        self.path, self.start, self.entry, self.scale = path, start, entry, np.float32(scale)
+    def __init__(self, file: io.BufferedReader, start: int, entry: AudioEntry, scale: float) -> None:
+        self.file, self.start, self.entry, self.scale = file, start, entry, np.float32(scale)
 
     def read(self, start: int, samples: int, sample_rate: int) -> np.ndarray:
         """`(samples,)` float32, fewer at the end; see `AudioFile.read`. Raises AudioError."""
         if sample_rate != self.entry.sample_rate:
-            raise ValueError(f"{self.path} holds audio at {self.entry.sample_rate} Hz, not {sample_rate}")
+            raise ValueError(f"{self.entry.path} is at {self.entry.sample_rate} Hz, not {sample_rate}")
         count = max(0, min(samples, self.entry.frames - start))
-        self._file.seek(self.start + 2 * start)
-        integers = np.frombuffer(self._file.read(2 * count), "<i2")
+        self.file.seek(self.start + 2 * start)
+        integers = np.frombuffer(self.file.read(2 * count), "<i2")
         if len(integers) < count:
-            raise AudioError(self.path, "is cut short; write or fetch the shards again")
+            raise AudioError(self.entry.path, "is cut short in its shard; write or fetch the shards again")
         return integers.astype(np.float32) * self.scale
 
     def __enter__(self) -> "ShardedRecording":
-        try:
-            self._file = open(self.path, "rb", buffering=0)
-        except OSError as error:
-            raise NoAudioError(f"{self.path}: {error.strerror}; is the disk still there?") from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self.file.close()
 
 
 def windows(sizes: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
