@@ -6,6 +6,7 @@ Samples lie in [-1, 1], except those of float files that go beyond it, which are
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
@@ -29,6 +30,10 @@ _BLOCK = 1 << 20  # samples over all channels that one decoding call may return
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2**63 - 1 for streams of unknown length
 _RESAMPLER_MARGIN = 256  # samples, at the lower rate, after which soxr's filter no longer hears the edge (1e-7)
 _VORBIS_LEAD_IN = 8192  # the longest Vorbis block: after a seek libsndfile's first half block may be wrong
+
+
+_DATA_SIZES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_PIPED_SIZES = 0x7FFF0000  # what programs that cannot seek back write as the size begins about here
 
 
 class _SoundFile(soundfile.SoundFile):
@@ -98,6 +103,16 @@ class AudioFile:
         if file.frames >= _UNKNOWN_FRAMES:  # such FLAC streams may change their rate midway, which libsndfile hides
             self.close()
             raise AudioError(self.path, "is a stream of undeclared length; encode it again to a file")
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes of audio a WAV's header promises beyond the end of the file, as of a broken-off copy.
+
+        0 where nothing is missing or nothing was promised: who writes to a pipe leaves 0 or the largest number there.
+        """
+        sizes = _DATA_SIZES.search(self._file.extra_info)  # libsndfile's log is the only place that has them
+        declared, there = map(int, sizes.groups()) if sizes else (0, 0)
+        return declared - there if there < declared < _PIPED_SIZES else 0
 
     def read(self, start: int = 0, samples: int | None = None, sample_rate: int | None = None) -> np.ndarray:
         """Decode one part; only it and a short margin for the resampler are read where the format can seek.

@@ -86,6 +86,8 @@ def test_every_odd_file_has_facts_or_a_reason(shared, tmp_path):
     assert "convert" in problems["audiomentations/testing.m4a"]
     assert "silent" in problems["audiomentations/digital_silence.wav"]
     assert "NaN" in problems["derived/float_nan_inf.wav"]
+    assert problems["derived/truncated_half.wav"].startswith("is cut off: 15999 bytes")
+    assert problems["derived/data_size_ffffffff.wav"] == ""  # what a pipe leaves, no promise
 
 
 @pytest.mark.parametrize("loud_at", [None, 5, 61, 119])

@@ -10,7 +10,7 @@ import torch
 
 from ssl_audio import audio
 from ssl_audio.cli import main
-from ssl_audio.commands.eval import add_row
+from ssl_audio.commands.eval import add_row, model_name
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.evaluation import equal_error_rate, mean_normalized_rank
 from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics, untrained
@@ -157,3 +157,25 @@ def test_an_untrained_twin_is_drawn_from_its_seed(model_folder):
     clip = torch.randn(1, 8000)
     assert torch.equal(first(clip), again(clip)) and not torch.equal(first(clip), other(clip))
     assert not torch.equal(first(clip), model(clip)) and first.dim == model.dim
+
+
+def test_numbered_runs_of_two_methods_are_two_rows(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "byol" / "0").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "runs" / "byol")
+    names = {
+        "runs/contrastive/0": "contrastive-0",
+        "runs/byol/0/": "byol-0",
+        "0": "byol-0",
+        ".": "byol",
+        "runs/byol/0/checkpoints/last.ckpt": "byol-0-last",
+        "models/mine": "mine",
+        "byol": "byol",
+    }
+    assert {given: model_name(given) for given in names} == names
+
+
+@pytest.mark.parametrize("arguments", [("-s", "-5"), ("--draws", "-1")])
+def test_a_negative_number_is_refused_before_anything_is_read(arguments, capsys):
+    assert main(["eval", "-d", "nowhere", "-m", "nothing", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "must not be negative" in error and error.count("\n") == 1

@@ -116,6 +116,14 @@ def test_nothing_to_do_is_one_line(tmp_path, write_tone, capsys, name):
     assert message.startswith("error: ") and message.count("\n") == 1 and str(tmp_path / name) in message
 
 
+def test_a_slash_at_the_end_of_the_name_changes_nothing_and_no_workers_are_refused(tmp_path, write_tone, capsys):
+    write_tone(tmp_path / "d" / "s" / "a.wav", seconds=2)
+    assert preprocess(tmp_path, "d/") == 0
+    assert written(tmp_path) == ["d/s/a.wav", "d_renamed_split_2s/s/s-a_0_2_2s.wav"]
+    assert preprocess(tmp_path, "d", "--workers", -2) == 2
+    assert capsys.readouterr().err == "error: --workers is -2; it must be at least 1\n"
+
+
 def test_a_full_disk_leaves_only_whole_segments(tmp_path, write_tone):
     """Files may grow to 100 kB only, as on a disk that is full; run again without the limit, all is there."""
     write_tone(tmp_path / "d" / "s" / "a.wav", seconds=2)

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ import yaml
 from conftest import tone
 from loopback_hub import Repository, loopback_hub
 
-from ssl_audio.cli import COMMANDS
+from ssl_audio.cli import COMMANDS, run_command
+from ssl_audio.commands import eval as eval_command
 from ssl_audio.encoders import EfficientNet
+from ssl_audio.evaluation.trials import check_files, read_trials
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.published import save_published
@@ -108,3 +111,21 @@ def test_every_link_and_config_of_the_readme_exists():
         assert (ROOT / target).exists(), target
     for config in re.findall(r"--config (train_configs/\S+)", README):
         assert (ROOT / config).exists(), config
+
+
+def test_the_prepared_trials_lie_where_the_evaluation_looks(tmp_path, monkeypatch):
+    """Step 3 as it stands, then the arguments of step 4: a list, and every file that it names."""
+    monkeypatch.chdir(tmp_path)
+    for singer in ("ann", "bob"):
+        (tmp_path / "testset" / singer).mkdir(parents=True)
+        for song in range(2):
+            soundfile.write(tmp_path / "testset" / singer / f"{song}.wav", tone(seconds=4.5, sample_rate=8000), 8000)
+    for script, command in (("preprocess_dataset", "preprocess"), ("create_speaker_pairs", "pairs")):
+        words = re.search(rf"python {script}\.py (.*)", README)[1].split()
+        assert run_command(command, words) == 0
+    parser = ArgumentParser()
+    eval_command.add_arguments(parser)
+    args = parser.parse_args(re.search(r"python eval\.py (.*)", README)[1].split())
+    trials = read_trials(args.metadata_dir / args.data[0] / eval_command.TRIALS_NAME)
+    check_files(trials, args.root / args.data[0], progress=False)
+    assert len(trials.files) == 4

@@ -111,7 +111,19 @@ MISTAKES = {
     "--model.encoder.class_path ssl_audio.encoders.EficientNet": "did you mean 'EfficientNet'?",
     "--model.encoder.class_path ssl_audio.encodrs.EfficientNet": "there is no module 'ssl_audio.encodrs'",
     "--model.encoder.class_path EfficientNet": "expected a full path such as",
-    "--model.encoder.class_path ssl_audio.heads.MLP": "model.init_args.encoder",
+    "--model.encoder.class_path ssl_audio.heads.MLP": "encoder is ssl_audio.heads.MLP; expected a subclass of Encoder",
+    "--model.optimizer.lr fast": "model.init_args.optimizer.init_args.lr is 'fast'; expected float\n",
+    "--model.optimizer.lr -1": "model.optimizer: Invalid learning rate: -1.0",
+    "--model.temperature null": "model.init_args.temperature is null; expected float, such as 0.2",
+    "--model.projection.dim 0": "model.projection gives 0 dimensions",
+    "--data.batch_size null": "data.init_args.batch_size is null; expected int, such as 140",
+    "--data.eval_frac 1.5": "data.eval_frac is 1.5; it must be at least 0 and below 1",
+    "--data.num_workers -1": "data.num_workers is -1; it must be 0 or more, or auto",
+    "--data.max_failures -1": "data.max_failures is -1.0; it must be from 0 to 1",
+    "--seed_everything -1": "seed_everything is -1; expected a whole number from 0 to 4294967295",
+    "--trainer.accumulate_grad_batches 0": "trainer.accumulate_grad_batches is 0; expected at least 1",
+    "--callbacks.collapse.every_n_steps 0": "every_n_steps is 0; it must be at least 1",
+    "--callbacks.periodic.every_n_epochs -3": "error: Invalid value for every_n_epochs=-3. Must be >= 0\n",
     "--model.encoder.embedding_dim 1.5": "model.init_args.encoder.init_args.embedding_dim is 1.5; expected int",
     "--model.projection null": "model needs projection",
     "--model.frontend.n_fft 7": "n_fft is 7; it must be an even number of samples",
@@ -126,7 +138,8 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_before_any_data_is_read(mistake, capsys):
+def test_a_mistake_is_one_line_before_any_data_is_read(mistake, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     small = "--model.encoder.class_path ssl_audio.encoders.CompactCNN --data.dataset_dirs [/no/such/folder]"
     if "encoder" in mistake:
         small = "--data.dataset_dirs [/no/such/folder]"
@@ -135,6 +148,7 @@ def test_a_mistake_is_one_line_before_any_data_is_read(mistake, capsys):
     output = capsys.readouterr().err
     assert output.startswith("error: ") and output.count("\n") == 1
     assert MISTAKES[mistake] in output
+    assert not [*tmp_path.glob("runs/*/*")], "a run that never began leaves no folder behind"
 
 
 def test_the_real_command_exits_with_2_and_one_line():

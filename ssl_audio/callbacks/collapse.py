@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_audio.callbacks.timing import Stopwatch
+from ssl_audio.errors import InputError
 
 
 def collapse_figures(z: Tensor) -> dict[str, float]:
@@ -62,6 +63,8 @@ class CollapseMonitor(Callback):
         max_mean_cosine: float = 0.99,
         min_effective_rank: float = 2.0,
     ) -> None:
+        if every_n_steps < 1:
+            raise InputError(f"CollapseMonitor's every_n_steps is {every_n_steps}; it must be at least 1")
         self.every_n_steps = every_n_steps
         self.of = of
         self.after_steps = after_steps

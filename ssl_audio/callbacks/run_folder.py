@@ -1,6 +1,8 @@
 """What a run leaves behind, so that it can be understood and repeated."""
 
 import json
+import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -78,18 +80,25 @@ def last_words(folder: Path, best: str | None) -> str:
     lines = ["", f"run folder       {folder}"]
     if best:
         lines.append(f"best checkpoint  {best}")
+    load = f"import ssl_audio; print(ssl_audio.load_model({os.fspath(folder)!r}).embed('voice.wav'))"
     lines += [
         f"loss curve       {folder / 'plots' / 'loss.png'}",
         "",
         "next:",
-        f"  python eval.py -m {folder} -r DATA_ROOT -d DATASET -meta METADATA_ROOT",
-        f"  python -c \"import ssl_audio; print(ssl_audio.load_model('{folder}').embed('voice.wav'))\"",
-        f"  tensorboard --logdir {folder.parent}",
+        f"  python eval.py -m {_word(folder)} -r DATA_ROOT -d DATASET -meta METADATA_ROOT",
+        f'  python -c "{load}"' if not set('"$`\\!') & set(load) else f"  python -c {shlex.quote(load)}",
+        f"  tensorboard --logdir {_word(folder.parent)}",
     ]
     last = folder / "checkpoints" / "last.ckpt"
     if last.exists():
-        lines.append(f"  python train.py --config {folder / 'config.yaml'} --ckpt_path {last}    # train on")
+        lines.append(
+            f"  python train.py --config {_word(folder / 'config.yaml')} --ckpt_path {_word(last)}    # train on"
+        )
     return "\n".join(lines)
+
+
+def _word(path: Path) -> str:
+    return shlex.quote(os.fspath(path))  # one word for the shell, also with spaces
 
 
 def best_checkpoint(trainer: Trainer) -> str | None:

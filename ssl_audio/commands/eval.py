@@ -67,6 +67,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("nothing to compute: set --compute_eer or --compute_rank to True")
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch_size must be at least 1, got {args.batch_size}")
+    for name in ("seed", "draws"):
+        if getattr(args, name) < 0:
+            raise InputError(f"--{name} must not be negative, got {getattr(args, name)}")
     from ssl_audio.evaluation.embeddings import TestedModel
     from ssl_audio.evaluation.trials import check_files, read_trials
 
@@ -149,11 +152,18 @@ def experiment_name(args: argparse.Namespace) -> str:
 
 
 def model_name(given: str) -> str:
-    """The last part of a path, or the name itself; for a checkpoint the name of its run and its own."""
+    """The last part of a path, or the name itself; for a checkpoint the name of its run and its own.
+
+    A run that is only numbered takes the folder above along (`contrastive-0`), or the rows of two methods would be one.
+    """
     path = Path(given)
+    if path.exists() and (set(path.parts) & {".", ".."} or not path.name or path.name.isdigit()):
+        path = path.resolve()
     parts = [part for part in path.parts if part not in ("checkpoints", "..", ".", path.anchor)]
-    parts = parts[-2:] if path.suffix == ".ckpt" else parts[-1:]
-    return "-".join(parts).removesuffix(".ckpt") or path.resolve().name
+    first = max(len(parts) - (2 if path.suffix == ".ckpt" else 1), 0)
+    while first and parts[first].isdigit():
+        first -= 1
+    return "-".join(parts[first:]).removesuffix(".ckpt") or path.resolve().name
 
 
 def _write_scores(path: Path, trials, scores) -> None:

@@ -60,9 +60,11 @@ def run(args: Namespace) -> int:
     for name in ("segment_length", "sample_rate"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} is {getattr(args, name)}; it must be at least 1")
-    root = Path(args.dataset_root_dir)
-    target = root / f"{args.dataset_name}_renamed_split_{args.segment_length}s"
-    recordings, left_out = plan(root / args.dataset_name)
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers is {args.workers}; it must be at least 1")
+    dataset = Path(args.dataset_root_dir, args.dataset_name)  # its name has no slash at the end, as shells complete it
+    target = dataset.with_name(f"{dataset.name}_renamed_split_{args.segment_length}s")
+    recordings, left_out = plan(dataset)
     pool = ThreadPoolExecutor(args.workers or os.cpu_count())  # decoding and resampling run outside Python's lock
     segments, unreadable = 0, 0
     try:
@@ -83,7 +85,7 @@ def run(args: Namespace) -> int:
                 left_out.append(LeftOut(path, f"is shorter than one segment of {args.segment_length} s"))
         if not args.clean:
             for recording in recordings:
-                keep(recording, root / f"{args.dataset_name}_renamed")
+                keep(recording, dataset.with_name(f"{dataset.name}_renamed"))
     except OSError as error:
         raise InputError(
             f"{target}: {error.strerror or error}; what is written is whole, run again to go on"
@@ -92,7 +94,7 @@ def run(args: Namespace) -> int:
         pool.shutdown(cancel_futures=True)
     if not segments:
         first = f"; the first: {' '.join(min(left_out))}" if left_out else ""
-        raise InputError(f"{root / args.dataset_name}: no segment could be made of {len(recordings)} recordings{first}")
+        raise InputError(f"{dataset}: no segment could be made of {len(recordings)} recordings{first}")
     write_report(target / "data_report.csv", sorted(left_out))
     more = f"; {len(left_out)} files left out, see {target / 'data_report.csv'}" if left_out else ""
     print(f"{segments} segments of {len(recordings)} recordings in {target}{more}")

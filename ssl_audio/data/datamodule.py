@@ -95,6 +95,16 @@ class AudioDataModule(LightningDataModule):
                 raise InputError(f"data.{name} is {value}; it must be at least 1")
         if seed < 0:
             raise InputError(f"data.seed is {seed}; it must not be negative")
+        if num_workers != "auto" and num_workers < 0:
+            raise InputError(f"data.num_workers is {num_workers}; it must be 0 or more, or auto")
+        if not 0 <= eval_frac < 1:
+            raise InputError(f"data.eval_frac is {eval_frac}; it must be at least 0 and below 1 (0.2 keeps a fifth)")
+        if not 0 <= max_failures <= 1:
+            raise InputError(f"data.max_failures is {max_failures}; it must be from 0 to 1")
+        if max_groups is not None and max_groups < 1:
+            raise InputError(f"data.max_groups is {max_groups}; it must be at least 1, or null for all groups")
+        if not dataset_dirs:
+            raise InputError("data.dataset_dirs is empty; name at least one folder laid out as dataset/singer/file")
         self.dataset_dirs = [dataset_dirs] if isinstance(dataset_dirs, str) else list(dataset_dirs)
         self.sample_rate = sample_rate
         self.nr_samples = nr_samples

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, AudioError, AudioFile, walk_files
+from ssl_audio.errors import InputError
 from ssl_audio.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 SILENCE_PEAK = 1e-4
 """A file whose largest magnitude is below this (-80 dBFS) is silent."""
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _WHOLE_SECONDS = 30  # files up to this long are decoded whole by the scan, longer ones in _PROBES parts of one second
 _PROBES = 10
 
@@ -113,6 +114,8 @@ def inspect(path: str | os.PathLike) -> tuple[int, int, str]:
     try:
         with AudioFile(path) as file:
             frames, rate = file.info.frames, file.info.sample_rate
+            if file.missing_bytes:
+                return 0, 0, f"is cut off: {file.missing_bytes} bytes that its header promises are not there"
             whole = _WHOLE_SECONDS * rate
             peak, end = 0.0, 0
             if frames > whole:
@@ -161,5 +164,5 @@ def _load_cache(folder: str) -> dict[str, FileFacts]:
 def _save_cache(folder: str, facts: Iterable[FileFacts]) -> None:
     try:
         write_text(cache_path(folder), json.dumps({"version": _CACHE_VERSION, "files": list(facts)}))
-    except OSError as error:  # a full disk costs the next start some time, nothing else
+    except (OSError, InputError) as error:  # a full or locked disk costs the next start some time, nothing else
         logger.warning("the index of %s could not be kept: %s", folder, error)

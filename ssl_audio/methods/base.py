@@ -127,6 +127,9 @@ class SiameseMethod(LightningModule):
         Raises:
             InputError: parts that do not fit each other, a clip too short, a batch too small for the loss.
         """
+        for name in ("encoder", "projection"):
+            if (dim := getattr(getattr(self, name), "dim", 1)) < 1:
+                raise InputError(f"model.{name} gives {dim} dimensions; it must give at least 1")
         generator = torch.Generator().manual_seed(0)
         clips = torch.randn(2, min(batch_size, 2), samples, generator=generator).mul_(0.1).to(self.device)
         training = {module: module.training for module in self.modules()}

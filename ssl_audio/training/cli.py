@@ -2,12 +2,15 @@
 
 import errno
 import logging
+import os
 import re
 import warnings
 from argparse import ArgumentError
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import torch
 import yaml
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
@@ -77,6 +80,10 @@ class TrainCLI(LightningCLI):
                 settings["enable_progress_bar"] = True
         resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         resolved["trainer"].pop("callbacks")
+        if settings["accumulate_grad_batches"] < 1:
+            raise InputError(
+                f"trainer.accumulate_grad_batches is {settings['accumulate_grad_batches']}; expected at least 1"
+            )
         # The parser makes 1.0 of 1 where both are allowed; to Lightning, 1 batch and 1.0 of all batches differ.
         for key, value in (self.merged.get("trainer") or {}).items():
             if type(value) is int and isinstance(settings[key], float):
@@ -86,11 +93,24 @@ class TrainCLI(LightningCLI):
 
     def fit(self) -> Trainer:
         """Train to the end, from `ckpt_path` if there is one."""
-        checkpoint = self.config.ckpt_path
+        try:
+            return self._fit(self.config.ckpt_path)
+        except InputError:
+            if self.trainer.is_global_zero and self.trainer.log_dir is not None:
+                with suppress(OSError):
+                    os.rmdir(self.trainer.log_dir)  # a run that never began leaves no empty folder
+            raise
+
+    def _fit(self, checkpoint: str | None) -> Trainer:
         if checkpoint is not None:
             read_weights(checkpoint)  # a damaged file is named now, not after the scan of the data
         if isinstance(self.model, SiameseMethod) and hasattr(self.datamodule, "nr_samples"):
             self.model.check(self.datamodule.batch_size, self.datamodule.nr_samples)
+        if isinstance(self.model, SiameseMethod):
+            try:
+                self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
+            except ValueError as error:
+                raise InputError(f"model.optimizer: {' '.join(str(error).split())}") from error
         with warnings.catch_warnings():
             _quieten()
             try:
@@ -132,10 +152,15 @@ def explain(message: str, config: Mapping[str, Any]) -> str:
         return f"{where} needs {missing.group(1).strip()}; stack a config that gives it, such as --config common"
     keys = re.findall(r'[kK]ey "([^"]+)"', message)
     if not keys:
-        return " ".join(message.split())
+        message = message.split("Given value type:")[0]
+        reasons = [" ".join(reason.split()) for reason in re.findall(r"^ *- (.*)$", message, re.MULTILINE)]
+        return "; ".join(reason for reason in reasons if "'NoneType'" not in reason) or " ".join(message.split())
     key = _full_key(keys, config)
     inner = message[message.rindex(f'"{keys[-1]}"') :]
+    if wrong := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", inner):
+        return f"{key} is {wrong[1]}; expected a subclass of {wrong[2]}"
     expected = [_plain(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value|$)", inner, re.MULTILINE)]
+    expected = [kind for kind in expected if not re.match(r"path but |dot import path", kind)] or expected
     if len(keys) > 1:  # the last alternative belongs to the whole section, which may be left out
         expected = [kind for kind in expected if kind != "null"] or expected
     if not expected:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -46,7 +46,9 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
     check_keys(config)
     _follow(config, "data", "sample_rate", "model")
-    config.setdefault("seed_everything", 0)
+    seed = config.setdefault("seed_everything", 0)
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 32):
+        raise InputError(f"seed_everything is {shorten(seed)}; expected a whole number from 0 to {(1 << 32) - 1}")
     if "seed" in (accepted_arguments(find_class("data.class_path", config["data"]["class_path"])) or ()):
         _follow(config, "seed_everything", "seed", "data")
     return config
@@ -158,8 +160,26 @@ def _check_specs(path: str, value: Any) -> None:
             names = accepted_arguments(kind)
             if names is not None:
                 _check_names(f"{path}.init_args", arguments, names)
+            _check_nulls(f"{path}.init_args", arguments, kind)
         for key, item in value.items():
             _check_specs(f"{path}.{key}" if path else str(key), item)
+
+
+def _check_nulls(path: str, arguments: Mapping, kind: Any) -> None:
+    """`null` only where the argument's type or its default has it; the parser takes it anywhere."""
+    for name in [name for name, value in arguments.items() if value is None]:
+        for base in kind.__mro__ if inspect.isclass(kind) else ():
+            parameter = (
+                inspect.signature(vars(base)["__init__"]).parameters.get(name) if "__init__" in vars(base) else None
+            )
+            if parameter is None:
+                continue
+            hint, default = parameter.annotation, parameter.default
+            free = hint in (parameter.empty, Any) or isinstance(hint, str) or type(None) in get_args(hint)
+            if not free and default not in (parameter.empty, None):
+                wanted = getattr(hint, "__name__", "") if inspect.isclass(hint) else str(hint).replace("typing.", "")
+                raise InputError(f"{path}.{name} is null; expected {wanted}, such as {default!r}")
+            break
 
 
 def find_class(key: str, class_path: Any) -> Any:
