@@ -38,13 +38,13 @@ def table(folder: Path) -> dict[str, dict[str, str]]:
 
 
 BREAKS = """
-import pathlib
+import os, pathlib
 from pytorch_lightning import Callback
 
 class Breaks(Callback):
     def on_train_epoch_start(self, trainer, module):
         if trainer.current_epoch == 1 and pathlib.Path(__file__).with_name("storm").exists():
-            raise RuntimeError("the power went")
+            raise RuntimeError("the power went at GPU " + os.environ["CUDA_VISIBLE_DEVICES"])
 """
 
 
@@ -61,12 +61,12 @@ def test_a_run_that_broke_is_reported_goes_on_where_it_was_and_ends_in_the_table
     output = tmp_path / "out"
     command = ["sweep", sweep, "--output", str(output), "--run", "warm"]
     given = ["--", "--data.dataset_dirs", f"[{singers}]", "--seed_everything", "3"]
-    assert main([*command, *given]) == 1
+    assert main([*command, "--gpus", "7", *given]) == 1
     said = capsys.readouterr().err
-    assert "run warm failed: RuntimeError: the power went" in said and str(output / "warm" / "log.txt") in said
+    assert "run warm failed: RuntimeError: the power went at GPU 7" in said and str(output / "warm" / "log.txt") in said
     first = table(output)
     assert [row["status"] for row in first.values()] == ["unfinished", "failed"]
-    assert first["warm"]["reason"] == "RuntimeError: the power went"
+    assert first["warm"]["reason"] == "RuntimeError: the power went at GPU 7"
     assert json.loads(first["warm"]["changes"]) == runs["warm"]
     before = read_metrics(output / "warm")["loss/val"]
 
