@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...]`: run every `bench_*.py` beside this file, or the named ones, and print one table.
 
-Each module has `rows()`, which yields `(what, baseline_seconds, our_seconds, note)`. A row's ratio is baseline / ours, so
+Each module has `rows()`, which yields `(what, baseline_seconds, our_seconds, note)`. A row's ratio is baseline / ours:
 above 1 is faster than the plain way of doing the same thing. `--markdown FILE` also writes the table.
 """
 

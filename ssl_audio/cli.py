@@ -7,7 +7,7 @@ from importlib import import_module
 
 from ssl_audio.errors import InputError
 
-# name -> what `ssl-audio --help` says of it. The module `ssl_audio.commands.<name>` holds EXAMPLES, add_arguments and run.
+# name -> what `ssl-audio --help` says of it. `ssl_audio.commands.<name>` holds EXAMPLES, add_arguments and run.
 COMMANDS: dict[str, str] = {
     "demo": "synthetic singers -> train -> evaluate, in a few minutes",
     "export": "a model -> ONNX or TorchScript, checked against PyTorch",
