@@ -29,7 +29,7 @@ lint: .venv/all
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 bench: .venv/all
 	$(BIN)/python -m benchmarks
