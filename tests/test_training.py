@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +214,23 @@ def test_two_processes_train_together_and_leave_one_run_folder(singers, tmp_path
 def test_a_model_folder_that_is_missing_is_an_input_error(tmp_path):
     with pytest.raises(InputError):
         load_model(tmp_path / "nothing")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(singers, tmp_path):
+    """Files may grow to 30 kB only, as on a disk that is full: the records fit, a checkpoint does not."""
+    tiny = "--data.sample_rate 16000 --data.nr_samples 6000 --data.batch_size 4 --data.num_workers 0"
+    small = "--config common --config contrastive --config encoder/compact_cnn --model.encoder.channels [16,16]"
+    arguments = f"{small} {tiny} --data.augmentation null --trainer.max_steps 1 --trainer.logger.save_dir runs".split()
+    command = [sys.executable, "-m", "ssl_audio.cli", "train", *arguments, "--data.dataset_dirs", f"[{singers}]"]
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    done = subprocess.run(
+        command, preexec_fn=limited, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert done.stderr.splitlines()[-1].startswith("error: no space left in runs")
+    assert not [*tmp_path.rglob("*.ckpt")] and not [*tmp_path.rglob(".partial*")]
+    assert [*tmp_path.glob("runs/contrastive/0/run.json")]

@@ -70,9 +70,10 @@ def run(args: argparse.Namespace) -> int:
     for name in ("seed", "draws"):
         if getattr(args, name) < 0:
             raise InputError(f"--{name} must not be negative, got {getattr(args, name)}")
-    from ssl_audio.evaluation.embeddings import TestedModel
+    from ssl_audio.evaluation.embeddings import TestedModel, best_device
     from ssl_audio.evaluation.trials import check_files, read_trials
 
+    best_device(args.device)
     started = time.perf_counter()
     trials = {name: read_trials(args.metadata_dir / name / TRIALS_NAME) for name in args.data}
     for name, listed in trials.items():

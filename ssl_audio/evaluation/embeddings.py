@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_audio.embedding import embed_files
+from ssl_audio.errors import InputError
 from ssl_audio.resampling import Resample
 
 NARROW_RATE = 16000  # Hz, of the round trip
@@ -98,7 +99,10 @@ def embed_recordings(
 def best_device(device: str | torch.device | None = None) -> torch.device:
     """The device that was asked for; else a GPU where there is one, else the CPU."""
     if device is not None:
-        return torch.device(device)
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise InputError(f"there is no device {device!r}; give cpu, cuda, cuda:1 or mps") from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -118,7 +118,7 @@ class TrainCLI(LightningCLI):
             except MisconfigurationException as error:
                 raise InputError(explain(str(error), self.merged)) from error
             except OSError as error:
-                if error.errno != errno.ENOSPC:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                     raise
                 folder = self.trainer.default_root_dir if self.trainer.logger is None else self.trainer.logger.save_dir
                 raise InputError(f"no space left in {folder}; what was written before is whole") from error
