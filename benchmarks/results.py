@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.recordings import METADATA_NAME, find_recordings
@@ -34,9 +34,7 @@ EFFICIENTNET: dict[str, Any] = {
     "model.encoder.class_path": "ssl_audio.encoders.EfficientNet",
     "model.encoder.init_args.backbone": "efficientnet_b0",
 }
-PUBLISHED: dict[
-    str, Any
-] = {  # as in the paper, but for the clips
+PUBLISHED: dict[str, Any] = {  # as in the paper, but for the clips
     "model.frontend.init_args.normalize": "clip_max",
     "model.feature_augmentation": "null",
     "data.batch_sampling_mode": "sample_clips",
@@ -44,6 +42,7 @@ PUBLISHED: dict[
 }
 
 
+WATCHED = ("loss/train_step", "collapse/mean_cosine", "collapse/effective_rank")
 SHORT = 0.3  # of --minutes, for all but the first table
 
 
@@ -73,7 +72,6 @@ def runs(seeds: int) -> list[Run]:
         "without spectral tilt": {tilt: json.dumps(masks)},
         "any clips in a batch": {"data.batch_sampling_mode": "sample_clips", "data.multi_epoch": 4},
         "embedding not centred": {f"{encoder}.normalize": "false"},
-        "without noise": {"model.augmentation": "null"},
     }
     published, inside = "EfficientNet-B0", "EfficientNet-B0 in the recipe"
     return [
@@ -246,26 +244,28 @@ def tables(found: dict[str, Scores], done: dict[str, dict[str, Any]], everything
     text += "\n### Retrieval of the same singer: mean average precision\n\n"
     text += table(best, ("map_raw", "map_z"), RETRIEVAL) + "\n"
     for name, title in (("methods", "Methods and encoders at equal time"), ("ablation", "The recipe without one part")):
-        chosen = [run for run in everything if run.table == name and run.name in found]
-        if name == "methods":
-            chosen = [
-                run for run in everything if run.table == "recipe" and run.seed == 0 and run.name in found
-            ] + chosen
-        rows = {run.row if run.table != "recipe" else "contrastive (the recipe)": [found[run.name]] for run in chosen}
+        whole = [run for run in everything if name == "ablation" and run.name == "methods-contrastive-0"]
+        chosen = [run for run in (*whole, *everything) if run in whole or run.table == name]
+        rows = {"the recipe" if run in whole else run.row: run for run in chosen if run.name in found}
         if not rows:
             continue
-        text += f"\n### {title}: equal error rate, one seed\n\n{table(rows)}\n"
+        figures = {row: [found[run.name]] for row, run in rows.items()}
+        text += f"\n### {title}: equal error rate, one seed\n\n{table(figures)}\n"
         text += (
             "\n| | steps | last loss | mean cosine | effective rank | monitor warned |\n|---|---:|---:|---:|---:|---|\n"
         )
-        for run, row in zip(chosen, rows, strict=True):
+        for row, run in rows.items():
             has = done[run.name]
-            cells = [f"{has['step']:.0f}"]
-            cells += [
-                f"{has[key]:.2f}" for key in ("loss/train_step", "collapse/mean_cosine", "collapse/effective_rank")
-            ]
-            text += f"| {row} | {' | '.join(cells)} | {'yes' if has['warned'] else 'no'} |\n"
+            cells = [f"{has['step']:.0f}", *(f"{has[key]:.2f}" for key in WATCHED), "yes" if has["warned"] else "no"]
+            text += f"| {row} | {' | '.join(cells)} |\n"
     return text
+
+
+def read_all(output: Path) -> tuple[dict[str, Scores], dict[str, dict[str, Any]]]:
+    """The scores of everything that has been run, now or before, and the figures of the trainings, by name."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in output.glob("scores/*.json")}
+    done = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in output.glob("runs/*/done.json")}
+    return found, done
 
 
 def main() -> int:
@@ -279,7 +279,6 @@ def main() -> int:
     add("--only", default="recipe,methods,ablation", help="which trainings, by table (recipe,methods,ablation)")
     add("--precision", default="hardware/cpu", help="config stacked last (hardware/cpu)")
     args = parser.parse_args()
-    began = time.monotonic()
     everything = [run for run in runs(args.seeds) if run.table in args.only.split(",")]
     threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, (os.cpu_count() or 1) // args.jobs)
     for seed in range(args.seeds):
@@ -289,26 +288,20 @@ def main() -> int:
         words = [sys.executable, "-m", "ssl_audio.cli", "cache", *sets, "--sample_rate", "16000"]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
-    found: dict[str, Scores] = {}
-    done: dict[str, dict[str, Any]] = {}
-
-    def work(run: Run) -> Path:
+    def work(run: Run) -> None:
         from ssl_audio.hub import load_model
 
         splits = args.output / f"split-{run.seed}"
         folder = train(run, splits, args.output, args.minutes, threads, args.precision)
-        found[run.name] = scored(run.name, args.output, lambda: load_model(str(folder)), splits)
-        done[run.name] = json.loads((args.output / "runs" / run.name / "done.json").read_text(encoding="utf-8"))
-        print(f"{time.monotonic() - began:6.0f} s  {run.name}: {json.dumps(found[run.name])}", flush=True)
+        scored(run.name, args.output, lambda: load_model(str(folder)), splits)
         if run.table == "recipe":
             for name, make in baselines(folder, run.seed).items():
-                key = f"{name}-{run.seed}"
-                found[key] = scored(key, args.output, make, splits)
-        return folder
+                scored(f"{name}-{run.seed}", args.output, make, splits)
 
     with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(work, everything))
-    text = tables(found, done, everything, args.seeds)
+        list(tqdm(pool.map(work, everything), "trainings", len(everything), unit="run"))
+    found, done = read_all(args.output)
+    text = tables(found, done, runs(args.seeds), args.seeds)
     write_text(args.output / "tables.md", text)
     print(text)
     return 0
