@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,27 @@ def test_interrupted_in_the_middle_of_an_epoch_and_resumed_equals_uninterrupted_
         assert json.loads((resumed / "run.json").read_text())["resumed_from"] == str(checkpoint)
     early = weights(whole / "checkpoints" / f"at-step={per_epoch}.ckpt")
     assert not torch.equal(early["encoder.projection.weight"], expected["encoder.projection.weight"])
+
+
+def test_ctrl_c_saves_after_the_step_and_the_run_goes_on_to_the_same_weights(train, tmp_path, monkeypatch):
+    from ssl_audio.callbacks import SaveOnInterrupt
+
+    expected = weights(train("contrastive", model=ENCODERS["compact-cnn"]) / "checkpoints" / "last.ckpt")
+
+    def press(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch, pytest.raises((SystemExit, KeyboardInterrupt)):
+        patch.setattr(SaveOnInterrupt, "on_train_batch_start", press)
+        train("contrastive", model=ENCODERS["compact-cnn"])
+    assert signal.getsignal(signal.SIGINT) is handler
+    saved = tmp_path / "runs" / "contrastive" / "1" / "checkpoints" / "last.ckpt"
+    assert torch.load(saved, weights_only=True)["global_step"] == 3  # the step that was under way is whole
+    resumed = train("contrastive", model=ENCODERS["compact-cnn"], arguments=("--ckpt_path", str(saved)))
+    actual = weights(resumed / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
 
 
 def test_a_repeated_run_is_equal_and_another_seed_is_not(train):

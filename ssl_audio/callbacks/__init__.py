@@ -3,8 +3,17 @@
 from ssl_audio.callbacks.collapse import CollapseMonitor
 from ssl_audio.callbacks.finite import FiniteLoss
 from ssl_audio.callbacks.in_batch import InBatchMetrics
+from ssl_audio.callbacks.interrupt import SaveOnInterrupt
 from ssl_audio.callbacks.progress import DataWaitProgressBar
 from ssl_audio.callbacks.run_folder import RunFolder
 from ssl_audio.callbacks.verification import Verification
 
-__all__ = ["CollapseMonitor", "DataWaitProgressBar", "FiniteLoss", "InBatchMetrics", "RunFolder", "Verification"]
+__all__ = [
+    "CollapseMonitor",
+    "DataWaitProgressBar",
+    "FiniteLoss",
+    "InBatchMetrics",
+    "RunFolder",
+    "SaveOnInterrupt",
+    "Verification",
+]
