@@ -169,6 +169,7 @@ def test_restart_throws_the_parts_away(saved, tmp_path, write_tone):
     parts = tmp_path / "embeddings.parquet.parts"
     parts.mkdir()
     (parts / "settings.json").write_text('{"model": "another"}')
+    (parts / "000000.parquet").write_bytes(b"rows of another model")
     assert main(["embed", str(folder), "--model", model, "--output", str(output)]) == 2
     assert main(["embed", str(folder), "--model", model, "--output", str(output), "--restart"]) == 0
     assert pq.read_metadata(output).num_rows == 10
