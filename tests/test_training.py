@@ -216,6 +216,20 @@ def test_any_method_with_any_encoder_trains_saves_resumes_loads_and_embeds(metho
     assert moved, "the resumed step changed nothing"
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_any_method_is_evaluated_by_the_scripts(method, train, singers, tmp_path):
+    trainer = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 0}
+    folder = train(method, model=ENCODERS["compact-cnn"], trainer=trainer, callbacks={"best": None})
+    meta = tmp_path / "meta"
+    assert run_command("pairs", ["-r", str(singers), "-o", str(meta), "-p", "60", "-s", "1"]) == 0
+    words = ["-s", "1", "-r", str(singers.parent), "-d", singers.name, "-m", str(folder), "-meta", str(meta)]
+    assert run_command("eval", [*words, "-ce", "-cr"]) == 0
+    for name in ("eer_1.csv", "rank_1.csv"):
+        with open(meta / name, newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert f"{method}-0" in row.values() and 0 <= float(row[singers.name]) <= 100
+
+
 def test_two_processes_train_together_and_leave_one_run_folder(singers, tmp_path):
     settings = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu", "trainer.max_epochs": 1}
     settings |= {"data.dataset_dirs": f"[{singers}]", "data.sample_rate": 16000, "data.nr_samples": 6000}
