@@ -109,7 +109,7 @@ def test_every_command_of_the_readme_exists():
 def test_every_link_and_config_of_the_readme_exists():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
-    for config in re.findall(r"--config (train_configs/\S+)", README):
+    for config in re.findall(r"--config (train_configs/[\w/.-]+yaml)", README):
         assert (ROOT / config).exists(), config
 
 

@@ -297,7 +297,7 @@ def test_the_commands_index_recommend_and_follow_the_folder(model, music, tmp_pa
         (["index", "model", "--output", "a.index"], "--moved"),
         ([*command, "--window", "2"], "--rebuild"),
         (["index", "music", "--output", "b.index"], "--model"),
-        ([*command, "--device", "abacus"], "--device abacus"),
+        ([*command, "--device", "abacus"], "device 'abacus'"),
         (["recommend", "none.wav", "--index", "a.index"], "no such file"),
         (["recommend", song, "--index", "none.index"], "no such index"),
     ]:
