@@ -72,6 +72,15 @@ def test_features_are_computed_once_a_model_and_a_state_of_the_files(model, soun
     assert (one.values.shape[1], two.values.shape[1]) == (128, 40)  # the same class with other arguments
 
 
+def test_a_table_that_tells_no_recordings_warns_that_they_may_be_on_both_sides(tmp_path):
+    (tmp_path / "songs.csv").write_text("path,title,genre,part\na0.wav,a,pop,1\na1.wav,a,pop,2\nb.wav,b,rock,1\n")
+    told = {"label": "genre"}
+    (note,) = load_task("csv", tmp_path / "songs.csv", told).notes
+    assert "flatters" in note and "--option group" in note
+    assert not load_task("csv", tmp_path / "songs.csv", told | {"group": "title"}).notes
+    assert not load_task("csv", tmp_path / "songs.csv", told | {"fold": "part"}).notes
+
+
 def test_what_is_too_short_for_the_model_is_repeated(model):
     clip = torch.randn(2, 100)
     assert clip.shape[1] < model.minimum_samples
@@ -130,6 +139,7 @@ def test_a_run_of_the_command_writes_its_figures_and_a_model_with_named_outputs(
     [
         (["--corpus", "esc11"], "no corpus 'esc11'; there are esc10"),
         (["--option", "shape=round"], "folder has no option shape; it has fractions"),
+        (["--model", "another"], "--model is given more than once; a probe tests one model"),
         (["--option", "x"], "is not NAME=VALUE"),
         (["--corpus", "csv"], "csv needs --option label=COLUMN"),
         (["--fractions", "0"], "--fractions must lie above 0"),
@@ -175,3 +185,11 @@ def test_environmental_sounds_by_their_official_folds_beside_baselines(shared, m
     (result,) = probe_frozen(features, task, "linear", draws=20)
     assert result.n_test == 67 and len(result.chosen) == 5
     assert result.figures.summary["accuracy"] > 0.3  # ten classes
+
+
+def test_a_model_named_as_a_baseline_is_still_the_one_judged():
+    from ssl_audio.commands.probe import beside
+
+    found = beside("runs/untrained", "mine", {"untrained": "theirs", "mean mel": "mel"})
+    assert list(found.values()) == ["mine", "theirs", "mel"]
+    assert list(beside("runs/mine", "mine", {"untrained": "theirs"})) == ["mine", "untrained"]

@@ -140,3 +140,9 @@ def test_degenerate_input_says_which(labels, scores, says):
     for metric in (equal_error_rate, min_dcf, area_under_roc):
         with pytest.raises(InputError, match=says):
             metric(labels, scores)
+
+
+@pytest.mark.parametrize("costs", [{"c_miss": 0}, {"c_false_accept": -1}, {"c_miss": float("nan")}])
+def test_an_error_that_costs_nothing_has_no_detection_cost(costs):
+    with pytest.raises(InputError, match="must cost more than nothing"):
+        min_dcf([1, 0, 1], [0.9, 0.1, 0.2], **costs)

@@ -119,6 +119,14 @@ def test_several_labels_an_item():
     assert probe(x, y, kind="knn", draws=0).figures.summary["average_precision"] > 0.7
 
 
+def test_validation_files_that_can_choose_nothing_are_said_to_be_so():
+    """One file of several labels: of no class is there an example and a counterexample. It is no fault of the test."""
+    targets = np.random.default_rng(0).random((12, 3)) < 0.5
+    folds = ["train"] * 7 + ["valid"] + ["test"] * 4
+    with pytest.raises(InputError, match="no class is there in some validation files and not in others"):
+        probe(np.random.default_rng(1).normal(size=(12, 4)), targets, folds=folds, draws=5)
+
+
 def test_groups_stay_whole_in_folds_and_classes_are_spread():
     groups = np.repeat(np.arange(40), 5)
     y = groups % 4
@@ -214,3 +222,23 @@ def test_environmental_sounds_by_their_official_folds(shared):
     x = embed_recordings(mfcc_statistics(), [data.paths[i] for i in kept], progress=None)
     result = probe(x, data.targets[kept], data.classes, folds=[data.folds[i] for i in kept], draws=20)
     assert result.figures.summary["accuracy"] > 0.5  # ten classes; published MFCC baselines reach about .7 of all 400
+
+
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [
+        (np.array([0, 1, -1, 1]), "class numbers from 0, got int64 such as .*-1"),
+        (np.array([0.0, 0.5, 1.0, 0.0]), "class numbers from 0, got float64"),
+        (np.array(["a", "b", "a", "b"]), "class numbers from 0"),
+        (np.zeros(0, dtype=int), "there are no items"),
+    ],
+)
+def test_targets_that_are_no_classes_are_refused(targets, says):
+    with pytest.raises(InputError, match=says):
+        probe(np.ones((len(targets), 3)), targets)
+
+
+def test_a_file_listed_twice_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("path,genre\na.wav,rock\nb.wav,folk\na.wav,rock\n")
+    with pytest.raises(InputError, match=r"lists a.wav twice, which could be in training and test"):
+        read_labels(tmp_path / "t.csv", "genre")

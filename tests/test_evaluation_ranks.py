@@ -93,6 +93,7 @@ def test_the_papers_protocol_draws_from_its_seed_and_estimates_the_exact_rank():
         (np.array([[1.0, np.nan], [1, 1], [1, 1]]), ["a", "a", "b"], None, "NaN"),
         (np.array([[1.0, 1], [0, 0], [1, 1]]), ["a", "a", "b"], None, "number 2 is all zeros"),
         (np.ones((3, 2)), ["a", "a", "b"], [(0, 2)], "pair 1 joins two singers"),
+        (np.ones((3, 2)), ["a", "a", "b"], [(0, 1), (1, 1)], "pair 2 is of a recording with itself"),
         (np.ones((3, 2)), ["a", "a", "b"], [(0, 3)], "recording 3"),
     ],
 )

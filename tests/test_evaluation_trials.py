@@ -112,6 +112,24 @@ def test_a_folder_with_its_table(tmp_path, singers):
     assert told.recording[0] == told.recording[1] != told.recording[2]
 
 
+def test_of_several_columns_each_file_takes_the_first_that_is_filled(tmp_path, singers):
+    names = find_recordings(singers).files
+    with open(singers / "manifest.csv", "w", newline="") as file:  # of speech and singing in one table
+        table = csv.writer(file)
+        table.writerow(["path", "singer", "speaker", "utterance", "song"])
+        for i, name in enumerate(names):
+            sung = i % 2
+            who = name.split("/")[0]
+            table.writerow([name, who if sung else "", "" if sung else who, "" if sung else f"u{i}", "hymn" * sung])
+    told = find_recordings(singers)
+    assert told.singers == [name.split("/")[0] for name in names]
+    songs = {
+        singer: {told.recording[i] for i in range(1, 20, 2) if told.singers[i] == singer} for singer in told.singers
+    }
+    assert all(found == {f"{singer}/hymn"} for singer, found in songs.items())
+    assert len(set(told.recording[::2])) == 10
+
+
 def test_segments_of_one_file_are_one_recording(tmp_path, write_tone):
     for name in ("a/song_0_4_4s.wav", "a/song_4_8_4s.wav", "a/other_0_4_4s.wav", "b/song_0_4_4s.wav"):
         write_tone(tmp_path / name, seconds=0.1)

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ from ssl_audio.encoders import CompactCNN
 from ssl_audio.evaluation.comparison import TestSet, compare_all, evaluate, load_test_set
 from ssl_audio.evaluation.metrics import equal_error_rate
 from ssl_audio.evaluation.recordings import Recordings
-from ssl_audio.evaluation.report import write_report
+from ssl_audio.evaluation.report import plots, write_report
 from ssl_audio.evaluation.report.leaderboard import read_leaderboard
 from ssl_audio.evaluation.report.plots import project
 from ssl_audio.evaluation.report.tables import write_metrics
-from ssl_audio.evaluation.report.words import verdict
+from ssl_audio.evaluation.report.words import points, verdict
 from ssl_audio.evaluation.trials import all_pairs
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
@@ -74,12 +75,34 @@ def test_the_verdict_says_which_is_better_and_whether_it_is_luck(evaluations):
     assert any("best baseline (MFCC statistics)" in s for s in sentences)
 
 
+def test_equal_models_err_alike():
+    test_set = made_up(people=12, songs=3)
+    one, other = (evaluate(n, embeddings(test_set, 2.0), test_set, draws=100, probe=None) for n in ("one", "other"))
+    (sentence,) = verdict([one, other], compare_all([one, other]))
+    assert sentence.startswith("one and other err alike: EER") and "-0.0" not in sentence
+    assert points(-0.0002) == "0.0" and points(-0.123) == "-12.3"
+
+
 def test_a_model_below_the_baseline_and_few_singers_are_said_so():
     test_set = made_up(people=6, songs=8)
     weak = evaluate("weak", embeddings(test_set, 4.0), test_set, draws=200, probe=None)
     base = evaluate("mean mel", embeddings(test_set, 0.5), test_set, draws=200, baseline=True, probe=None)
     sentences = verdict([weak, base], compare_all([weak, base]))
     assert "weak is worse than the best baseline (mean mel)" in sentences[0] and "Only 6 singers" in sentences[1]
+
+
+def test_singers_who_are_only_impostors_do_not_make_an_interval_sure(tmp_path):
+    whole = made_up(people=24, songs=6)
+    kept = [i for i, name in enumerate(whole.recordings.files) if i < 18 or name.endswith("/0.wav")]
+    recordings = whole.recordings.at(kept)
+    test_set = TestSet("lonely", recordings, all_pairs(recordings))
+    sure = evaluate("sure", embeddings(whole, 0.2)[kept], test_set, draws=200, probe=None)
+    poor = evaluate("poor", embeddings(whole, 4.0)[kept], test_set, draws=200, probe=None)
+    assert sure.verification.n_singers == 24 and sure.verification.n_paired_singers == 3
+    sentences = verdict([sure, poor], compare_all([sure, poor]))
+    assert "even that may be luck" in sentences[0] and "come from only 3 of 24 singers" in sentences[1]
+    write_report([sure, poor], tmp_path / "report", settings={}, progress=False)
+    assert "24 singers (same-singer trials: of 3 of them)" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_every_singer_has_their_own_eer(evaluations):
@@ -144,6 +167,15 @@ def test_the_leaderboard_gathers_reports_and_passes_over_rubbish(report, evaluat
     assert entries[0].eer == min(e.verification.eer for e in evaluations[:2]) <= entries[1].eer
 
 
+def test_another_model_of_the_same_name_has_its_own_row_in_the_leaderboard(evaluations, tmp_path):
+    good, poor = evaluations[0], replace(evaluations[2], model="good")
+    for name, evaluation in (("one", good), ("two", poor), ("again", poor)):
+        write_metrics(tmp_path / name / "metrics.json", [evaluation], [], {})
+    entries = read_leaderboard(tmp_path)
+    assert [e.model for e in entries] == ["good", "good"] and entries[0].report == "one"
+    assert [e.eer for e in entries] == [good.verification.eer, poor.verification.eer]
+
+
 def test_the_map_is_the_first_two_components():
     rng = np.random.default_rng(0)
     for dim in (6, 40):
@@ -151,6 +183,25 @@ def test_the_map_is_the_first_two_components():
         unit = x / np.linalg.norm(x, axis=1, keepdims=True)
         _, sizes, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
         assert np.allclose(np.linalg.norm(project(x), axis=0), sizes[:2])
+
+
+def test_a_large_map_is_drawn_of_a_part_and_says_so(monkeypatch):
+    test_set = made_up(people=20, songs=4)
+    evaluation = evaluate("m", embeddings(test_set, 1.0), test_set, draws=100, probe=None)
+    assert plots.mapped_words([evaluation]) == ""
+    monkeypatch.setattr(plots, "MAX_MAPPED", 40)
+    assert plots.mapped_words([evaluation]) == " (40 of 80 recordings, drawn evenly over singers)"
+    (axis,) = plots.map_plot([evaluation]).axes
+    assert [len(points.get_offsets()) for points in axis.collections] == [2] * 20
+
+
+def test_clips_of_one_recording_are_no_pair_that_is_counted(tmp_path, write_tone):
+    names = [f"{singer}/{song}_{start}_{start + 4}_4s.wav" for singer in "abc" for song in "xy" for start in (0, 4)]
+    for i, name in enumerate(names):
+        write_tone(tmp_path / name, seconds=0.1, seed=i)
+    whole, sampled = load_test_set(tmp_path), load_test_set(tmp_path, max_trials=40)
+    assert len(whole.trials) == 60 and sampled.n_pairs == 60 and "all 60 pairs" in sampled.words()
+    assert load_test_set(tmp_path, max_trials=60).n_pairs == 0  # exactly so many: all are listed
 
 
 def test_more_pairs_than_the_limit_are_counted_without_a_list(singers, tmp_path):
@@ -178,11 +229,12 @@ def test_the_page_in_a_browser(report, width):
             "[...document.querySelectorAll('body *')].filter(e => {const r = e.getBoundingClientRect();"
             "return r.width > 0 && (r.right > window.innerWidth + 1 || r.left < -1)}).map(e => e.outerHTML)"
         )
-        pictures = page.evaluate("[...document.images].map(i => [i.alt, i.naturalWidth, i.complete])")
+        pictures = page.evaluate("[...document.images].map(i => [i.alt, i.width / i.naturalWidth, i.complete])")
         heading = page.inner_text("h1")
         browser.close()
     assert overflow <= 0 and outside == []
-    assert len(pictures) == 6 and all(alt and natural > 300 and done for alt, natural, done in pictures)
+    assert len(pictures) == 18  # DET, EER per singer, and four panels each of the others
+    assert all(alt and scale > 0.4 and done for alt, scale, done in pictures)  # of 130 dots an inch: legible
     assert "luck" in heading
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
@@ -217,3 +269,14 @@ def test_a_broken_file_is_named(singers, tmp_path, capsys):
     (singers / "singer 1" / "bad.wav").write_text("no audio")
     assert main(["evaluate", "--model", "m", "--data", str(singers), "--output", str(tmp_path / "out")]) == 2
     assert "bad.wav" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory) -> list[str]:
+    """Two small untrained networks, saved as models are."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("a", "b")):
+        torch.manual_seed(seed)
+        frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=256, n_mels=32, normalize="band")
+        save_model(EmbeddingModel(frontend, CompactCNN([8, 8], embedding_dim=8), 16000).eval(), folder / name)
+    return ["--model", str(folder / "a"), "--model", str(folder / "b")]

@@ -53,6 +53,14 @@ def test_more_items_than_a_block_and_a_random_embedding_is_at_chance():
     assert retrieval_metrics(clustered, labels)["mean_average_precision"] == pytest.approx(1)
 
 
+def test_of_equally_near_items_the_first_comes_first():
+    x = np.eye(3)[[0, 0, 0, 1, 0]]
+    result = retrieval_metrics(x, [0, 1, 0, 1, 2], ks=[1])
+    # query 0: items 1, 2, 4 are equally near, the relevant one is second; query 2: first of 0, 1, 4; 1: last; 3: second
+    assert result["mean_average_precision"] == pytest.approx(np.mean([1 / 2, 1 / 4, 1, 1 / 2]))
+    assert result["precision_at_1"] == 1 / 4
+
+
 def test_the_artist_filter_takes_the_credit_for_artists_away():
     """Four artists of two genres; the embedding knows artists and nothing of genre."""
     artists = np.repeat(list("abcd"), 5)

@@ -21,6 +21,8 @@ EXAMPLES = """examples:
   python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --compute_rank --rank_protocol paper
   python eval.py -r DATA -d my_singers -m runs/mine -meta metadata -p True -f False     projections only
   python eval.py -r DATA -d my_singers -m runs/mine -meta metadata -du -rv              16 kHz round trip, reverb
+  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --normalize_scores as --cohort DATA/others
+  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --calibrate DATA/others
 """
 
 TRIALS_NAME = "speaker_pairs.txt"
@@ -56,7 +58,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rank_protocol", choices=("exact", "paper"), default="exact",
         help="MNR against all recordings of others, or 1,000 trials against 512 random ones")  # fmt: skip
     add("--draws", type=int, default=1000, help="of the bootstrap over singers; 0 for no intervals")
+    add_scoring_arguments(parser)
     add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")
+
+
+def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
+    """What happens to a score, the same in `eval` and `evaluate`."""
+    add = parser.add_argument
+    add("--normalize_scores", choices=("z", "s", "as"), default=None,
+        help="z-norm, s-norm or adaptive s-norm of the cosines with a --cohort; default: plain cosines")  # fmt: skip
+    add("--cohort", type=Path, default=None, metavar="FOLDER", help="singer/**/file of singers who are in no trial")
+    add("--calibrate", nargs="?", const="across", default=None, metavar="FOLDER",
+        help="scores to log-likelihood ratios, and Cllr: fitted on all pairs of a folder of other singers; "
+        "without a folder on the tested trials, never on those of the singers it is used on")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,26 +84,38 @@ def run(args: argparse.Namespace) -> int:
     for name in ("seed", "draws"):
         if getattr(args, name) < 0:
             raise InputError(f"--{name} must not be negative, got {getattr(args, name)}")
+    if not compute_eer and (args.normalize_scores or args.calibrate):
+        raise InputError("--normalize_scores and --calibrate change the scores of the EER; add --compute_eer True")
+    from ssl_audio.evaluation.backend import load_backend
     from ssl_audio.evaluation.embeddings import TestedModel, best_device
+    from ssl_audio.evaluation.recordings import Recordings
     from ssl_audio.evaluation.trials import check_files, read_trials
+    from ssl_audio.evaluation.verification import check_before
 
     best_device(args.device)
     started = time.perf_counter()
     trials = {name: read_trials(args.metadata_dir / name / TRIALS_NAME) for name in args.data}
     for name, listed in trials.items():
+        check_before(listed, args.rank_protocol if args.compute_rank else None, args.seed)
         check_files(listed, args.root / name)
+    tested = [Recordings(args.root / name, t.files, t.singers, t.files) for name, t in trials.items()]
+    backend = load_backend(tested, args.normalize_scores, args.cohort, args.calibrate, args.seed)
     results: list[dict[str, Any]] = []
     models: dict[str, Any] = {}
     for case in cases:
         encoder = load_encoder(args.model, args.source, projection=case == "projection")
         model = TestedModel(encoder, args.downsample_upsample, args.seed if args.reverb else None)
         models[case] = _describe(model)
+        scorer = _scorer(args, model, backend)
         for name, listed in trials.items():
-            results.append(_test(args, model, case, name, listed, compute_eer))
+            results.append(_test(args, model, case, name, listed, compute_eer, scorer))
     _write_tables(args, results)
     record = args.metadata_dir / f"{experiment_name(args)}_{args.seed}.json"
     _write_record(record, args, models, results, trials, time.perf_counter() - started)
     print(_table(results))
+    for note in dict.fromkeys(f"{r['dataset']} is not calibrated: {r['calibration_note']}" for r in results
+                              if r["calibration_note"]):  # fmt: skip
+        print(note)
     print(f"everything to repeat this: {record}")
     return 0
 
@@ -102,6 +128,17 @@ def _cases(args: argparse.Namespace) -> list[str]:
     return cases
 
 
+def _scorer(args: argparse.Namespace, model, backend):
+    """Cosines, or what the cohort and the calibration trials make of them once this model has embedded them."""
+    import numpy as np
+
+    from ssl_audio.evaluation.embeddings import embed_recordings
+
+    paths = backend.paths()
+    options = (args.batch_size, args.device, "embedding other singers")
+    return backend.scorer(embed_recordings(model, paths, *options) if paths else np.empty((0, model.dim), np.float32))
+
+
 def load_encoder(name: str, source: str | None = None, projection: bool = False):
     """The model that is tested: without its projection head, or with it."""
     from ssl_audio.hub import PUBLISHED_SOURCE, load_model
@@ -110,6 +147,9 @@ def load_encoder(name: str, source: str | None = None, projection: bool = False)
     model = load_model(name, source or PUBLISHED_SOURCE, projection=projection)
     if projection and model.head is None:
         raise InputError(f"{name} was saved without its projection head; leave -p out, or give the run folder")
+    wrong = next((key for key, value in model.state_dict().items() if not value.isfinite().all()), None)
+    if wrong is not None:
+        raise InputError(f"{name}: its weights are not finite ({wrong}); training diverged, give an earlier checkpoint")
     if not projection and model.head is not None:
         model = EmbeddingModel(model.frontend, model.encoder, model.sample_rate).eval()
     return model
@@ -131,7 +171,7 @@ def _describe(model) -> dict[str, Any]:
     }
 
 
-def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute_eer: bool) -> dict[str, Any]:
+def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute_eer: bool, scorer) -> dict[str, Any]:
     from ssl_audio.evaluation.embeddings import embed_recordings
     from ssl_audio.evaluation.verification import verify
 
@@ -139,7 +179,7 @@ def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute
     embeddings = embed_recordings(model, paths, args.batch_size, args.device, f"embedding {name}")
     result = verify(
         embeddings, trials, seed=args.seed, draws=args.draws, rank_protocol=args.rank_protocol, eer=compute_eer,
-        mnr=args.compute_rank,
+        mnr=args.compute_rank, scorer=scorer,
     )  # fmt: skip
     row = experiment_name(args) + ("_projection" if case == "projection" else "")
     if result.scores is not None:
@@ -148,8 +188,10 @@ def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute
 
 
 def experiment_name(args: argparse.Namespace) -> str:
-    """The model's row and folder: its name and what was done to the audio."""
-    return model_name(args.model) + ("_16khz" if args.downsample_upsample else "") + ("_reverb" if args.reverb else "")
+    """The model's row and folder: its name and what was done to the audio and the scores."""
+    done = {"_16khz": args.downsample_upsample, "_reverb": args.reverb}
+    done[f"_{args.normalize_scores}-norm"] = args.normalize_scores is not None
+    return model_name(args.model) + "".join(word for word, so in done.items() if so)
 
 
 def model_name(given: str) -> str:
@@ -232,9 +274,15 @@ def _table(results: list[dict[str, Any]]) -> str:
             return "-"
         return f"{100 * value:.2f} %" + (f" [{100 * around[0]:.2f}, {100 * around[1]:.2f}]" if around else "")
 
-    rows = [("model", "data set", "EER", "MNR", "trials", "singers")]
+    calibrated = any(r["cllr"] is not None for r in results)
+    rows = [("model", "data set", "EER", "MNR", "trials", "singers", *(("Cllr (least)",) if calibrated else ()))]
     for r in results:
-        rows.append((r["model"], r["dataset"], cell(r, "eer"), cell(r, "mnr"), str(r["n_trials"]), str(r["n_singers"])))
+        singers = str(r["n_singers"])
+        if r["n_paired_singers"] < r["n_singers"]:
+            singers += f" (same-singer trials: {r['n_paired_singers']})"
+        found = (r["model"], r["dataset"], cell(r, "eer"), cell(r, "mnr"), str(r["n_trials"]), singers)
+        costs = "-" if r["cllr"] is None else f"{r['cllr']:.3f} ({r['min_cllr']:.3f})"
+        rows.append((*found, costs) if calibrated else found)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -1,11 +1,16 @@
 """Compare embeddings on folders of recordings and write a report: which is better, by how much, and is it luck.
 
-A folder holds singer/**/file. Trials are all pairs of its recordings, or a list. Baselines stand beside the models:
-each architecture untrained, statistics of MFCCs, the mean mel spectrum. Everything is checked before a model is run.
+A folder holds singer/**/file. Trials are all pairs of its recordings, or a list, or drawn: within a gender, within a
+song, across songs. Baselines stand beside the models: each architecture untrained, statistics of MFCCs, the mean mel
+spectrum. Everything is checked before a model is run.
 """
 
 import argparse
 import json
+import os
+from functools import partial
+from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +20,32 @@ EXAMPLES = """examples:
   ssl-audio evaluate --model runs/a --model runs/b --data singers --output reports/a-b
   ssl-audio evaluate --model byol --data vocalset --trials metadata/vocalset/speaker_pairs.txt --output reports/byol
   ssl-audio evaluate --model runs/a --data one --data two --map umap --output reports/a     two data sets
+  ssl-audio evaluate --model runs/a --data singers --trials_kind within-gender --output reports/a-gender
+  ssl-audio evaluate --model runs/a --data singers --normalize_scores as --cohort others --output reports/a-as
+  ssl-audio evaluate --model runs/a --data singers --calibrate others --output reports/a    odds, and what they cost
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from ssl_audio.commands.eval import add_scoring_arguments
+
     add = parser.add_argument
     add("--model", action="append", required=True, help="run folder, checkpoint, exported folder or name; repeatable")
     add("--source", default=None, help="folder or Hub id that holds the models")
     add("--data", action="append", required=True, type=Path, help="folder of singer/**/file; repeatable")
     add("--trials", action="append", type=Path, default=[], help="list for each --data, in order; default: all pairs")
+    add("--trials_kind", default=None, metavar="KIND", help="trials without a list: all (every pair; the default), or "
+        "drawn: balanced, within-gender, within-song, cross-song, where manifest.csv tells genders, songs")  # fmt: skip
+    add("--n_trials", type=int, default=20_000, metavar="N", help="that are drawn, where there are so many (20000)")
     add("--metadata", type=Path, default=None, help="CSV of path, singer, recording, ...; default: manifest.csv")
     add("--output", required=True, type=Path, help="folder of the report")
     add(
         "--runs", type=Path, default=None, help="folder of earlier reports for the leaderboard; default: that of output"
     )
-    add("--seed", type=int, default=123, help="of the bootstrap, the folds and the untrained networks")
+    add("--seed", type=int, default=123, help="of drawn trials, the bootstrap, the folds and the untrained networks")
     add("--draws", type=int, default=1000, help="of the bootstrap over singers")
     add("--rank_protocol", choices=("exact", "paper"), default="exact", help="of the mean normalised rank")
+    add_scoring_arguments(parser)
     add("--probe", choices=("knn", "linear", "none"), default="knn", help="of the singer identification")
     add("--map", choices=("pca", "umap"), default="pca", help="of the picture of all embeddings")
     add("--batch_size", type=int, default=None, help="clips of one length a pass; default suits the device")
@@ -41,29 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, embed, compare, write; print the verdict."""
+    _check(args)
     import ssl_audio.evaluation.report as report  # needs matplotlib: fail now, not after the embedding
-    from ssl_audio.evaluation.comparison import evaluate, load_test_set
-    from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings
+    from ssl_audio.evaluation.backend import load_backend
+    from ssl_audio.evaluation.embeddings import best_device
 
-    if args.trials and len(args.trials) != len(args.data):
-        raise InputError(f"{len(args.trials)} --trials for {len(args.data)} --data; give one list a data set, or none")
-    if args.draws < 100:
-        raise InputError(f"--draws must be at least 100 for an interval, got {args.draws}")
-    lists = args.trials or [None] * len(args.data)
-    sets = [load_test_set(*pair, args.metadata, args.seed) for pair in zip(args.data, lists, strict=True)]
-    if len({test_set.name for test_set in sets}) < len(sets):
-        raise InputError("two --data folders have the same name; rename one, or evaluate them one by one")
+    best_device(args.device)
+    sets = _test_sets(args)
+    backend = load_backend(
+        [test_set.recordings for test_set in sets], args.normalize_scores, args.cohort, args.calibrate, args.seed
+    )
     models = _load(args)
-    evaluations = []
-    for test_set in sets:
-        for name, (model, baseline) in models.items():
-            label = f"{name} on {test_set.name}"
-            paths = test_set.recordings.paths()
-            embeddings = embed_recordings(TestedModel(model), paths, args.batch_size, args.device, label)
-            evaluations.append(evaluate(
-                name, embeddings, test_set, baseline=baseline, seed=args.seed, draws=args.draws,
-                rank_protocol=args.rank_protocol, probe=None if args.probe == "none" else args.probe,
-            ))  # fmt: skip
+    _try(models, sets[0].recordings.paths(), args.device)
+    evaluations = _evaluate(args, sets, models, backend)
     settings = {key: _plain(value) for key, value in vars(args).items()}
     sentences = report.write_report(
         evaluations, args.output, settings=settings, runs=args.runs, map_method=args.map, seed=args.seed
@@ -73,18 +77,61 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check(args: argparse.Namespace) -> None:
+    """What can be said of the arguments alone."""
+    from ssl_audio.evaluation.comparison import TRIALS_KINDS
+
+    if args.trials and len(args.trials) != len(args.data):
+        raise InputError(f"{len(args.trials)} --trials for {len(args.data)} --data; give one list a data set, or none")
+    if args.trials and args.trials_kind is not None:
+        raise InputError("--trials_kind draws trials and --trials reads a list of them; give one of both")
+    if args.trials_kind not in (None, *TRIALS_KINDS):
+        raise InputError(f"no kind of trials {args.trials_kind!r}; there are {', '.join(TRIALS_KINDS)}")
+    if args.n_trials < 2:
+        raise InputError(f"--n_trials must be at least 2, got {args.n_trials}")
+    if args.draws < 100:
+        raise InputError(f"--draws must be at least 100 for an interval, got {args.draws}")
+    if args.seed < 0:
+        raise InputError(f"--seed must not be negative, got {args.seed}")
+    if args.batch_size is not None and args.batch_size < 1:
+        raise InputError(f"--batch_size must be at least 1, got {args.batch_size}")
+    if args.runs is not None and not args.runs.is_dir():
+        raise InputError(f"--runs {args.runs}: no such folder of reports")
+    there = next(path for path in (args.output, *args.output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"--output {args.output}: {there} is a file; give a folder for the report")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"--output {args.output}: {there} cannot be written; give another folder")
+    if args.map == "umap" and find_spec("umap") is None:
+        raise ModuleNotFoundError("no umap", name="umap")
+
+
+def _test_sets(args: argparse.Namespace) -> list[Any]:
+    from ssl_audio.evaluation.comparison import ALL_PAIRS, load_test_set
+    from ssl_audio.evaluation.verification import check_before
+
+    names = [folder.resolve().name for folder in args.data]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two --data folders are named {twice}; rename one, or evaluate them one by one")
+    sets = []
+    for folder, trials in zip(args.data, args.trials or [None] * len(args.data), strict=True):
+        kind = args.trials_kind or ALL_PAIRS
+        test_set = load_test_set(folder, trials, args.metadata, args.seed, kind=kind, n_trials=args.n_trials)
+        check_before(test_set.trials, args.rank_protocol, args.seed)
+        sets.append(test_set)
+    return sets
+
+
 def _load(args: argparse.Namespace) -> dict[str, tuple[Any, bool]]:
     """{name: (model, whether it is a baseline)}, one untrained twin for each architecture."""
-    from ssl_audio.commands.eval import load_encoder, model_name
+    from ssl_audio.commands.eval import load_encoder
     from ssl_audio.config import describe
     from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics, untrained
 
     models: dict[str, tuple[Any, bool]] = {}
     twins: dict[str, tuple[str, Any]] = {}
-    for given in args.model:
-        name = model_name(given)
-        while name in models:
-            name += "'"
+    for name, given in _names(args.model).items():
         model = load_encoder(given, args.source)
         models[name] = (model, False)
         try:
@@ -94,10 +141,72 @@ def _load(args: argparse.Namespace) -> dict[str, tuple[Any, bool]]:
         twins.setdefault(architecture, (name, model))
     if args.no_baselines:
         return models
-    for name, model in twins.values():
-        label = "untrained" if len(twins) == 1 else f"untrained {name}"
-        models[label] = (untrained(model, args.seed), True)
-    return models | {"MFCC statistics": (mfcc_statistics(), True), "mean mel": (mean_mel(), True)}
+    baselines: dict[str, Any] = {
+        "untrained" if len(twins) == 1 else f"untrained {name}": untrained(model, args.seed)
+        for name, model in twins.values()
+    }
+    baselines |= {"MFCC statistics": mfcc_statistics(), "mean mel": mean_mel()}
+    return models | {name + (" (baseline)" if name in models else ""): (m, True) for name, m in baselines.items()}
+
+
+def _names(given: list[str]) -> dict[str, str]:
+    """{name in the report: what was given}; of equal names, what differs in the folders above comes before."""
+    from ssl_audio.commands.eval import model_name
+
+    places = [str(Path(one).resolve()) if Path(one).exists() else one for one in given]
+    twice = next((one for one, place in zip(given, places, strict=True) if places.count(place) > 1), None)
+    if twice is not None:
+        raise InputError(f"--model {twice} is given twice; a model is compared with other models")
+    names = [model_name(one) for one in given]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [i for i, other in enumerate(names) if other == name]
+        for column in zip_longest(*(reversed(Path(places[i]).parts) for i in alike), fillvalue=""):
+            if len(set(column)) > 1 and len({names[i] for i in alike}) < len(alike):
+                for i, part in zip(alike, column, strict=True):
+                    names[i] = f"{part}-{names[i]}"
+    return dict(zip(names, given, strict=True))
+
+
+def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | None) -> None:
+    """A few files through every model, so that one that is broken stops this before the hours of the others."""
+    from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings
+
+    some = paths[:: max(1, len(paths) // 4)][:4]
+    for name, (model, _) in models.items():
+        try:
+            found = embed_recordings(TestedModel(model), some, device=device, progress=None, standardize=False)
+        except InputError as error:
+            raise InputError(f"model {name}: {error}") from error
+        if len(some) > 1 and (found == found[0]).all():
+            raise InputError(
+                f"model {name}: {some[0]} and {len(some) - 1} other files have the same embedding; "
+                "the model has collapsed, or they are copies or silent"
+            )
+
+
+def _evaluate(args: argparse.Namespace, sets: list[Any], models: dict[str, tuple[Any, bool]], backend: Any) -> list:
+    from ssl_audio.evaluation.comparison import evaluate
+    from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings, standardized
+
+    beside: dict[str, Any] = {}  # cohort and calibration files are the same for every test set
+    found = []
+    for test_set in sets:
+        for name, (model, baseline) in models.items():
+            tested, label = TestedModel(model), f"{name} on {test_set.name}"
+            embed = partial(embed_recordings, tested, batch_size=args.batch_size, device=args.device, standardize=False)
+            if name not in beside and backend.paths():
+                beside[name] = embed(backend.paths(), progress=f"{name} on other singers")
+            raw = embed(test_set.recordings.paths(), progress=label)
+            embeddings, others = standardized(tested, raw, beside.get(name, raw[:0]))
+            try:
+                found.append(evaluate(
+                    name, embeddings, test_set, baseline=baseline, seed=args.seed, draws=args.draws,
+                    rank_protocol=args.rank_protocol, probe=None if args.probe == "none" else args.probe,
+                    scorer=backend.scorer(others),
+                ))  # fmt: skip
+            except InputError as error:
+                raise InputError(f"{label}: {error}") from error
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,9 @@
 
 Writes OUT/<name of the data set's folder>/speaker_pairs.txt, one trial a line: label,singer/file,singer/file; label 1
 means the same singer. Each draw is of the same or of two singers with probability one half; a file is never paired with
-itself. The list depends on the seed and the names alone.
+itself, nor with another clip of its recording where the table or the names tell. Other kinds of trials hold each pair
+once, half of them of the same singer: balanced; within-gender (different singers have one gender); within-song and
+cross-song (both sides sing one song, or two). The list depends on the seed, the names and the table alone.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -14,11 +16,16 @@ from numpy.random import Generator
 
 from ssl_audio.audio import find_audio_files
 from ssl_audio.errors import InputError
+from ssl_audio.evaluation.recordings import find_recordings
+from ssl_audio.evaluation.trials import KINDS, Trials, generate_trials
 from ssl_audio.files import write_text
+
+RANDOM = "random"  # each draw by itself, so that a pair may come twice, as in the published lists
 
 EXAMPLES = """examples:
   python create_speaker_pairs.py -r data/vocalset_renamed_split_4s -o metadata -n 20 -p 20000 -s 123
   python create_speaker_pairs.py -r data/singers -o metadata
+  ssl-audio pairs -r data/singers -o metadata/song --trials_kind within-song        songs: column of data/manifest.csv
 """
 
 
@@ -28,6 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-n", "--speaker_num", type=int, metavar="N", help="singers to use, drawn by the seed (all)")
     parser.add_argument("-p", "--sample_pair", type=int, default=20000, metavar="N", help="trials to draw (20000)")
     parser.add_argument("-s", "--seed", type=int, default=123, metavar="SEED", help="(123)")
+    parser.add_argument("--trials_kind", default=RANDOM, metavar="KIND", help=f"{RANDOM} (default), {', '.join(KINDS)}")
+    parser.add_argument("--metadata", metavar="CSV", help="of path, gender, song, recording; default: manifest.csv")
 
 
 def run(args: Namespace) -> int:
@@ -35,15 +44,40 @@ def run(args: Namespace) -> int:
         raise InputError(f"-p is {args.sample_pair}; it must be at least 1")
     if args.seed < 0:
         raise InputError(f"-s is {args.seed}; it must not be negative")
+    if args.trials_kind not in (RANDOM, *KINDS):
+        raise InputError(f"no kind of trials {args.trials_kind!r}; there are {', '.join((RANDOM, *KINDS))}")
     root = Path(args.root)
     rng = np.random.default_rng(args.seed)
     singers = choose(files_by_singer(root), args.speaker_num, rng, root)
-    trials = draw(singers, args.sample_pair, rng, root)
     target = Path(args.output_dir) / root.resolve().name / "speaker_pairs.txt"
-    write_text(target, "".join(f"{label},{first},{second}\n" for label, first, second in trials))
-    files, same = sum(map(len, singers.values())), sum(label for label, _, _ in trials)
-    print(f"{len(trials)} trials ({same} of the same singer) of {len(singers)} singers, {files} files: {target}")
+    if args.trials_kind == RANDOM:
+        trials = draw(singers, args.sample_pair, rng, root, recordings(root, args.metadata))
+        write_text(target, "".join(f"{label},{first},{second}\n" for label, first, second in trials))
+        count, same = len(trials), sum(label for label, _, _ in trials)
+    else:
+        listed = generate(root, args.metadata, singers, args.sample_pair, args.seed, args.trials_kind)
+        listed.write(target)
+        count, same = len(listed), int(listed.labels.sum())
+    files = sum(map(len, singers.values()))
+    print(f"{count} trials ({same} of the same singer) of {len(singers)} singers, {files} files: {target}")
     return 0
+
+
+def generate(
+    root: Path, metadata: str | None, singers: dict[str, list[str]], number: int, seed: int, kind: str
+) -> Trials:
+    """Trials of a kind between the chosen singers.
+
+    Raises:
+        InputError: as `generate_trials`, or when the table calls the singers other than the folders do, because readers
+            of the list go by the folders.
+    """
+    found = find_recordings(root, metadata)
+    chosen = found.at([i for i, name in enumerate(found.files) if name.split("/")[0] in singers])
+    named = set(zip(chosen.singers, (name.split("/")[0] for name in chosen.files), strict=True))
+    if not len(named) == len({singer for singer, _ in named}) == len({folder for _, folder in named}):
+        raise InputError(f"{root}: a list goes by folders, the table names other singers; use ssl-audio evaluate")
+    return generate_trials(chosen, number, seed, kind)
 
 
 def files_by_singer(root: Path) -> dict[str, list[str]]:
@@ -79,8 +113,16 @@ def choose(singers: dict[str, list[str]], number: int | None, rng: Generator, ro
     return singers
 
 
-def draw(singers: dict[str, list[str]], number: int, rng: Generator, root: Path) -> list[tuple[int, str, str]]:
-    """`number` trials (label, file, file).
+def recordings(root: Path, metadata: str | None) -> dict[str, str]:
+    """{file: its recording}, by the table where there is one, else by the names."""
+    found = find_recordings(root, metadata)
+    return dict(zip(found.files, found.recording, strict=True))
+
+
+def draw(
+    singers: dict[str, list[str]], number: int, rng: Generator, root: Path, takes: dict[str, str]
+) -> list[tuple[int, str, str]]:
+    """`number` trials (label, file, file); `takes` gives the recording of each file.
 
     Raises:
         InputError: no singer has two files to pair.
@@ -89,11 +131,17 @@ def draw(singers: dict[str, list[str]], number: int, rng: Generator, root: Path)
     several = [files for files in every if len(files) > 1]
     if not several:
         raise InputError(f"{root}: no singer has two files, so there are no trials of the same singer; add recordings")
+    apart = [files for files in several if len({takes[name] for name in files}) > 1]
+    if not apart:
+        print("every singer has one recording: trials of the same singer pair segments of it, and will seem too easy")
+    several = apart or several
     trials = []
     for _ in range(number):
         if rng.random() < 0.5:
             files = several[rng.integers(len(several))]
             first, second = rng.choice(len(files), 2, replace=False)
+            while apart and takes[files[first]] == takes[files[second]]:
+                first, second = rng.choice(len(files), 2, replace=False)
             trials.append((1, files[first], files[second]))
         else:
             one, other = (every[n] for n in rng.choice(len(every), 2, replace=False))

@@ -37,7 +37,7 @@ _SAVED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", required=True, help="run folder, checkpoint, saved folder, name or Hub id")
+    add("--model", required=True, action="append", help="run folder, checkpoint, saved folder, name or Hub id")
     add("--source", default=None, help="folder or Hub id in which --model is a name")
     add("--corpus", required=True, help="name of a corpus (a wrong one lists them), folder, or csv")
     add("--root", required=True, type=Path, help="its folder, or the CSV file")
@@ -98,6 +98,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if len(args.model) > 1:
+        raise InputError("--model is given more than once; a probe tests one model, so run it for each")
+    args.model = args.model[0]
     for fraction in args.fractions:
         if not 0 < fraction <= 1:
             raise InputError(f"--fractions must lie above 0 and at most be 1, got {fraction:g}")
@@ -110,7 +113,7 @@ def _frozen(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> 
     from ssl_audio.downstream.frozen import common_files, probe_frozen, save_tagger
     from ssl_audio.downstream.report import Row
 
-    models = {Path(args.model).name: model} | ({} if args.no_baselines else baselines(model))
+    models = beside(args.model, model, {} if args.no_baselines else baselines(model))
     options = {"batch_size": args.batch_size, "device": args.device}
     features = {
         name: extract(one, task.files.paths, seconds, args.hop, label=name, **options) for name, one in models.items()
@@ -133,7 +136,7 @@ def _transfer(args: argparse.Namespace, task: Any, model: Any, seconds: float) -
     from ssl_audio.evaluation.baselines import untrained
 
     settings = Settings(seconds, args.epochs, args.batch_size or 32, args.lr, args.device, args.draws)
-    models = {Path(args.model).name: model} | ({} if args.no_baselines else {"from random weights": untrained(model)})
+    models = beside(args.model, model, {} if args.no_baselines else {"from random weights": untrained(model)})
     rows = []
     for name, one in models.items():
         own = name == next(iter(models))
@@ -142,6 +145,12 @@ def _transfer(args: argparse.Namespace, task: Any, model: Any, seconds: float) -
                 folder = args.output / "model" if own and fraction == 1 and args.output else None
                 rows.append(Row(name, not own, finetune(one, task, settings, fraction, seed, folder)))
     return task, rows
+
+
+def beside(given: str, model: Any, others: dict[str, Any]) -> dict[str, Any]:
+    """The model first, by its folder's name, then its baselines: a model named as one of them stays."""
+    name = Path(given).name
+    return {f"{name} (the model)" if name in others else name: model} | others
 
 
 def baselines(model: Any) -> dict[str, Any]:

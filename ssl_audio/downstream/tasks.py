@@ -9,6 +9,11 @@ from ssl_audio.data import corpora
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.labels import LabelledFiles, read_labels
 
+UNGROUPED = (
+    "nothing tells which files belong together: clips of one recording may be in training and in test, which flatters; "
+    "name a column that tells, such as --option group=song, or one of folds"
+)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -59,7 +64,8 @@ def load_task(name: str, root: str | os.PathLike, options: dict[str, Any]) -> Ta
         raise InputError("csv needs --option label=COLUMN (several columns of 0 and 1: label=[a,b])")
     files = read_labels(root, **options)
     split = f"column {options['fold']}" if options.get("fold") else "5 random folds"
-    return Task(os.path.basename(os.fspath(root)), split, files)
+    notes = (UNGROUPED,) if files.folds is None and files.groups is None else ()
+    return Task(os.path.basename(os.fspath(root)), split, files, notes)
 
 
 def task_of(corpus: corpora.Corpus) -> Task:

@@ -111,6 +111,27 @@ def bootstrap_mean(values: ArrayLike, singers: np.ndarray, multiplicities: np.nd
         return (multiplicities @ sums) / (multiplicities @ counts)
 
 
+def bootstrap_class_means(
+    labels: np.ndarray, values: ArrayLike, singers: np.ndarray, multiplicities: np.ndarray
+) -> np.ndarray:
+    """(draws,) the average of the means over same- and over different-singer trials, such as Cllr of costs of trials.
+
+    Args:
+        labels: (trials,) bool; values: (trials,).
+        singers: (trials, 2) number of the singer on each side.
+        multiplicities: (draws, singers).
+    """
+    from scipy.sparse import csr_array
+
+    values, (first, second) = np.asarray(values, dtype=np.float64), singers.T
+    same = bootstrap_mean(values[labels], first[labels], multiplicities)
+    places, shape = (first[~labels], second[~labels]), (multiplicities.shape[1],) * 2
+    sums, counts = (csr_array((v, places), shape) for v in (values[~labels], np.ones(int((~labels).sum()))))
+    total, number = ((multiplicities @ table * multiplicities).sum(axis=1) for table in (sums, counts))
+    with np.errstate(invalid="ignore"):
+        return (same + total / number) / 2
+
+
 def interval(draws: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
     """(low, high) percentiles of bootstrap draws, NaN draws left out."""
     values = np.asarray(draws, dtype=np.float64)

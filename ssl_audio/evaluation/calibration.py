@@ -58,11 +58,56 @@ def fit_calibration(labels: ArrayLike, scores: ArrayLike, p_target: float = 0.5)
     return Calibration(float(beta[0] / spread), float(beta[1] - beta[0] * centre / spread))
 
 
+def cross_calibrate(
+    labels: ArrayLike, scores: ArrayLike, singers: np.ndarray, seed: int = 0, folds: int = 5
+) -> np.ndarray:
+    """Log-likelihood ratios of trials without a second set: no line is fitted on a singer whose trials it is used on.
+
+    Singers are dealt to folds; a trial of a singer of fold f and one of fold g gets the line of the trials between
+    singers of the other folds.
+
+    Args:
+        labels, scores: as in `equal_error_rate`.
+        singers: (trials, 2) number of the singer on each side, from 0.
+        seed: of the folds.
+        folds: at most the number of singers.
+
+    Returns:
+        (trials,) ratios.
+
+    Raises:
+        InputError: as `fit_calibration`, or when the other folds have too few trials.
+    """
+    labels, scores = check_trials(labels, scores)
+    count = int(np.max(singers)) + 1
+    folds = min(folds, count)
+    fold = np.random.default_rng(seed).permutation(np.arange(count) % folds)[singers]
+    ratios = np.full(len(labels), np.nan)
+    for f in range(folds):
+        for g in range(f, folds):
+            judged = (fold.min(axis=1) == f) & (fold.max(axis=1) == g)
+            others = ~((fold == f) | (fold == g)).any(axis=1)
+            if not judged.any():
+                continue
+            if not labels[others].any() or labels[others].all():
+                raise InputError(
+                    f"{count} singers are too few to calibrate on some and judge others; "
+                    "give a folder of other singers: --calibrate FOLDER"
+                )
+            ratios[judged] = fit_calibration(labels[others], scores[others])(scores[judged])
+    return ratios
+
+
 def cllr(labels: ArrayLike, log_likelihood_ratios: ArrayLike) -> float:
     """Mean cost in bits of the ratios: 0 when always sure and right, 1 when they say nothing, more when misleading."""
     labels, ratios = check_trials(labels, log_likelihood_ratios)
-    same, different = (ratios[c].astype(np.float64) for c in (labels, ~labels))
-    return float((np.logaddexp(0, -same).mean() + np.logaddexp(0, different).mean()) / 2 / np.log(2))
+    costs = costs_in_bits(labels, ratios)
+    return float((costs[labels].mean() + costs[~labels].mean()) / 2)
+
+
+def costs_in_bits(labels: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """(trials,) what believing each ratio costs; `labels` bool."""
+    return np.logaddexp(0, np.where(labels, -ratios, ratios).astype(np.float64)) / np.log(2)
 
 
 def min_cllr(labels: ArrayLike, scores: ArrayLike) -> float:

@@ -1,7 +1,9 @@
 """Several models on several data sets, on the same trials and the same draws, so that they can be compared in pairs."""
 
+import math
 import os
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,27 @@ from typing import Any
 import numpy as np
 
 from ssl_audio.errors import InputError
+from ssl_audio.evaluation.backend import Scorer
 from ssl_audio.evaluation.bootstrap import PairedTest, paired_test
 from ssl_audio.evaluation.metrics import equal_error_rate
 from ssl_audio.evaluation.probes import ProbeResult, singer_probe
-from ssl_audio.evaluation.recordings import Recordings, find_recordings, unreadable_files
+from ssl_audio.evaluation.recordings import Recordings, check_readable, find_recordings
 from ssl_audio.evaluation.retrieval_metrics import library_metrics
 from ssl_audio.evaluation.scoring import all_pairs_curve
-from ssl_audio.evaluation.trials import Trials, all_pairs, check_files, read_trials
+from ssl_audio.evaluation.trials import (
+    KINDS,
+    Trials,
+    all_pairs,
+    check_decidable,
+    check_files,
+    generate_trials,
+    read_trials,
+)
 from ssl_audio.evaluation.verification import Verification, verify
 
+ALL_PAIRS, LISTED = "all", "listed"
+TRIALS_KINDS = (ALL_PAIRS, *KINDS)
+N_TRIALS = 20_000  # of a kind that is drawn
 MAX_TRIALS = 40_000  # of all pairs that are listed one by one, for intervals; the figures come from all of them
 MAX_PROBED = 2_000  # recordings that the probe of a comparison uses
 MAX_RETRIEVED = 10_000  # recordings in the library of the retrieval metrics, whose time grows with the square
@@ -32,6 +46,7 @@ class TestSet:
         recordings: all files that are embedded; `trials.files` are these, in this order.
         trials: pairs and labels.
         n_pairs: of all pairs when the trials are only a sample of them, else 0.
+        kind: of the trials: "all", "listed" or one of `trials.KINDS`.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
@@ -40,6 +55,18 @@ class TestSet:
     recordings: Recordings
     trials: Trials
     n_pairs: int = 0
+    kind: str = ALL_PAIRS
+
+    def words(self) -> str:
+        """What the trials are, for the page."""
+        count = f"{len(self.trials):,}"
+        if self.kind == LISTED:
+            return f"{count} trials of the list {Path(self.trials.name).name}"
+        if self.kind != ALL_PAIRS:
+            return f"{count} {self.kind} trials, drawn"
+        if self.n_pairs:
+            return f"all {self.n_pairs:,} pairs (intervals from {count} of them)"
+        return f"{count} pairs, drawn" if len(self.trials) == MAX_TRIALS else f"all {count} pairs"
 
 
 @dataclass(frozen=True)
@@ -72,6 +99,7 @@ class Evaluation:
             "baseline": self.baseline,
             **self.verification.figures(),
             "n_pairs": self.test_set.n_pairs or len(self.test_set.trials),
+            "kind": self.test_set.kind,
             "trials_sha256": self.test_set.trials.digest(),
             "probe": probe,
             "probe_note": self.probe_note,
@@ -95,15 +123,18 @@ def load_test_set(
     metadata: str | os.PathLike | None = None,
     seed: int = 0,
     max_trials: int = MAX_TRIALS,
+    kind: str = ALL_PAIRS,
+    n_trials: int = N_TRIALS,
 ) -> TestSet:
     """List a folder, read or make its trials, and decode every file once.
 
     Args:
         folder: `singer/**/file`.
-        trials: a list `label,singer/file,singer/file`; None takes all pairs.
+        trials: a list `label,singer/file,singer/file`; None makes trials of a `kind`.
         metadata: see `find_recordings`.
-        seed: of the sample of all pairs.
-        max_trials: size of that sample; with no more pairs than this, all are trials.
+        seed: of the trials that are drawn.
+        max_trials: how many of all pairs are drawn; with no more pairs than this, all are trials.
+        kind: "all" for all pairs, else see `generate_trials`, which draws `n_trials`.
 
     Raises:
         InputError: whatever is wrong with folder, list or files, before any model is loaded.
@@ -113,16 +144,17 @@ def load_test_set(
     recordings = find_recordings(folder, metadata)
     if trials is not None:
         listed = read_trials(trials)
+        check_decidable(listed)
         check_files(listed, folder)
-        return TestSet(name, recordings.select(listed.files, listed.singers), listed)
-    bad = unreadable_files(recordings.paths())
-    if bad:
-        first = next(iter(bad))
-        raise InputError(f"{first}: {bad[first]} ({len(bad)} such files in {folder}; remove them, or give --trials)")
-    made = all_pairs(recordings, max_trials, seed)
-    return TestSet(
-        name, recordings, made, len(recordings) * (len(recordings) - 1) // 2 if len(made) == max_trials else 0
-    )
+        return TestSet(name, recordings.select(listed.files, listed.singers), listed, kind=LISTED)
+    if kind == ALL_PAIRS:
+        made = all_pairs(recordings, max_trials, seed)
+    else:
+        made = generate_trials(recordings, n_trials, seed, kind)
+    check_decidable(made)
+    check_readable(recordings)
+    n_pairs = _count_pairs(recordings) if kind == ALL_PAIRS else 0
+    return TestSet(name, recordings, made, n_pairs if n_pairs > len(made) else 0, kind)
 
 
 def evaluate(
@@ -135,6 +167,7 @@ def evaluate(
     draws: int = 1000,
     rank_protocol: str = "exact",
     probe: str | None = "knn",
+    scorer: Scorer | None = None,
 ) -> Evaluation:
     """Every figure of one model on one test set.
 
@@ -145,18 +178,21 @@ def evaluate(
         baseline: whether it stands there for comparison only.
         seed, draws, rank_protocol: see `verify`.
         probe: "linear", "knn" or None.
+        scorer: None scores by cosine. Normalised scores of all pairs are judged on the pairs that are drawn.
     """
+    if scorer is not None and scorer.normalization is not None:
+        test_set = replace(test_set, n_pairs=0)
     recordings, trials = test_set.recordings, test_set.trials
     curve = None
     if test_set.n_pairs:
         singers, takes = (np.unique(v, return_inverse=True)[1] for v in (recordings.singers, recordings.recording))
         curve = all_pairs_curve(embeddings, singers, takes, progress=True)
     verification = verify(
-        embeddings, trials, seed=seed, draws=draws, rank_protocol=rank_protocol, curve=curve
-    )  # fmt: skip
+        embeddings, trials, seed=seed, draws=draws, rank_protocol=rank_protocol, curve=curve, scorer=scorer
+    )
     result, note = None, ""
     if probe is not None:
-        kept = _sample_recordings(recordings, seed, MAX_PROBED)
+        kept = sample_recordings(recordings, seed, MAX_PROBED)
         try:
             result = singer_probe(embeddings[kept], recordings.at(kept.tolist()), probe, seed, draws=min(draws, 200))
         except InputError as error:
@@ -165,6 +201,12 @@ def evaluate(
         model, baseline, test_set, verification, _singer_eer(trials, verification), embeddings, result, note,
         _retrieval(embeddings, recordings, seed),
     )  # fmt: skip
+
+
+def _count_pairs(recordings: Recordings) -> int:
+    """How many trials all pairs are, without those of one recording."""
+    takes = Counter(zip(recordings.singers, recordings.recording, strict=True))
+    return math.comb(len(recordings), 2) - sum(math.comb(clips, 2) for clips in takes.values())
 
 
 def compare_all(evaluations: list[Evaluation]) -> list[Comparison]:
@@ -198,7 +240,7 @@ def _singer_eer(trials: Trials, verification: Verification) -> dict[str, float]:
 
 
 def _retrieval(embeddings: np.ndarray, recordings: Recordings, seed: int) -> dict[str, dict[str, float]]:
-    kept = _sample_recordings(recordings, seed, MAX_RETRIEVED)
+    kept = sample_recordings(recordings, seed, MAX_RETRIEVED)
     found, x = recordings.at(kept.tolist()), embeddings[kept]
     tables = library_metrics(x, found.singers, takes=found.recording)
     genres = found.columns.get("genre", [])
@@ -209,7 +251,7 @@ def _retrieval(embeddings: np.ndarray, recordings: Recordings, seed: int) -> dic
     return tables
 
 
-def _sample_recordings(recordings: Recordings, seed: int, limit: int) -> np.ndarray:
+def sample_recordings(recordings: Recordings, seed: int, limit: int) -> np.ndarray:
     """Positions of at most `limit` files, evenly over singers."""
     if len(recordings) <= limit:
         return np.arange(len(recordings))

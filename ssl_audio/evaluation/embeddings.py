@@ -74,6 +74,7 @@ def embed_recordings(
     batch_size: int | None = None,
     device: str | torch.device | None = None,
     progress: str | None = "embedding",
+    standardize: bool = True,
 ) -> np.ndarray:
     """(files, dim) float32 embeddings of whole files, in order.
 
@@ -84,6 +85,7 @@ def embed_recordings(
         batch_size: of clips of one length; None suits the device.
         device: "cpu", "cuda", ...; None takes a GPU where there is one.
         progress: label of the progress bar; None for no bar.
+        standardize: False leaves that to `standardized`, for models that want it.
 
     Raises:
         InputError: a file that cannot be read or is too short for the model (AudioError, with its path).
@@ -91,18 +93,27 @@ def embed_recordings(
     results = embed_files(model, list(paths), batch_size=batch_size, device=best_device(device))  # type: ignore[arg-type]
     bar = tqdm(results, progress, len(paths), unit="file", disable=progress is None, leave=False)
     embeddings = np.stack([result.embedding for result in bar if result.embedding is not None])
-    if getattr(model, "standardize", False):
-        embeddings = (embeddings - embeddings.mean(axis=0)) / np.maximum(embeddings.std(axis=0), 1e-6)
-    return embeddings
+    return standardized(model, embeddings)[0] if standardize else embeddings
+
+
+def standardized(model: nn.Module, embeddings: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """All tables, (files, dim) each, by the mean and deviation of the first, where the model asks for it."""
+    if not getattr(model, "standardize", False):
+        return [embeddings, *others]
+    mean, deviation = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
+    return [(table - mean) / deviation for table in (embeddings, *others)]
 
 
 def best_device(device: str | torch.device | None = None) -> torch.device:
     """The device that was asked for; else a GPU where there is one, else the CPU."""
     if device is not None:
         try:
-            return torch.device(device)
+            found = torch.device(device)
         except RuntimeError as error:
             raise InputError(f"there is no device {device!r}; give cpu, cuda, cuda:1 or mps") from error
+        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+            raise InputError(f"this machine has no device {str(device)!r}; leave it out, or give cpu")
+        return found
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_labels(
         root: folder of the files; default: that of the table.
 
     Raises:
-        InputError: missing file or columns, no rows, an empty label, fewer than two classes.
+        InputError: missing file or columns, no rows, a file twice, an empty label, fewer than two classes.
     """
     table = Path(table)
     if not table.is_file():
@@ -69,6 +70,10 @@ def read_labels(
         rows = list(reader)
     if not rows:
         raise InputError(f"{table}: has no rows")
+    if twice := [name for name, times in Counter(row[file] for row in rows).items() if times > 1]:
+        raise InputError(
+            f"{table}: lists {twice[0]} twice, which could be in training and test; remove one of the rows"
+        )
     base = table.parent if root is None else Path(root)
     if len(columns) > 1:
         classes = columns

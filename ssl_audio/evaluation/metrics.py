@@ -44,6 +44,10 @@ class ErrorCurve:
         """(cost, threshold) of the cheapest point: `min_dcf` for what the numbers mean."""
         if not 0 < p_target < 1:
             raise InputError(f"p_target must lie between 0 and 1, got {p_target}")
+        if not (c_miss > 0 and c_false_accept > 0):
+            raise InputError(
+                f"an error must cost more than nothing, got c_miss {c_miss}, c_false_accept {c_false_accept}"
+            )
         costs = c_miss * p_target * self.miss + c_false_accept * (1 - p_target) * self.false_accept
         best = int(np.argmin(costs))
         return float(costs[best] / min(c_miss * p_target, c_false_accept * (1 - p_target))), float(
@@ -196,6 +200,8 @@ def check_trials(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.n
     if not len(labels):
         raise InputError("there are no trials: the list of labels and scores is empty")
     if not np.issubdtype(scores.dtype, np.floating):
+        if scores.dtype.kind not in "biu":
+            raise InputError(f"scores must be real numbers, got {scores.dtype} such as {scores[0]!r}")
         scores = scores.astype(np.float64)
     same = labels if labels.dtype == bool else labels == 1
     if labels.dtype != bool and not np.all(same | (labels == 0)):

@@ -350,6 +350,11 @@ def _value(targets: np.ndarray, scores: np.ndarray) -> float:
     if targets.ndim == 1:
         right = scores.argmax(axis=1) == targets
         return float(np.mean([right[targets == c].mean() for c in np.unique(targets)]))
+    if not (targets.any(axis=0) & ~targets.all(axis=0)).any():
+        raise InputError(
+            "no class is there in some validation files and not in others, so that they can choose nothing; take more "
+            "of them, or others (MusicNet: --option valid=0.3, --option seed=1)"
+        )
     judged = Judge(targets, scores, [str(c) for c in range(scores.shape[1])])
     return judged.figures(np.ones(len(targets)))[0]["average_precision"]
 
@@ -366,6 +371,10 @@ def _check(
         raise InputError(f"features (items, dim) and targets must fit, got {x.shape} and {y.shape}")
     if not np.isfinite(x).all():
         raise InputError(f"{int((~np.isfinite(x)).any(axis=1).sum())} of {len(x)} feature vectors hold NaN or infinity")
+    if not len(y):
+        raise InputError("there are no items: features and targets are empty")
+    if y.ndim == 1 and (y.dtype.kind not in "biu" or y.min() < 0):
+        raise InputError(f"targets must be class numbers from 0, got {y.dtype} such as {np.sort(y)[0]!r}")
     y = y.astype(bool) if y.ndim == 2 else y.astype(np.int64)
     count = y.shape[1] if y.ndim == 2 else int(y.max()) + 1
     names = [str(c) for c in range(count)] if classes is None else list(classes)

@@ -94,24 +94,40 @@ def paper_normalized_ranks(
         InputError: as in `normalized_ranks`, and when a singer has fewer than 512 recordings of others to compare with.
     """
     unit = unit_length(embeddings)
-    codes = _codes(singers, len(unit))
-    pairs = _all_pairs(codes) if pairs is None else _check_pairs(pairs, codes)
-    rng = np.random.default_rng(seed)
-    pairs = pairs[np.sort(rng.permutation(len(pairs))[:trials])]
+    codes, rng = _codes(singers, len(unit)), np.random.default_rng(seed)
+    pairs = draw_paper_pairs(singers, pairs, rng, trials, negatives)
     ranks = np.empty(len(pairs))
     rows = max(1, _BLOCK // len(unit))
     for first in range(0, len(pairs), rows):
         block = pairs[first : first + rows]
         for i, (row, (anchor, partner)) in enumerate(zip(unit[block[:, 0]] @ unit.T, block, strict=True), start=first):
-            others = np.flatnonzero(codes != codes[anchor])
-            if len(others) < negatives:
-                raise InputError(
-                    f"the paper's rank protocol needs {negatives} recordings of other singers, here are {len(others)}; "
-                    "use the exact one: --rank_protocol exact"
-                )
-            drawn = row[rng.choice(others, negatives, replace=False)]
+            drawn = row[rng.choice(np.flatnonzero(codes != codes[anchor]), negatives, replace=False)]
             ranks[i] = _closer(drawn, row[partner]) / (negatives + 1)
     return pairs, ranks
+
+
+def draw_paper_pairs(
+    singers: Sequence,
+    pairs: ArrayLike | None,
+    rng: np.random.Generator,
+    trials: int = PAPER_TRIALS,
+    negatives: int = PAPER_NEGATIVES,
+) -> np.ndarray:
+    """The pairs of the paper's protocol, (<= trials, 2); needs no embeddings, so that what is missing is said before.
+
+    Raises:
+        InputError: as `paper_normalized_ranks`.
+    """
+    codes = _codes(singers, len(singers))
+    pairs = _all_pairs(codes) if pairs is None else _check_pairs(pairs, codes)
+    pairs = pairs[np.sort(rng.permutation(len(pairs))[:trials])]
+    others = len(codes) - int(np.bincount(codes)[codes[pairs[:, 0]]].max())
+    if others < negatives:
+        raise InputError(
+            f"the paper's rank protocol needs {negatives} recordings of other singers, here are {others}; "
+            "use the exact one: --rank_protocol exact"
+        )
+    return pairs
 
 
 def unit_length(embeddings: ArrayLike) -> np.ndarray:
@@ -120,7 +136,11 @@ def unit_length(embeddings: ArrayLike) -> np.ndarray:
     Raises:
         InputError: not a table, NaN or infinite values, or a row of zeros (its direction is undefined).
     """
-    x = np.ascontiguousarray(embeddings, dtype=np.float32)
+    try:
+        with np.errstate(over="ignore"):  # what is too large for float32 is called infinite below
+            x = np.ascontiguousarray(embeddings, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"embeddings must be a (recordings, dim) table of numbers: {error}") from error
     if x.ndim != 2 or not x.size:
         raise InputError(f"embeddings must be a (recordings, dim) table with at least one row, got shape {x.shape}")
     bad = ~np.isfinite(x).all(axis=1)
@@ -129,7 +149,12 @@ def unit_length(embeddings: ArrayLike) -> np.ndarray:
             f"{int(bad.sum())} of {len(x)} embeddings hold NaN or infinite values, "
             f"number {int(np.argmax(bad)) + 1} first; check the model's weights and the audio"
         )
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(x, axis=1, keepdims=True)
+    if not norms.all() or not np.isfinite(norms).all():  # squares that left the range of float32
+        largest = np.abs(x).max(axis=1, keepdims=True)
+        x = np.divide(x, largest, where=largest > 0, out=x.copy())
+        norms = np.linalg.norm(x, axis=1, keepdims=True)
     if not norms.all():
         first = int(np.argmin(norms)) + 1
         raise InputError(f"embedding number {first} is all zeros; its cosine to anything is undefined")
@@ -141,9 +166,11 @@ def _codes(singers: Sequence, count: int) -> np.ndarray:
     if len(singers) != count:
         raise InputError(f"{count} embeddings but {len(singers)} singers; each recording needs one")
     numbers: dict = {}
-    codes = np.array([numbers.setdefault(s, len(numbers)) for s in np.asarray(singers, dtype=object).tolist()])
+    names = singers.tolist() if isinstance(singers, np.ndarray) else list(singers)
+    codes = np.array([numbers.setdefault(name, len(numbers)) for name in names])
     if len(numbers) < 2:
-        raise InputError(f"ranks need recordings of at least two singers, here is only {next(iter(numbers))!r}")
+        here = f"here is only {names[0]!r}" if names else "here are none"
+        raise InputError(f"ranks need recordings of at least two singers, {here}")
     return codes
 
 
@@ -164,9 +191,14 @@ def _check_pairs(pairs: ArrayLike, codes: np.ndarray) -> np.ndarray:
     pairs = np.asarray(pairs)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs):
         raise InputError(f"pairs must be a non-empty (pairs, 2) list of recording numbers, got shape {pairs.shape}")
+    if not np.issubdtype(pairs.dtype, np.integer):
+        raise InputError(f"pairs must be whole numbers of recordings, got {pairs.dtype}")
     if pairs.min() < 0 or pairs.max() >= len(codes):
         raise InputError(f"pairs name recording {int(pairs.max())}, but there are {len(codes)} (numbers start at 0)")
     wrong = codes[pairs[:, 0]] != codes[pairs[:, 1]]
     if wrong.any():
         raise InputError(f"pair {int(np.argmax(wrong)) + 1} joins two singers; a rank needs two recordings of one")
+    itself = pairs[:, 0] == pairs[:, 1]
+    if itself.any():
+        raise InputError(f"pair {int(np.argmax(itself)) + 1} is of a recording with itself; a rank needs another one")
     return pairs.astype(np.int64)

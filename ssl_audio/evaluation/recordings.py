@@ -14,7 +14,7 @@ from ssl_audio import audio
 from ssl_audio.errors import InputError
 
 METADATA_NAME = "manifest.csv"
-_COLUMNS = {  # what is asked for -> the columns that may hold it, best first
+_COLUMNS = {  # what is asked for -> the columns that may hold it, best first; each file takes the first that is filled
     "file": ("path", "file", "filename"),
     "singer": ("singer", "speaker"),
     "recording": ("recording", "utterance", "song", "source"),
@@ -99,11 +99,16 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
     files = [path.relative_to(root).as_posix() for path in paths]
     singers = [row.get("singer") or _first_folder(name, root) for row, name in zip(known, files, strict=True)]
     recording = [
-        f"{singer}/{row.get('recording') or _SEGMENT.sub('', Path(name).stem)}"
+        f"{singer}/{row.get('recording') or recording_name(name)}"
         for row, name, singer in zip(known, files, singers, strict=True)
     ]
     columns = {name: [row.get(name, "") for row in known] for name in ("take", "song", "gender", "genre")}
     return Recordings(root, files, singers, recording, columns)
+
+
+def recording_name(file: str) -> str:
+    """What a file name tells of its recording: segments `<stem>_<start>_<end>_<n>s` of one file have one `<stem>`."""
+    return _SEGMENT.sub("", Path(file).stem)
 
 
 def unreadable_files(paths: Sequence[Path], progress: bool = True) -> dict[Path, str]:
@@ -122,6 +127,15 @@ def unreadable_files(paths: Sequence[Path], progress: bool = True) -> dict[Path,
         return {path: why for path, why in zip(paths, checked, strict=True) if why is not None}
 
 
+def check_readable(recordings: Recordings) -> None:
+    """Decode every file once; InputError names the first that cannot be used and counts the rest."""
+    bad = unreadable_files(recordings.paths())
+    if bad:
+        first = next(iter(bad))
+        count = f" (and {len(bad) - 1} more such files in {recordings.root})" if len(bad) > 1 else ""
+        raise InputError(f"{first}: {bad[first]}{count}; repair or remove it, or give a list of trials without it")
+
+
 def _first_folder(name: str, root: Path) -> str:
     singer, slash, _ = name.partition("/")
     if not slash:
@@ -137,18 +151,34 @@ def _read_metadata(root: Path, given: str | os.PathLike | None) -> dict[str, dic
         if given is not None:
             raise InputError(f"{given}: no such metadata file")
         return {}
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or []
-        chosen = {what: next((n for n in names if n in header), None) for what, names in _COLUMNS.items()}
-        path_column = chosen.pop("file")
-        if path_column is None:
-            if given is None:
-                return {}  # some other table that happens to have this name
-            raise InputError(f"{table}: needs a column path that names the audio files, has {', '.join(header)}")
-        rows = {}
-        for line in reader:
-            row = {what: (line.get(name) or "").strip() for what, name in chosen.items() if name}
-            for base in {table.parent, root}:
-                rows[os.path.abspath(base / (line[path_column] or ""))] = row
+    header, lines = _csv_rows(table)
+    path_column = next((name for name in _COLUMNS["file"] if name in header), None)
+    if path_column is None:
+        if given is None:
+            return {}  # some other table that happens to have this name
+        raise InputError(f"{table}: needs a column path that names the audio files, has {', '.join(header) or 'none'}")
+    rows, missing = {}, []
+    for line in lines:
+        filled = {name: (line.get(name) or "").strip() for name in header}
+        row = {what: next((filled[n] for n in names if filled.get(n)), "") for what, names in _COLUMNS.items()}
+        name = line[path_column] or ""
+        places = [os.path.abspath(base / name) for base in dict.fromkeys((table.parent, root))]
+        rows.update(dict.fromkeys(places, row))
+        inside = places[0].startswith(os.path.join(os.path.abspath(root), ""))
+        if inside and Path(name).suffix.lower() in audio.EXTENSIONS and not any(map(os.path.exists, places)):
+            missing.append(name)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(f"{table}: names {missing[0]}{more}, which are not there; restore them or remove their lines")
     return rows
+
+
+def _csv_rows(table: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """(column names, rows) of a CSV file with a header."""
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            return reader.fieldnames or [], list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise InputError(f"{table}: cannot be read as a CSV table: {why}") from error

@@ -42,7 +42,7 @@ def retrieval_metrics(
         raise InputError(f"embedding {int(np.argmin(np.isfinite(x).all(1)))} is not finite")
     if min(ks, default=0) < 1:
         raise InputError(f"ks must be at least 1, got {list(ks)}")
-    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    x = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
     label = _numbered(labels)
     apart = np.arange(len(x)) if exclude is None else _numbered(exclude)
     parts = [_judge(x, label, apart, slice(start, start + _BLOCK), ks) for start in range(0, len(x), _BLOCK)]
@@ -81,21 +81,30 @@ def _judge(
     candidate = apart[queries, None] != apart[None]
     candidate[np.arange(len(scores)), np.arange(len(x))[queries]] = False
     relevant = (label[queries, None] == label[None]) & candidate
-    order = np.argsort(np.where(candidate, -scores, np.inf), axis=1, kind="stable")  # what is no candidate goes last
-    hits = np.take_along_axis(relevant, order, 1)
-    found = np.cumsum(hits, axis=1)
-    matches = found[:, -1]
-    precision = found / np.arange(1, len(x) + 1)
-    many = np.maximum(matches, 1)
+    scores[~candidate] = -np.inf
+    ranks = [_ranks(row, found) for row, found in zip(scores, relevant, strict=True)]
+    matches = np.array([len(row) for row in ranks])
     result = {
         "matches": matches,
-        "mean_average_precision": (precision * hits).sum(1) / many,
+        "mean_average_precision": np.array([np.mean(np.arange(1, len(r) + 1) / r) if len(r) else 0.0 for r in ranks]),
         "chance": matches / np.maximum(candidate.sum(1), 1),
     }
     for k in ks:
-        top = found[:, min(k, len(x)) - 1]
+        top = np.array([np.count_nonzero(row <= k) for row in ranks])
         result |= {f"precision_at_{k}": top / k, f"hit_rate_at_{k}": (top > 0).astype(float)}
     return result
+
+
+def _ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """Ranks of the relevant items, from 1, ascending; of equal scores the first item comes first.
+
+    Values alone are sorted, not positions: that is several times quicker, and enough where no scores are equal.
+    """
+    wanted, ordered = np.sort(scores[relevant]), np.sort(scores)
+    above, from_here = (len(scores) - np.searchsorted(ordered, wanted, side=side) for side in ("right", "left"))
+    if np.all(from_here - above == 1):
+        return above[::-1] + 1
+    return np.flatnonzero(relevant[np.argsort(-scores, kind="stable")]) + 1
 
 
 def _numbered(values: Sequence) -> np.ndarray:

@@ -43,9 +43,9 @@ class Trials:
 
     def singer_codes(self) -> tuple[np.ndarray, list[str]]:
         """((trials, 2) number of the singer on each side, the singers in the order of their numbers)."""
-        names = sorted(set(self.singers))
+        names = sorted({self.singers[i] for i in np.unique(self.pairs)})  # a singer without trials tells nothing
         number = {name: i for i, name in enumerate(names)}
-        return np.array([number[s] for s in self.singers], dtype=np.int64)[self.pairs], names
+        return np.array([number.get(s, -1) for s in self.singers], dtype=np.int64)[self.pairs], names
 
     def text(self) -> str:
         """The published form, a line a trial: `label,singer/file,singer/file`; names with commas are quoted."""
@@ -102,13 +102,26 @@ def _parse(line: str, place: str) -> tuple[bool, str, str]:
     if label not in ("0", "1"):
         raise InputError(f"{place}: the label must be 1 (same singer) or 0, got {label!r}")
     for name in names:
-        if "/" not in name.strip("/") or name.startswith("/") or ".." in name.split("/"):
+        if "/" not in name or set(name.split("/")) & {"", ".", ".."}:
             raise InputError(f"{place}: expected singer/file below the data set, got {name!r}")
     if names[0] == names[1]:
         raise InputError(f"{place}: pairs {names[0]} with itself")
     if (label == "1") != (names[0].partition("/")[0] == names[1].partition("/")[0]):
         raise InputError(f"{place}: label {label} contradicts the singers of {names[0]} and {names[1]}")
     return label == "1", names[0], names[1]
+
+
+def check_decidable(trials: Trials) -> None:
+    """InputError, with the remedy, unless error rates over singers can be computed from these trials."""
+    singers = trials.singer_codes()[1]
+    if len(singers) < 2:
+        only = f"only one singer ({singers[0]})" if singers else "no trials"
+        raise InputError(f"{trials.name}: {only}; telling singers apart needs recordings of at least two")
+    if not trials.labels.any():
+        remedy = "lines with label 1 are needed too" if trials.lines.any() else "some singer needs two recordings"
+        raise InputError(f"{trials.name}: no trial of the same singer; {remedy} (clips of one recording do not count)")
+    if trials.labels.all():
+        raise InputError(f"{trials.name}: every trial is of the same singer; error rates need lines with label 0 too")
 
 
 def check_files(trials: Trials, root: str | os.PathLike, progress: bool = True) -> None:

@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 
 from ssl_audio.errors import InputError
+from ssl_audio.evaluation.backend import Scorer
 from ssl_audio.evaluation.bootstrap import (
     DRAWS,
+    bootstrap_class_means,
     bootstrap_mean,
     bootstrap_verification,
     interval,
     singer_multiplicities,
 )
+from ssl_audio.evaluation.calibration import cllr, costs_in_bits, min_cllr
 from ssl_audio.evaluation.metrics import USUAL_PRIORS, ErrorCurve, accuracy_at, error_curve
-from ssl_audio.evaluation.ranks import normalized_ranks, paper_normalized_ranks
-from ssl_audio.evaluation.scoring import score_trials
-from ssl_audio.evaluation.trials import Trials
+from ssl_audio.evaluation.ranks import draw_paper_pairs, normalized_ranks, paper_normalized_ranks
+from ssl_audio.evaluation.trials import Trials, check_decidable
 
 RANK_PROTOCOLS = ("exact", "paper")
 DET_RATES = np.geomspace(1e-3, 0.9, 60)  # false-accept rates at which a DET curve gets its band
@@ -28,12 +30,17 @@ class Verification:
     """One model on one set of trials. A figure that was not asked for is None.
 
     Attributes:
-        n_trials, n_files, n_singers: what the figures rest on.
-        eer, threshold, accuracy, auc: see `metrics`; the threshold is a cosine, accuracy is at it.
+        n_trials, n_files, n_singers: what the figures rest on; `n_paired_singers`: those with same-singer trials. The
+            others are only impostors, so that misses, and how far intervals can be believed, rest on these.
+        eer, threshold, accuracy, auc: see `metrics`; the threshold is on the scale of the scores, accuracy is at it.
         min_dcf: at a prior of .01, `min_dcf_05` at .05.
-        mnr: mean normalised rank, 0 is best; `n_ranks` pairs.
+        mnr: mean normalised rank by cosine, 0 is best; `n_ranks` pairs.
         *_interval: 95 %, by bootstrap over singers.
-        scores: (trials,) cosines; `ranks`: (n_ranks,) normalised ranks.
+        score: what a score is ("cosine", "s-norm", ...), `cohort`: what it was normalised with.
+        cllr: cost of the calibrated scores in bits, 0 is best, 1 says nothing; `min_cllr`: of the best calibration of
+            these very trials; `calibrated_on`, `calibration_scale`, `calibration_offset`: the line from score to
+            log-likelihood ratio and what it was fitted on; `calibration_note`: why there is none.
+        scores: (trials,); `ranks`: (n_ranks,) normalised ranks.
         curve: error rates at every score.
         draws: bootstrap draws of "eer", "min_dcf", "mnr" (draws,), "miss" (draws, DET_RATES), for paired tests.
     """
@@ -41,6 +48,7 @@ class Verification:
     n_trials: int
     n_files: int
     n_singers: int
+    n_paired_singers: int
     eer: float | None = None
     eer_interval: Interval | None = None
     threshold: float | None = None
@@ -52,6 +60,15 @@ class Verification:
     mnr: float | None = None
     mnr_interval: Interval | None = None
     n_ranks: int = 0
+    score: str = "cosine"
+    cohort: str = ""
+    cllr: float | None = None
+    cllr_interval: Interval | None = None
+    min_cllr: float | None = None
+    calibrated_on: str = ""
+    calibration_scale: float | None = None
+    calibration_offset: float | None = None
+    calibration_note: str = ""
     scores: np.ndarray | None = field(default=None, repr=False)
     ranks: np.ndarray | None = field(default=None, repr=False)
     curve: ErrorCurve | None = field(default=None, repr=False)
@@ -61,6 +78,13 @@ class Verification:
         """The numbers alone, ready for JSON."""
         arrays = ("scores", "ranks", "curve", "draws")
         return {name: value for name, value in self.__dict__.items() if name not in arrays}
+
+
+def check_before(trials: Trials, rank_protocol: str | None = None, seed: int = 0) -> None:
+    """InputError for whatever would stop `verify` on these trials, whatever the model; costs nothing."""
+    check_decidable(trials)
+    if rank_protocol == "paper":
+        draw_paper_pairs(trials.singers, trials.pairs[trials.labels], np.random.default_rng(seed))
 
 
 def verify(
@@ -73,6 +97,7 @@ def verify(
     eer: bool = True,
     mnr: bool = True,
     curve: ErrorCurve | None = None,
+    scorer: Scorer | None = None,
 ) -> Verification:
     """Score trials and compute what is asked for.
 
@@ -84,22 +109,27 @@ def verify(
         rank_protocol: "exact" or "paper".
         eer, mnr: which figures to compute.
         curve: error curve of all pairs, when `trials` are only a sample of them: the figures then come from the curve,
-            the intervals from the sample.
+            the intervals from the sample. Of cosines.
+        scorer: None scores by cosine.
 
     Raises:
         InputError: degenerate trials or embeddings (see `check_trials`), or fewer than two singers.
     """
     if rank_protocol not in RANK_PROTOCOLS:
         raise InputError(f"no rank protocol {rank_protocol!r}; there are {' and '.join(RANK_PROTOCOLS)}")
+    scorer = scorer or Scorer()
     codes, names = trials.singer_codes()
     times = singer_multiplicities(len(names), draws, seed) if draws else None
     figures: dict[str, Any] = {}
     drawn: dict[str, np.ndarray] = {}
     if eer:
-        figures |= _eer_figures(embeddings, trials, curve)
+        figures |= _eer_figures(scorer(embeddings, trials.pairs), trials, curve)
+        figures |= {"score": scorer.name, "cohort": scorer.cohort_name}
         if times is not None:
             drawn |= bootstrap_verification(trials.labels, figures["scores"], codes, times, USUAL_PRIORS[0], DET_RATES)
             figures |= {f"{name}_interval": interval(drawn[name]) for name in ("eer", "min_dcf")}
+        if scorer.calibrates:
+            figures |= _calibration_figures(scorer, trials, figures["scores"], times, seed)
     if mnr:
         positives = trials.pairs[trials.labels]
         ranker = normalized_ranks if rank_protocol == "exact" else paper_normalized_ranks
@@ -111,11 +141,28 @@ def verify(
             whose = np.array([number[trials.singers[anchor]] for anchor in pairs[:, 0]])
             drawn["mnr"] = bootstrap_mean(ranks, whose, times)
             figures["mnr_interval"] = interval(drawn["mnr"])
-    return Verification(len(trials), len(trials.files), len(names), draws=drawn, **figures)
+    paired = len(np.unique(codes[trials.labels]))
+    return Verification(len(trials), len(trials.files), len(names), paired, draws=drawn, **figures)
 
 
-def _eer_figures(embeddings: np.ndarray, trials: Trials, curve: ErrorCurve | None) -> dict[str, Any]:
-    scores = score_trials(embeddings, trials.pairs)
+def _calibration_figures(
+    scorer: Scorer, trials: Trials, scores: np.ndarray, times: np.ndarray | None, seed: int
+) -> dict[str, Any]:
+    """Cllr and the line; scores that cannot be calibrated leave a note, because everything else still holds."""
+    figures: dict[str, Any] = {"min_cllr": min_cllr(trials.labels, scores)}
+    try:
+        ratios, line = scorer.calibrate(trials, scores, seed)
+    except InputError as error:
+        return figures | {"calibration_note": str(error)}
+    figures |= {"cllr": cllr(trials.labels, ratios), **line}
+    if times is not None:
+        costs = costs_in_bits(trials.labels, ratios)
+        drawn = bootstrap_class_means(trials.labels, costs, trials.singer_codes()[0], times)
+        figures["cllr_interval"] = interval(drawn)
+    return figures
+
+
+def _eer_figures(scores: np.ndarray, trials: Trials, curve: ErrorCurve | None) -> dict[str, Any]:
     own = error_curve(trials.labels, scores)
     curve = curve or own
     rate, threshold = curve.equal_error_rate()

@@ -7,23 +7,29 @@ plots/<data set>/    det, scores, singers, ranks, confusion, map as PNG and SVG
 """
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from tqdm import tqdm
 
 from ssl_audio.evaluation.comparison import Comparison, Evaluation, compare_all
 from ssl_audio.evaluation.report import page, plots
 from ssl_audio.evaluation.report.leaderboard import METRICS, Entry, read_leaderboard
 from ssl_audio.evaluation.report.tables import write_metrics, write_tables
-from ssl_audio.evaluation.report.words import percent, verdict, with_interval
+from ssl_audio.evaluation.report.words import percent, points, verdict, with_interval
+from ssl_audio.evaluation.verification import Verification
 from ssl_audio.files import write_atomically, write_text
 from ssl_audio.provenance import versions
 
 REPORT = "report.html"
+_DPI = 130
+_MARGIN = 6  # pixels around a panel that is cut out
 
 
 def write_report(
@@ -63,8 +69,8 @@ def write_report(
     jobs = [(name, *job) for name, here in by_set.items() for job in _pictures(here, map_method, seed)]
     drawn: dict[str, list[str]] = {name: [] for name in by_set}
     for name, stem, drawing, alt, caption in tqdm(jobs, "drawing", disable=not progress, leave=False):
-        png = _save(drawing(), output / "plots" / name / stem)
-        drawn[name].append(page.figure(page.Picture(png, alt, caption)))
+        panels = _save(drawing(), output / "plots" / name / stem)
+        drawn[name].append(page.figure(panels, alt, caption))
     for name, here in by_set.items():
         body += _section(name, here, comparisons) + drawn[name]
     body += _bottom(board, settings)
@@ -78,10 +84,10 @@ def _pictures(here: list[Evaluation], map_method: str, seed: int) -> Iterator[tu
     eers = "; ".join(f"{e.model} {percent(e.verification.eer)}" for e in here)
     ranks = "; ".join(f"{e.model} {percent(e.verification.mnr)}" for e in here)
     yield ("det", lambda: plots.det_plot(here), f"Misses against false accepts of {names}. EER: {eers}.",
-           "Detection error trade-off: lower left is better. Bands are 95 % intervals over singers; the EER lies on "
-           "the diagonal. Baselines are dashed.")  # fmt: skip
+           "Detection error trade-off: lower left is better. Bands around the models are 95 % intervals over singers; "
+           "the EER lies on the diagonal. Baselines are dashed.")  # fmt: skip
     yield ("scores", lambda: plots.score_plot(here), f"Histograms of trial scores of {names}. EER: {eers}.",
-           "Cosines of same-singer and different-singer trials. The less they overlap, the better.")  # fmt: skip
+           "Scores of same-singer and different-singer trials. The less they overlap, the better.")  # fmt: skip
     if any(e.singer_eer for e in here):
         hardest = max(here[0].singer_eer, key=lambda s: here[0].singer_eer[s], default="-")
         yield ("singers", lambda: plots.singer_plot(here), f"EER of each singer; {hardest} is hardest.",
@@ -93,8 +99,9 @@ def _pictures(here: list[Evaluation], map_method: str, seed: int) -> Iterator[tu
         right = "; ".join(f"{e.model} {percent(e.probe.figures.summary['accuracy'])}" for e in probed if e.probe)
         yield ("confusion", lambda: plots.confusion_plot(here), f"Confusion of singers by a probe. Accuracy: {right}.",
                "Singer identification by a simple classifier on frozen embeddings: rows are the truth.")  # fmt: skip
+    drawn = plots.mapped_words(here)
     yield ("map", lambda: plots.map_plot(here, map_method, seed), f"Maps of the embeddings of {names}.",
-           f"Embeddings in two dimensions by {map_method.upper()}, a colour a singer.")  # fmt: skip
+           f"Embeddings in two dimensions by {map_method.upper()}, a colour a singer{drawn}.")  # fmt: skip
 
 
 def _top(by_set: dict[str, list[Evaluation]], verdicts: dict[str, list[str]]) -> list[str]:
@@ -111,32 +118,59 @@ def _top(by_set: dict[str, list[Evaluation]], verdicts: dict[str, list[str]]) ->
 
 def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -> list[str]:
     first = here[0]
-    count = f"{first.verification.n_trials:,} trials"
-    if first.test_set.n_pairs:
-        count = f"all {first.test_set.n_pairs:,} pairs (intervals from {count})"
-    heard = f"{first.verification.n_files:,} recordings of {first.verification.n_singers} singers, {count}."
-    header = ["model", "EER", "minDCF", "AUC", "MNR", "singer identification"]
+    files, singers, paired = (
+        getattr(first.verification, f"n_{what}") for what in ("files", "singers", "paired_singers")
+    )
+    some = f" (same-singer trials: of {paired} of them)" if paired < singers else ""
+    heard = f"{files:,} recordings of {singers} singers{some}, {first.test_set.words()}."
+    calibrated = any(e.verification.cllr is not None for e in here)
+    header = ["model", "EER", "minDCF", "AUC", *(["Cllr, bits"] if calibrated else []), "MNR", "singer identification"]
     ordered = sorted(here, key=lambda e: (e.baseline, e.verification.eer))
     rows = []
     for e in ordered:
         v, probe = e.verification, e.probe.figures if e.probe else None
         accuracy = with_interval(probe.summary["accuracy"], probe.intervals.get("accuracy")) if probe else "-"
         cells = [e.model, with_interval(v.eer, v.eer_interval), f"{v.min_dcf:.3f}", f"{v.auc:.3f}"]
+        cells += [_cost(v)] if calibrated else []
         rows.append([*cells, with_interval(v.mnr, v.mnr_interval), accuracy])
     parts = [page.heading(2, name), page.paragraph(heard), page.table(header, rows, [e.baseline for e in ordered])]
+    parts += [page.paragraph(text, "soft") for text in _of_scores(here)]
     notes = {e.probe_note for e in here if e.probe_note} | {n for e in here if e.probe for n in e.probe.notes}
     parts += [page.paragraph(f"Singer identification: {note}.", "soft") for note in sorted(notes)]
     models = {e.model for e in here if not e.baseline}
     pairs = [c for c in comparisons if c.test_set == name and {c.first, c.second} & models]
     rows = [
-        [c.first, c.second, f"{100 * c.test.difference:.1f}",
-         f"{100 * c.test.interval[0]:.1f} to {100 * c.test.interval[1]:.1f}", f"{c.test.p_value:.2g}"]
+        [c.first, c.second, points(c.test.difference), " to ".join(map(points, c.test.interval)),
+         f"{c.test.p_value:.2g}"]
         for c in pairs
     ]  # fmt: skip
     if rows:
         header = ["model", "against", "EER difference, points", "95 % interval", "p"]
         parts += [page.heading(3, "In pairs, on the same trials"), page.table(header, rows)]
     return parts + _retrieval(ordered)
+
+
+def _cost(v: Verification) -> str:
+    """`0.41 (0.35 to 0.48), least 0.38`."""
+    if v.cllr is None:
+        return "-"
+    around = f" ({v.cllr_interval[0]:.2f} to {v.cllr_interval[1]:.2f})" if v.cllr_interval else ""
+    return f"{v.cllr:.2f}{around}, least {v.min_cllr:.2f}"
+
+
+def _of_scores(here: list[Evaluation]) -> list[str]:
+    """What was done to the scores, in sentences."""
+    first = here[0].verification
+    said = [f"Scores: {first.score} with {first.cohort}. MNR and retrieval: plain cosines."] if first.cohort else []
+    fitted = next((e.verification.calibrated_on for e in here if e.verification.calibrated_on), "")
+    if fitted:
+        said.append(
+            f"Cllr: what it costs to believe the calibrated scores, in bits a trial: 0 is best, 1 says nothing; least: "
+            f"the most that any calibration could save. The line was fitted on {fitted}."
+        )
+    notes = {f"{e.model} is not calibrated: {e.verification.calibration_note}." for e in here
+             if e.verification.calibration_note}  # fmt: skip
+    return said + sorted(notes)
 
 
 _TASKS = {
@@ -164,27 +198,54 @@ def _retrieval(ordered: list[Evaluation]) -> list[str]:
 
 
 def _bottom(board: list[Entry], settings: dict[str, Any]) -> list[str]:
-    header = ["data set", "trials", "model", "EER", "MNR", "report"]
+    header = ["data set", "trials", "model", "score", "EER", "MNR", "report"]
     rows = [
-        [e.data_set, e.trials, e.model, with_interval(e.eer, e.eer_interval), percent(e.mnr), e.report] for e in board
+        [e.data_set, e.trials, e.model, e.score, with_interval(e.eer, e.eer_interval), percent(e.mnr), e.report]
+        for e in board
     ]
     return [
         page.heading(2, "Leaderboard"),
         page.paragraph("All reports beside this one. Figures with the same trials are comparable.", "soft"),
         page.table(header, rows, [e.baseline for e in board]),
         page.heading(2, "To repeat this"),
-        page.paragraph(json.dumps(settings, ensure_ascii=False), "soft"),
-        page.paragraph(json.dumps(versions(), ensure_ascii=False), "soft"),
+        page.table(["setting", "value"], [[k, _plain(v)] for k, v in settings.items() if v not in (None, [], "")]),
+        page.table(["library", "version"], [[name, str(version)] for name, version in versions().items()]),
     ]
 
 
-def _save(figure: Figure, stem: Path) -> bytes:
-    """Write PNG and SVG beside each other and give the PNG back."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _save(figure: Figure, stem: Path) -> list[page.Panel]:
+    """Write PNG and SVG beside each other, and give the panels of the picture: whole ones are too small on a phone."""
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     with write_atomically(stem.with_suffix(".png")) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+        image.save(temporary)
+    shown = [axis for axis in figure.axes if axis.axison]
+    if len(shown) == 1:
+        panels = [page.Panel(_png(image), "")]
+    else:
+        panels = [page.Panel(_png(_cut_out(image, axis, canvas)), axis.get_title()) for axis in shown]
     figure.set_layout_engine("none")  # keep the layout of the first drawing instead of computing it again
     with write_atomically(stem.with_suffix(".svg")) as temporary:
         figure.savefig(temporary, format="svg")
+    return panels
+
+
+def _cut_out(image: Image.Image, axis: Axes, canvas: FigureCanvasAgg) -> Image.Image:
+    """One panel with its title and labels."""
+    box = axis.get_tightbbox(canvas.get_renderer())
+    assert box is not None
+    left, right = max(box.x0 - _MARGIN, 0), min(box.x1 + _MARGIN, image.width)
+    top, bottom = max(image.height - box.y1 - _MARGIN, 0), min(image.height - box.y0 + _MARGIN, image.height)
+    return image.crop((round(left), round(top), round(right), round(bottom)))
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
     return buffer.getvalue()

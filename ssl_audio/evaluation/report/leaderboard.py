@@ -9,11 +9,12 @@ METRICS = "metrics.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """One model on one data set in one report folder. `trials` is the start of the digest of the trials."""
+    """One model on one data set in one report folder. `trials`: start of their digest; `score`: cosine, s-norm, ..."""
 
     data_set: str
     trials: str
     model: str
+    score: str
     eer: float
     eer_interval: tuple[float, float] | None
     mnr: float | None
@@ -25,12 +26,14 @@ class Entry:
 def read_leaderboard(runs: Path) -> list[Entry]:
     """Entries of every metrics.json below a folder, by data set and trials, the lowest EER first.
 
-    A file that is damaged or of something else is passed over. Of the same model on the same trials, the newest counts.
+    A file that is damaged or of something else is passed over. Of the same model on the same trials, the newest counts;
+    one of the same name with other figures is another model, or was trained on, and has its own row.
     """
-    found: dict[tuple[str, str, str], Entry] = {}
+    found: dict[tuple, Entry] = {}
     for path in sorted(runs.rglob(METRICS)):
         for entry in _entries(path, runs):
-            key = (entry.data_set, entry.trials, entry.model)
+            figures = tuple(None if figure is None else round(figure, 4) for figure in (entry.eer, entry.mnr))
+            key = (entry.data_set, entry.trials, entry.model, entry.score, figures)
             if key not in found or found[key].created <= entry.created:
                 found[key] = entry
     return sorted(found.values(), key=lambda e: (e.data_set, e.trials, e.eer))
@@ -44,6 +47,7 @@ def _entries(path: Path, runs: Path) -> list[Entry]:
                 data_set=data_set,
                 trials=figures["trials_sha256"][:8],
                 model=model,
+                score=figures.get("score", "cosine"),
                 eer=float(figures["eer"]),
                 eer_interval=tuple(figures["eer_interval"]) if figures["eer_interval"] else None,
                 mnr=figures["mnr"],

@@ -1,6 +1,7 @@
 """The HTML page of a report: one file, no network, readable on a telephone and on paper."""
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,11 +20,14 @@ p, li { max-width: 46rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; margin: .8rem 0; }
 th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
+th, td.number { overflow-wrap: normal; }
 tr.baseline td { color: var(--soft); }
 figure { margin: 1.2rem 0; }
 img { max-width: 100%; height: auto; display: block; }
-code { font-size: .85em; }
+.panels { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; align-items: start; }
+.panels img { width: 100%; }
 @media (max-width: 40rem) {
+  .panels { grid-template-columns: 1fr; }
   thead { display: none; }
   table, tbody, tr, td { display: block; }
   tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
@@ -34,12 +38,11 @@ code { font-size: .85em; }
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG with what it shows, for those who do not see it, and how to read it."""
+class Panel:
+    """A PNG, one of those that make a picture, and its title."""
 
     png: bytes
-    alt: str
-    caption: str
+    title: str
 
 
 def page(title: str, body: Sequence[str]) -> str:
@@ -61,7 +64,10 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def verdict_box(sentences: Sequence[str]) -> str:
-    return '<div class="verdict">' + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences) + "</div>"
+    """Sentences, each with what comes before its first colon set off."""
+    parts = [sentence.partition(": ") for sentence in sentences]
+    lines = (f"<p><strong>{escape(claim)}</strong>{colon}{escape(rest)}</p>" for claim, colon, rest in parts)
+    return '<div class="verdict">' + "".join(lines) + "</div>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], dim: Sequence[bool] = ()) -> str:
@@ -71,16 +77,29 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], dim: Sequence[bo
     for i, row in enumerate(rows):
         kind = ' class="baseline"' if i < len(dim) and dim[i] else ""
         cells = "".join(
-            f'<td data-label="{escape(name)}"><span>{escape(cell)}</span></td>'
+            f'<td data-label="{escape(name)}"{_kind(cell)}><span>{escape(cell)}</span></td>'
             for name, cell in zip(header, row, strict=True)
         )
         lines.append(f"<tr{kind}>{cells}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
-def figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode()
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}">'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
-    )
+def _kind(cell: str) -> str:
+    """A number is never cut in two; a long name may be, or the page would be wider than the screen."""
+    return ' class="number"' if re.fullmatch(r"-|-?[0-9.]+.*", cell) else ""
+
+
+def figure(panels: Sequence[Panel], alt: str, caption: str) -> str:
+    """A picture, its panels two in a row or, on a narrow screen, one.
+
+    Args:
+        alt: what it shows, for those who do not see it; the panels after the first are told by their titles.
+        caption: how to read it.
+    """
+    images = []
+    for i, panel in enumerate(panels):
+        text = alt if i == 0 else f"The same of {panel.title}."
+        data = base64.b64encode(panel.png).decode()
+        images.append(f'<img src="data:image/png;base64,{data}" alt="{escape(text)}">')
+    kind = ' class="panels"' if len(panels) > 1 else ""
+    return f"<figure><div{kind}>{''.join(images)}</div><figcaption>{escape(caption)}</figcaption></figure>"

@@ -9,26 +9,28 @@ from matplotlib.figure import Figure
 from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
-from ssl_audio.evaluation.comparison import Evaluation
+from ssl_audio.evaluation.comparison import Evaluation, sample_recordings
 from ssl_audio.evaluation.verification import DET_RATES
 
 COLOURS = ("#4269d0", "#ff725c", "#3ca951", "#a463f2", "#9c6b4e", "#6cc5b0", "#ff8ab7", "#97bbf5", "#efb118", "#777777")
+MAX_MAPPED = 3_000  # recordings in a map: more hide each other, and UMAP takes minutes
 _TICKS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+_TITLE = 30  # letters above a panel
 _NAMED_SINGERS = 12  # more than that get no legend
 _SHOWN_SINGERS = 40  # in the bars of the EER per singer
 _SHOWN_CLASSES = 30  # of a confusion matrix that get a name at the axes
 
 
 def det_plot(evaluations: Sequence[Evaluation]) -> Figure:
-    """Misses against false accepts on normal-deviate axes, a 95 % band over singers around each curve."""
+    """Misses against false accepts on normal-deviate axes, a 95 % band over singers around each model."""
     figure, axes = _figure(1)
     for evaluation, colour in zip(evaluations, _cycle(), strict=False):
         curve, draws = evaluation.verification.curve, evaluation.verification.draws.get("miss")
         assert curve is not None
         line = "--" if evaluation.baseline else "-"
         x, y = _probit(DET_RATES), _probit(curve.miss_at(DET_RATES))
-        axes[0].plot(x, y, line, color=colour, label=evaluation.model)
-        if draws is not None:
+        axes[0].plot(x, y, line, color=colour, label=_short(evaluation.model))
+        if draws is not None and not evaluation.baseline:
             low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
             axes[0].fill_between(x, _probit(low), _probit(high), color=colour, alpha=0.12, linewidth=0)
     ends = _probit(np.array([0.001, 0.8]))
@@ -43,7 +45,7 @@ def det_plot(evaluations: Sequence[Evaluation]) -> Figure:
 
 
 def score_plot(evaluations: Sequence[Evaluation]) -> Figure:
-    """Histograms of the cosines of both classes of trials, a panel a model, with the EER threshold."""
+    """Histograms of the scores of both classes of trials, a panel a model, with the EER threshold."""
     figure, axes = _figure(len(evaluations))
     for axis, evaluation in zip(axes, evaluations, strict=False):
         scores, labels = evaluation.verification.scores, evaluation.test_set.trials.labels
@@ -52,7 +54,7 @@ def score_plot(evaluations: Sequence[Evaluation]) -> Figure:
         for label, name, colour in ((False, "different singers", COLOURS[1]), (True, "same singer", COLOURS[0])):
             axis.hist(scores[labels == label], bins, density=True, alpha=0.6, color=colour, label=name)
         axis.axvline(evaluation.verification.threshold, color="black", linewidth=0.8, label="EER threshold")
-        axis.set(title=evaluation.model, xlabel="cosine", yticks=[])
+        axis.set(title=_short(evaluation.model), xlabel=evaluation.verification.score, yticks=[])
     axes[0].legend(frameon=False, fontsize="small")
     return figure
 
@@ -62,12 +64,12 @@ def singer_plot(evaluations: Sequence[Evaluation]) -> Figure:
     shown = [e for e in evaluations if not e.baseline] or list(evaluations)
     first = shown[0].singer_eer
     names = sorted(first, key=lambda name: first[name])[-_SHOWN_SINGERS:]
-    figure = Figure(figsize=(7, 1.6 + 0.24 * len(names)), layout="constrained")
+    figure = Figure(figsize=(6, 1.6 + 0.24 * len(names)), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(names))
     for evaluation, colour in zip(shown, _cycle(), strict=False):
         values = [100 * evaluation.singer_eer.get(name, np.nan) for name in names]
-        axis.scatter(values, places, color=colour, label=evaluation.model, s=24)
+        axis.scatter(values, places, color=colour, label=_short(evaluation.model), s=24)
     axis.set_yticks(places, names, fontsize="small")
     axis.set(xlabel="EER, %", ylim=(-0.7, len(names) - 0.3))
     axis.grid(axis="x", alpha=0.3)
@@ -83,7 +85,7 @@ def rank_plot(evaluations: Sequence[Evaluation]) -> Figure:
         assert ranks is not None and mnr is not None
         axis.hist(100 * ranks, np.linspace(0, 100, 41).tolist(), color=COLOURS[0])
         axis.axvline(100 * mnr, color="black", linewidth=0.8, label=f"mean {100 * mnr:.1f} %")
-        axis.set(title=evaluation.model, xlabel="normalised rank, %", ylabel="pairs")
+        axis.set(title=_short(evaluation.model), xlabel="normalised rank, %", ylabel="pairs")
         axis.legend(frameon=False, fontsize="small")
     return figure
 
@@ -98,7 +100,7 @@ def confusion_plot(evaluations: Sequence[Evaluation]) -> Figure:
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axis.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
         accuracy = evaluation.probe.figures.summary["accuracy"]
-        axis.set(title=f"{evaluation.model}: {100 * accuracy:.0f} % right", xlabel="taken for", ylabel="singer")
+        axis.set(title=f"{_short(evaluation.model)}: {100 * accuracy:.0f} % right", xlabel="taken for", ylabel="singer")
         places = range(len(counts)) if len(counts) <= _SHOWN_CLASSES else []
         names = [evaluation.probe.classes[i] for i in places]
         axis.set_xticks(places, names, rotation=90, fontsize=5)
@@ -107,21 +109,28 @@ def confusion_plot(evaluations: Sequence[Evaluation]) -> Figure:
 
 
 def map_plot(evaluations: Sequence[Evaluation], method: str = "pca", seed: int = 0) -> Figure:
-    """All embeddings in two dimensions, coloured by singer, a panel a model."""
+    """The embeddings, or `MAX_MAPPED` of them, in two dimensions, coloured by singer, a panel a model."""
     figure, axes = _figure(len(evaluations))
     for axis, evaluation in zip(axes, evaluations, strict=False):
-        singers = np.array(evaluation.test_set.recordings.singers)
-        points = project(evaluation.embeddings, method, seed)
+        kept = sample_recordings(evaluation.test_set.recordings, seed, MAX_MAPPED)
+        singers = np.array(evaluation.test_set.recordings.singers)[kept]
+        points = project(evaluation.embeddings[kept], method, seed)
         names = np.unique(singers)
         for name, colour in zip(names, _singer_colours(len(names)), strict=True):
             own = points[singers == name]
             axis.scatter(
                 own[:, 0], own[:, 1], s=10, color=colour, label=name, linewidths=0, rasterized=len(points) > 500
             )
-        axis.set(title=evaluation.model, xticks=[], yticks=[])
+        axis.set(title=_short(evaluation.model), xticks=[], yticks=[])
     if len(names) <= _NAMED_SINGERS:
         axes[0].legend(frameon=False, fontsize="x-small")
     return figure
+
+
+def mapped_words(evaluations: Sequence[Evaluation]) -> str:
+    """What of the recordings the map leaves out, for its caption."""
+    files = len(evaluations[0].test_set.recordings)
+    return f" ({MAX_MAPPED:,} of {files:,} recordings, drawn evenly over singers)" if files > MAX_MAPPED else ""
 
 
 def project(embeddings: np.ndarray, method: str = "pca", seed: int = 0) -> np.ndarray:
@@ -130,7 +139,9 @@ def project(embeddings: np.ndarray, method: str = "pca", seed: int = 0) -> np.nd
     if method == "umap":
         import umap
 
-        return umap.UMAP(n_neighbors=min(15, len(unit) - 1), metric="cosine", random_state=seed).fit_transform(unit)
+        return umap.UMAP(
+            n_neighbors=min(15, len(unit) - 1), metric="cosine", random_state=seed, n_jobs=1
+        ).fit_transform(unit)
     centred = (unit - unit.mean(axis=0)).astype(np.float64)
     covariance, dim = centred.T @ centred, centred.shape[1]
     solve = (
@@ -151,6 +162,11 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
     for axis in axes[panels:]:
         axis.set_axis_off()
     return figure, axes
+
+
+def _short(name: str) -> str:
+    """A name that fits above a panel."""
+    return name if len(name) <= _TITLE else f"{name[: _TITLE // 2 - 1]}…{name[-_TITLE // 2 :]}"
 
 
 def _probit(rates: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def write_tables(
 ) -> None:
     """The CSV tables of a report folder."""
     plain = [name for name, value in evaluations[0].verification.figures().items() if not name.endswith("_interval")]
-    ranged = ["eer", "min_dcf", "mnr"]
+    ranged = ["eer", "min_dcf", "cllr", "mnr"]
     rows, singers, classes, retrieved = [], [], [], []
     for e in evaluations:
         figures = e.verification.figures()
@@ -59,9 +59,10 @@ def write_tables(
     header = ["data_set", "model", "against", "eer_difference", "low", "high", "p_value"]
     pairs = [[c.test_set, c.first, c.second, c.test.difference, *c.test.interval, c.test.p_value] for c in comparisons]
     _write_csv(output / "comparisons.csv", header, pairs)
-    header = ["data_set", "trials", "model", "eer", "eer_low", "eer_high", "mnr", "report", "created"]
+    header = ["data_set", "trials", "model", "score", "eer", "eer_low", "eer_high", "mnr", "report", "created"]
     entries = [
-        [e.data_set, e.trials, e.model, e.eer, *(e.eer_interval or ("", "")), e.mnr, e.report, e.created] for e in board
+        [e.data_set, e.trials, e.model, e.score, e.eer, *(e.eer_interval or ("", "")), e.mnr, e.report, e.created]
+        for e in board
     ]
     _write_csv(output / "leaderboard.csv", header, entries)
 

@@ -12,6 +12,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
+def points(value: float) -> str:
+    """`-12.3`; never `-0.0`."""
+    return f"{round(100 * value, 1) + 0.0:.1f}"
+
+
 def with_interval(value: float | None, around: tuple[float, float] | None) -> str:
     """`12.3 % (10.1 to 14.6)`."""
     if value is None or around is None:
@@ -28,10 +33,13 @@ def verdict(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]
     sentences = [_duel(best, other, tests[frozenset((best.model, other.model))]) for other in models[1:]]
     if baselines:
         sentences.append(_duel(best, baselines[0], tests[frozenset((best.model, baselines[0].model))], True))
-    singers = best.verification.n_singers
-    if singers < FEW_SINGERS:
+    singers, paired = best.verification.n_singers, best.verification.n_paired_singers
+    if paired < FEW_SINGERS:
+        heard = f"Only {singers} singers were heard"
+        if paired < singers:
+            heard = f"Same-singer trials come from only {paired} of {singers} singers"
         sentences.append(
-            f"Only {singers} singers were heard: intervals from so few are themselves uncertain and tend to be too "
+            f"{heard}: intervals from so few are themselves uncertain and tend to be too "
             "narrow. Test on more singers before you rely on this."
         )
     return sentences
@@ -41,15 +49,25 @@ def _duel(best: Evaluation, other: Evaluation, comparison: Comparison, baseline:
     name = f"the best baseline ({other.model})" if baseline else other.model
     better = comparison.first == best.model  # the first of a comparison has the lower EER
     test = comparison.test
+    gap, few = abs(100 * test.difference), best.verification.n_paired_singers < FEW_SINGERS
     low, high = sorted(-100 * bound for bound in test.interval)
+    if test.difference == 0 and low == high == 0:
+        return f"{best.model} and {name} err alike: EER {percent(_eer(best))}, whichever singers are drawn."
     figures = f"EER {percent(_eer(best))} against {percent(_eer(other))}"
-    apart = f"{-100 * test.difference:.1f} points apart (95 % interval {low:.1f} to {high:.1f}, p = {test.p_value:.2g})"
     if test.p_value > SIGNIFICANT:
+        span = f"{low:.1f} to {high:.1f} points"
+        if low < 0 < high:
+            ahead, behind = (best.model, other.model) if better else (other.model, best.model)
+            span = f"{-low:.1f} points in favour of {behind} to {high:.1f} in favour of {ahead}"
         return (
-            f"{best.model} and {name} cannot be told apart here: {figures}, {apart}; "
-            "that may well be the luck of which singers were recorded."
+            f"{best.model} and {name} cannot be told apart here: {figures}, {gap:.1f} points apart. The truth may be "
+            f"anything from {span} (95 % interval, p = {test.p_value:.2g}): that may well be the luck of which singers "
+            "were recorded."
         )
-    return f"{best.model} is {'better' if better else 'worse'} than {name}: {figures}, {apart}; that is hardly luck."
+    luck = "among so few singers even that may be luck" if few else "that is hardly luck"
+    how, more = ("better", "fewer") if better else ("worse", "more")
+    around = f"95 % interval {low:.1f} to {high:.1f} points, p = {test.p_value:.2g}"
+    return f"{best.model} is {how} than {name}: {figures}, {gap:.1f} points {more} ({around}); {luck}."
 
 
 def _eer(evaluation: Evaluation) -> float:
