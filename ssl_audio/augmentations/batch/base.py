@@ -68,9 +68,8 @@ class BatchTransform(nn.Module):
         """
         if clips.device.type != "cpu":
             return torch.where(chosen[:, None], self.transform(clips, sample_rate, generator), clips)
-        for rows in chosen.nonzero().squeeze(1).split(len(clips) if self.whole else rows_in_a_piece(clips)):
-            if len(rows) > 0:
-                clips[rows] = self.transform(clips[rows], sample_rate, generator)
+        for piece in split_evenly(chosen.nonzero().squeeze(1), len(clips) if self.whole else rows_in_a_piece(clips)):
+            clips[piece] = self.transform(clips[piece], sample_rate, generator)
         return clips
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
@@ -204,6 +203,14 @@ def rows_in_a_piece(clips: Tensor) -> int:
     return max(1, PIECE[clips.device.type] // max(1, clips.shape[1]))
 
 
+def split_evenly(rows: Tensor, most: int) -> tuple[Tensor, ...]:
+    """Cut (n, ...) into as few parts as can be, none longer than `most` and none much shorter than another.
+
+    (Fourier transforms of a single row take three times as long.)
+    """
+    return tuple(rows.tensor_split(-(-len(rows) // most))) if len(rows) else ()
+
+
 def in_pieces(function: Callable[..., Tensor], *parts: Tensor) -> Tensor:
     """Apply a function of (batch, ...) tensors to a few rows at a time, as many as fit a piece, and join the results.
 
@@ -212,26 +219,43 @@ def in_pieces(function: Callable[..., Tensor], *parts: Tensor) -> Tensor:
     rows = rows_in_a_piece(parts[0])
     if rows >= len(parts[0]):
         return function(*parts)
-    return torch.cat([function(*piece) for piece in zip(*(part.split(rows) for part in parts), strict=True)])
+    pieces = zip(*(split_evenly(part, rows) for part in parts), strict=True)
+    return torch.cat([function(*piece) for piece in pieces])
+
+
+def excerpts(clips: Tensor, starts: Tensor, samples: int) -> Tensor:
+    """Runs of samples: (batch, n), (batch, k) int64 starts within the clips -> (batch, k, samples).
+
+    Whole runs are copied, so that no table of positions has to be made.
+    """
+    rows = torch.arange(len(clips), device=clips.device)[:, None]
+    return clips.unfold(1, samples, 1)[rows, starts]
 
 
 def interpolate(clips: Tensor, index: Tensor, fraction: Tensor) -> Tensor:
-    """Read clips between their samples, by a cubic through the four neighbours (Catmull-Rom).
+    """Read clips between their samples, by a cubic through the four neighbours (Catmull and Rom, 1974).
+
+    That cubic is the straight line from b to c and f (1 - f) times the line from b's to c's distance to the middle of
+    its neighbours.
 
     Args:
-        clips: (batch, samples).
-        index: (batch, n) int64, the sample before each position.
-        fraction: (batch, n) in [0, 1), the way to the next.
+        clips: (batch, samples), below 2^31 in all.
+        index: (batch, ...) int32, the sample at or before each position, in [0, samples - 2]; changed in place.
+        fraction: in [0, 1), the way to the next; of the index's shape or broadcast over it.
 
     Returns:
-        (batch, n); zero outside the clip.
+        (batch, ...) of the index's shape.
     """
-    padded = F.pad(clips, (3, 4))
-    place = index.clamp(-2, clips.shape[1] + 1).add_(2)
-    a, b, c, d = padded.gather(1, place), *(padded.gather(1, place.add_(1)) for _ in range(3))
-    cubic = (b - c).mul_(3).add_(d).sub_(a)
-    square = torch.add(a, b, alpha=-2.5).mul_(2).add_(c, alpha=4).sub_(d)
-    return cubic.mul_(fraction).add_(square).mul_(fraction).add_(c).sub_(a).mul_(fraction).mul_(0.5).add_(b)
+    rows, samples = clips.shape
+    bend = F.pad(torch.add(clips[:, :-2], clips[:, 2:]).mul_(-0.5).add_(clips[:, 1:-1]), (1, 1)).view(-1)
+    first = torch.arange(0, rows * samples, samples, device=clips.device, dtype=torch.int32)
+    place = index.add_(first.view(-1, *(1,) * (index.ndim - 1))).view(-1)
+
+    def line(values: Tensor) -> Tensor:
+        here, after = values.index_select(0, place), values[1:].index_select(0, place)
+        return here.view(index.shape).lerp_(after.view(index.shape), fraction)
+
+    return line(clips.reshape(-1)).addcmul_(line(bend), torch.addcmul(fraction, fraction, fraction, value=-1))
 
 
 def read_faster(clips: Tensor, rate: Tensor, first: Tensor, samples: int) -> Tensor:
@@ -245,31 +269,36 @@ def read_faster(clips: Tensor, rate: Tensor, first: Tensor, samples: int) -> Ten
     Returns:
         (batch, samples); zero outside the clip. What would alias must have been removed before.
     """
-    time = torch.arange(samples, device=clips.device)
+    place = torch.arange(samples, device=clips.device, dtype=torch.int32)
+    time, last = place.to(clips.dtype), clips.shape[1] + 4
 
     def read(clips: Tensor, rate: Tensor, start: Tensor) -> Tensor:
         # as a distance from where rate 1 would be, so that long clips keep their precision
-        further = time * (rate - 1) + start.frac()
+        further = torch.addcmul(start.frac(), time, rate - 1)
         whole = further.floor()
-        return interpolate(clips, whole.long().add_(time).add_(start.floor().long()), further.sub_(whole))
+        index = whole.int().add_(place).add_(start.int() + 3).clamp_(0, last)
+        return interpolate(F.pad(clips, (3, 3)), index, further.sub_(whole))
 
     return in_pieces(read, clips, rate, first)
 
 
 @lru_cache(maxsize=256)
 def fast_length(samples: int) -> int:
-    """The smallest even product of 2, 3 and 5 that is at least `samples`: lengths that a Fourier transform likes.
+    """The smallest even length of at least `samples` that a Fourier transform likes: a product of 2, 3, 5 and 7.
 
-    With at most nine twos: longer strides of powers of two fall onto the same lines of a processor's cache, and 61,440
-    points take twice as long as 64,000.
+    With at most nine twos and four threes, and from 4,096 on at least four twos: 61,440 (2^12) or 62,208 (3^5) points
+    take one and a half times as long as 62,720 = 2^8 5 7^2.
     """
-    best, five = 2**63, 1
-    while five < 2 * samples:
-        three = five
-        while three < 2 * samples:
-            twos = (-(-samples // three) - 1).bit_length()
-            if twos <= 9:
-                best = min(best, three << max(1, twos))
-            three *= 3
-        five *= 5
+    twos = [2**k for k in range(4 if samples >= 4096 else 1, 10)]
+    best = 2**63
+    for small in [two * 3**k for two in twos for k in range(5)]:
+        five = small
+        while five < best:
+            seven = five
+            while seven < samples:
+                seven *= 7
+            best = min(best, seven)
+            five *= 5
+            if five >= 5 * max(samples, 1):
+                break
     return best

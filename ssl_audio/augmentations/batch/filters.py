@@ -9,7 +9,14 @@ import torch
 from torch import Generator, Tensor
 
 from ssl_audio.augmentations.base import check_range
-from ssl_audio.augmentations.batch.base import BatchTransform, fast_length, in_pieces, uniform
+from ssl_audio.augmentations.batch.base import (
+    BatchTransform,
+    fast_length,
+    in_pieces,
+    rows_in_a_piece,
+    split_evenly,
+    uniform,
+)
 from ssl_audio.errors import InputError
 
 
@@ -41,8 +48,10 @@ def low_pass(clips: Tensor, share: Tensor) -> Tensor:
 
     if clips.device.type != "cpu":
         return in_pieces(apply, clips, share)
-    rows = (share < 1).squeeze(1).nonzero().squeeze(1)
-    return clips.index_copy(0, rows, in_pieces(apply, clips[rows], share[rows])) if len(rows) else clips
+    clips = clips.clone()
+    for piece in split_evenly((share < 1).squeeze(1).nonzero().squeeze(1), rows_in_a_piece(clips)):
+        clips[piece] = apply(clips[piece], share[piece])
+    return clips
 
 
 def butterworth(frequency: Tensor, cutoff: Tensor, order: int, high: bool) -> Tensor:

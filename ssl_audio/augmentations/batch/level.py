@@ -78,6 +78,9 @@ class Gain(BatchTransform):
 class Polarity(BatchTransform):
     """Turn the wave upside down."""
 
+    def where(self, chosen: Tensor, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
+        return clips.mul_(1 - 2 * chosen[:, None].to(clips.dtype))
+
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         return -clips
 

@@ -30,12 +30,14 @@ class PitchTrack(NamedTuple):
     frequency: (batch, frames) Hz; any value where not voiced.
     voiced: (batch, frames) bool.
     phase: (batch, frames) in periods; whole numbers are where a period's energy gathers, so they suit pitch marks.
+    strength: (batch, frames), how much energy gathers there.
     hop: samples between frames.
     """
 
     frequency: Tensor
     voiced: Tensor
     phase: Tensor
+    strength: Tensor
     hop: int
 
 
@@ -62,7 +64,7 @@ def track_pitch(clips: Tensor, sample_rate: int) -> PitchTrack:
     loudness = frames.abs().amax(-1) / low.abs().amax(-1, keepdim=True).clamp_min(1e-9)
     silence = (2 - loudness * (1 + VOICING_THRESHOLD) / SILENCE_THRESHOLD).clamp_min(0)
     frequency, voiced = best_path(frequency, strength, VOICING_THRESHOLD + silence, hop / rate)
-    return PitchTrack(frequency, voiced, energy_phase(windowed, frequency, rate), hop * step)
+    return PitchTrack(frequency, voiced, *energy_phase(windowed, frequency, rate), hop * step)
 
 
 def pool(values: Tensor, step: int) -> Tensor:
@@ -138,7 +140,7 @@ def best_path(frequency: Tensor, strength: Tensor, unvoiced: Tensor, seconds: fl
     return frequency.gather(2, chosen.clamp_max(k - 1)[..., None]).squeeze(2), voiced
 
 
-def energy_phase(frames: Tensor, frequency: Tensor, rate: float) -> Tensor:
+def energy_phase(frames: Tensor, frequency: Tensor, rate: float) -> tuple[Tensor, Tensor]:
     """Where each frame's centre lies in its period, 0 (or 1) being where the energy gathers.
 
     The phase, at the pitch, of the power of the clip's larger half wave: a pulse train has it at its pulses, a sine at
@@ -150,11 +152,12 @@ def energy_phase(frames: Tensor, frequency: Tensor, rate: float) -> Tensor:
         rate: Hz.
 
     Returns:
-        (batch, frames) in [-.5, .5].
+        phase in [-.5, .5] and its strength, (batch, frames) each.
     """
     high, low = frames.amax((1, 2), keepdim=True), -frames.amin((1, 2), keepdim=True)
     energy = (frames * torch.where(high > low, 1.0, -1.0)).relu().square()
     energy = energy.unflatten(-1, (-1, 2)).sum(-1)  # half the samples are enough for the lowest harmonic
     time = (2 * torch.arange(energy.shape[-1], device=frames.device) + 0.5 - frames.shape[-1] // 2) / rate
     angle = 2 * math.pi * frequency[..., None] * time
-    return torch.atan2(-(energy * angle.sin()).sum(-1), (energy * angle.cos()).sum(-1)) / (2 * math.pi)
+    real, imaginary = (energy * angle.cos()).sum(-1), -(energy * angle.sin()).sum(-1)
+    return torch.atan2(imaginary, real) / (2 * math.pi), torch.hypot(real, imaginary)

@@ -24,6 +24,10 @@ VOICELESS_RATE = 150.0
 LOWEST, HIGHEST = 50.0, 1200.0
 # Hops that a grain may lie away from where it is copied to.
 MARGIN = 2
+# Frames before and after each over which the measured phase is averaged.
+STEADY = 4
+# Periods from where the energy gathers to the mark: a formant rings on after its pulse.
+LATER = 0.1
 
 
 class Phase(NamedTuple):
@@ -64,10 +68,25 @@ def analysis_phase(track: PitchTrack, sample_rate: int) -> tuple[Phase, Tensor]:
     f, g = track.frequency[:, :-1], track.frequency[:, 1:]
     pitch = torch.where(a & b, (f + g) / 2, torch.where(a, f, torch.where(b, g, VOICELESS_RATE)))
     advance = pitch * (track.hop / sample_rate)
-    # follow the measured phase in voiced parts, or the errors of the pitch would add up to marks between the pulses
-    error = track.phase.diff(dim=1) - advance
-    advance = advance + torch.where(a & b, error - error.round(), 0.0)
-    return Phase.of(advance, track.hop, track.phase[:, :1]), pitch
+    # meet the measured phase in each voiced part, or the errors of the pitch would add up to marks between the pulses
+    ahead = steady(track, Phase.of(advance, track.hop).start)
+    step = ahead.diff(dim=1)
+    return Phase.of(advance + step - step.round(), track.hop, ahead[:, :1]), pitch
+
+
+def steady(track: PitchTrack, phase: Tensor) -> Tensor:
+    """How far the marks' phase lies from the pitch's, averaged over the voiced frames around each: (batch, frames).
+
+    One frame's phase jumps where a period has two pulses; the pitch does not.
+    """
+    angle = 2 * math.pi * (track.phase - LATER - phase)
+    vector = torch.stack([angle.cos(), angle.sin()]) * (track.strength * track.voiced)
+    part = (~track.voiced).cumsum(1)  # the same within each voiced part
+    width = 2 * STEADY + 1
+    around = F.pad(vector, (STEADY, STEADY)).unfold(-1, width, 1)
+    same = F.pad(part, (STEADY, STEADY), value=-1).unfold(-1, width, 1) == part[..., None]
+    real, imaginary = (around * same).sum(-1)
+    return torch.atan2(imaginary, real) / (2 * math.pi)
 
 
 def masked_median(values: Tensor, mask: Tensor) -> Tensor:
@@ -173,7 +192,7 @@ def weave(
             return window * padded.gather(1, position)
         further = (formant_ratio - 1) * (here - margin - time.gather(1, mark)).clamp(-3 * hop, 3 * hop)
         whole = further.floor()
-        return window * interpolate(padded, position + whole.long(), further - whole)
+        return interpolate(padded, (position + whole.long()).int(), further.sub_(whole)).mul_(window)
 
     result = grain(share)
     mark += 1

@@ -11,7 +11,7 @@ from ssl_audio import audio
 from ssl_audio.augmentations.base import check_range
 from ssl_audio.augmentations.batch.base import BatchTransform, fast_length, positions, randint, uniform
 from ssl_audio.augmentations.batch.filters import bins, filter_by
-from ssl_audio.augmentations.batch.level import normal_like, root_mean_square
+from ssl_audio.augmentations.batch.level import root_mean_square
 from ssl_audio.errors import InputError
 
 
@@ -108,24 +108,35 @@ class Reverb(BatchTransform):
         check_range("Reverb damping", 0, max_damping, at_most=0.99)
         self.min_decay, self.max_decay = min_decay, max_decay
         self.min_wet, self.max_wet, self.max_damping = min_wet, max_wet, max_damping
+        self._noise: dict[tuple[int, torch.device], Tensor] = {}
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         wet = uniform(clips, self.min_wet, self.max_wet, generator)
-        reverberation = convolve(clips, self.responses(clips, sample_rate, generator))
-        return torch.lerp(clips, reverberation, wet)
+        response = self.responses(clips, sample_rate, generator).mul_(wet)
+        response[:, 0] += 1 - wet.squeeze(1)  # the clip itself
+        return convolve(clips, response)
 
     def responses(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         """(batch, n) decaying noises of unit energy, one a clip."""
-        size = fast_length(min(clips.shape[1], math.ceil(self.max_decay * sample_rate)))
+        size = min(clips.shape[1], math.ceil(self.max_decay * sample_rate))
         decay = uniform(clips, self.min_decay, self.max_decay, generator)
         damped = decay * (1 - uniform(clips, 0, self.max_damping, generator))
-        noise = normal_like(clips.new_empty(len(clips), size), generator)
-        low_band = (bins(size, clips) * sample_rate < self.CROSSOVER).to(clips.dtype)
-        low = filter_by(noise, low_band, size)
-        time = torch.arange(size, device=clips.device) / sample_rate
-        fall = -math.log(1000) * time  # 60 dB in one second
-        response = low * torch.exp(fall / decay) + (noise - low) * torch.exp(fall / damped)
-        return response / response.square().sum(1, keepdim=True).sqrt().clamp_min(1e-9)
+        low, high = self.noise(sample_rate, clips.device)
+        start = randint(clips, 0, low.shape[1] - size, generator)[:, 0]
+        fall = -math.log(1000) / sample_rate * torch.arange(size, device=clips.device)  # 60 dB in one second
+        response = low.unfold(1, size, 1)[0, start].mul_(torch.exp(fall / decay))
+        response.addcmul_(high.unfold(1, size, 1)[0, start], torch.exp(fall / damped))
+        return response.div_(response.square().sum(1, keepdim=True).sqrt_().clamp_min_(1e-9))
+
+    def noise(self, sample_rate: int, device: torch.device) -> Tensor:
+        """White noise below and above the crossover, (2, 1, samples), made once: each clip starts somewhere in it."""
+        key = sample_rate, device
+        if key not in self._noise:
+            size = fast_length(math.ceil((4 + 2 * self.max_decay) * sample_rate))
+            white = torch.randn(1, size, generator=torch.Generator().manual_seed(0))
+            low = filter_by(white, (bins(size, white) * sample_rate < self.CROSSOVER).to(white.dtype), size)
+            self._noise[key] = torch.stack([low, white - low]).to(device)
+        return self._noise[key]
 
 
 class BackgroundNoise(BatchTransform):

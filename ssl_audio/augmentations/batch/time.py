@@ -1,10 +1,11 @@
 """Shifts, masks and echoes: transforms of where samples are."""
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ssl_audio.augmentations.base import check_range
-from ssl_audio.augmentations.batch.base import BatchTransform, positions, randint, read_faster, uniform
+from ssl_audio.augmentations.batch.base import BatchTransform, excerpts, positions, randint, read_faster, uniform
 from ssl_audio.augmentations.batch.filters import low_pass
 from ssl_audio.errors import InputError
 
@@ -95,9 +96,10 @@ class Delay(BatchTransform):
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         steps = (self.max_milliseconds - self.min_milliseconds) // self.step_milliseconds
         delay = self.min_milliseconds + self.step_milliseconds * randint(clips, 0, steps, generator)
-        source = positions(clips) - (delay * sample_rate).div(1000, rounding_mode="floor")
-        echo = clips.gather(1, source.clamp_min(0)) * (source >= 0)
-        return (clips + self.volume * echo) / 2
+        most = self.max_milliseconds * sample_rate // 1000
+        start = most - (delay * sample_rate).div(1000, rounding_mode="floor")
+        echo = excerpts(F.pad(clips, (most, 0)), start, clips.shape[1]).squeeze(1)
+        return torch.add(clips, echo, alpha=self.volume).div_(2)
 
 
 class Speed(BatchTransform):

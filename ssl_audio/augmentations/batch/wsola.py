@@ -12,51 +12,47 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ssl_audio.augmentations.base import check_range
-from ssl_audio.augmentations.batch.base import BatchTransform, in_pieces, read_faster, running_sum, uniform
+from ssl_audio.augmentations.batch.base import (
+    BatchTransform,
+    excerpts,
+    in_pieces,
+    interpolate,
+    running_sum,
+    uniform,
+)
 from ssl_audio.augmentations.batch.filters import low_pass
 from ssl_audio.augmentations.batch.pitch import pool
 
-# As in sox, for music: long grains, joined quickly.
-HOP_SECONDS = 0.07
+# Much as in sox, for music: long grains, joined quickly.
+HOP_SECONDS = 0.08
 FADE_SECONDS = 0.015
 TOLERANCE_SECONDS = 0.015
 SEARCH_RATE = 4000  # Hz; a parabola through the best match finds it between the samples
 
 
-def stretch(clips: Tensor, sample_rate: int, rate: Tensor, samples: int) -> Tensor:
-    """Play each clip at its own rate without changing its pitch.
+def grain_starts(clips: Tensor, sample_rate: int, rate: Tensor, speed: Tensor) -> tuple[Tensor, int, int]:
+    """Where to read the grains from that make up each clip, played at its own rate and pitch.
 
     Args:
-        clips: (batch, samples in) float32.
+        clips: (batch, samples) float32.
         sample_rate: Hz.
-        rate: (batch, 1), above 1 is faster.
-        samples: length of the result; zeros after the end of the clip.
+        rate: (batch, 1), how fast time passes; above 1 is faster.
+        speed: (batch, 1), how fast a grain is read: the ratio of the pitch.
 
     Returns:
-        (batch, samples).
+        starts: (batch, grains) int64, the first sample of each; possibly before the start of the clip or after its end.
+        hop, fade: samples from grain to grain of the result, and over which each fades into the next.
     """
     step = max(1, round(sample_rate / SEARCH_RATE))
     hop, fade, reach = (
         max(1, round(seconds * sample_rate / step)) for seconds in (HOP_SECONDS, FADE_SECONDS, TOLERANCE_SECONDS)
     )
-    count = -(-samples // (hop * step))
-    starts = similar_grains(pool(clips, step), hop, fade, reach, rate, count)
-    return in_pieces(partial(join, hop * step, fade * step, samples), clips, (starts * step).round().long())
+    count = -(-clips.shape[1] // (hop * step))
+    starts = similar_grains(in_pieces(partial(pool, step=step), clips), hop, fade, reach, rate, speed, count)
+    return (starts * step).round().long(), hop * step, fade * step
 
 
-def join(hop: int, fade: int, samples: int, clips: Tensor, starts: Tensor) -> Tensor:
-    """Put a grain each `hop` samples, each fading into the next over `fade` samples: (batch, samples)."""
-    inside = torch.arange(hop, device=clips.device)
-    padded = F.pad(clips, (2 * hop, 2 * hop))
-    starts = (starts + 2 * hop).clamp(0, padded.shape[1] - hop - fade)[..., None]
-    result = padded.gather(1, (starts + inside).flatten(1)).unflatten(1, (-1, hop))
-    before = padded.gather(1, (starts[:, :-1] + (hop + inside[:fade])).flatten(1)).unflatten(1, (-1, fade))
-    weight = 0.5 - 0.5 * torch.cos(math.pi * (inside[:fade] + 0.5) / fade)
-    result[:, 1:, :fade].lerp_(before, 1 - weight)
-    return result.flatten(1)[:, :samples]
-
-
-def similar_grains(low: Tensor, hop: int, fade: int, reach: int, rate: Tensor, count: int) -> Tensor:
+def similar_grains(low: Tensor, hop: int, fade: int, reach: int, rate: Tensor, speed: Tensor, count: int) -> Tensor:
     """Where each grain of the result starts in the input: near its time, and where it continues the grain before.
 
     Args:
@@ -64,35 +60,44 @@ def similar_grains(low: Tensor, hop: int, fade: int, reach: int, rate: Tensor, c
         hop: from a grain of the result to the next.
         fade: length over which a grain must resemble the continuation of the one before.
         reach: how far a grain may move from its time.
-        rate: (batch, 1).
+        rate, speed: (batch, 1), see `grain_starts`.
         count: grains.
 
     Returns:
         (batch, count) positions at the low rate, fractional, possibly outside the clip.
     """
-    margin = hop + fade + reach
-    last = low.shape[1] + 2 * margin - fade
-    low = F.pad(low, (margin, margin))
-    ideal = (torch.arange(count, device=low.device) * hop * rate).round().long()
-    around = ideal[..., None] + torch.arange(-reach, reach + 1, device=low.device) + margin
-    energy = running_sum(low.square(), 2**30)
-    energy = (energy[:, fade:] - energy[:, :-fade]).clamp_min(1).to(low.dtype).rsqrt()
-    norm = energy.gather(1, around.clamp(0, last).flatten(1)).unflatten(1, (count, -1))
-    span = torch.arange(fade + 2 * reach, device=low.device) + (margin - reach)
-    regions = low.gather(1, (ideal[..., None] + span).clamp_(0, last + fade - 1).flatten(1)).unflatten(1, (count, -1))
-    offsets = torch.arange(fade, device=low.device) + (margin + hop)
+    margin = fade + reach
+    most = low.shape[1] + reach  # what lies behind the end is silent all the same
+    low = F.pad(low, (margin, 2 * margin))
+    ideal = (torch.arange(count, device=low.device) * hop * rate).round().long().clamp_max(most)
+    regions = excerpts(low, ideal + (margin - reach), fade + 2 * reach)
+    energy = running_sum(regions.flatten(0, 1).square(), 2**30)
+    energy = (energy[:, fade:] - energy[:, :-fade]).clamp_min(1).to(low.dtype).rsqrt_().unflatten(0, (-1, count))
+    following = low.unfold(1, fade, 1)
+    rows = torch.arange(len(low), device=low.device)
+    onward = hop * speed.squeeze(1) + margin
 
-    start = ideal[:, :1].to(low.dtype)
+    start = ideal[:, 0].to(low.dtype)
     starts = [start]
     for k in range(1, count):  # over time, not over clips
-        following = low.gather(1, (start.round().long() + offsets).clamp_(0, last + fade - 1))
-        match = F.conv1d(regions[None, :, k], following[:, None], groups=len(low))[0] * norm[:, k]
-        best = match[:, 1:-1].argmax(1, keepdim=True) + 1
-        left, middle, right = (match.gather(1, best + i) for i in (-1, 0, 1))
-        offset = (0.5 * (right - left) / (2 * middle - left - right).clamp_min(1e-9)).clamp(-0.5, 0.5)
-        start = ideal[:, k : k + 1] + (best - reach) + offset
+        place = start + onward
+        whole = place.round()
+        wanted = following[rows, whole.long().clamp_max_(most + margin)]
+        match = F.conv1d(regions[None, :, k], wanted[:, None], groups=len(low))[0].mul_(energy[:, k])
+        best = match[:, 1:-1].argmax(1)
+        left, middle, right = match.unfold(1, 3, 1)[rows, best].unbind(1)
+        offset = ((right - left) / (2 * middle - left - right).clamp_min_(1e-9)).clamp_(-1, 1).mul_(0.5)
+        start = (ideal[:, k] + (1 - reach) + best) + (offset + (place - whole))
         starts.append(start)
-    return torch.cat(starts, dim=1)
+    return torch.stack(starts, dim=1)
+
+
+def join(grains: Tensor, fade: int, samples: int) -> Tensor:
+    """Put grains one after the other, each fading into the next: (batch, n, hop + fade) -> (batch, samples)."""
+    hop = grains.shape[2] - fade
+    weight = 0.5 + 0.5 * torch.cos(math.pi * (torch.arange(fade, device=grains.device) + 0.5) / fade)
+    grains[:, 1:, :fade].lerp_(grains[:, :-1, hop:], weight)
+    return grains[..., :hop].flatten(1)[:, :samples]
 
 
 class TimeStretch(BatchTransform):
@@ -107,7 +112,14 @@ class TimeStretch(BatchTransform):
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         rate = uniform(clips, self.min_rate, self.max_rate, generator)
-        return stretch(clips, sample_rate, rate, clips.shape[1])
+        starts, hop, fade = grain_starts(clips, sample_rate, rate, torch.ones_like(rate))
+
+        def play(clips: Tensor, starts: Tensor) -> Tensor:
+            samples = clips.shape[1]
+            padded = F.pad(clips, (hop, hop + fade))
+            return join(excerpts(padded, (starts + hop).clamp(0, samples + hop), hop + fade), fade, samples)
+
+        return in_pieces(play, clips, starts)
 
 
 class PitchShiftPolyphonic(BatchTransform):
@@ -122,8 +134,18 @@ class PitchShiftPolyphonic(BatchTransform):
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         ratio = 2 ** (uniform(clips, self.min_cents, self.max_cents, generator) / 1200)
+        starts, hop, fade = grain_starts(clips, sample_rate, torch.ones_like(ratio), ratio)
+        longest = math.ceil((hop + fade) * 2 ** (self.max_cents / 1200)) + 4  # samples that a grain is read from
+        time = torch.arange(hop + fade, device=clips.device, dtype=clips.dtype)
         if self.max_cents > 0:
             clips = low_pass(clips, (1 / ratio).clamp_max(1))  # or what is read faster would alias
-        longest = math.ceil(clips.shape[1] * 2 ** (max(0.0, self.max_cents) / 1200)) + 2
-        slow = stretch(clips, sample_rate, 1 / ratio, longest)
-        return read_faster(slow, ratio, torch.zeros_like(ratio), clips.shape[1])
+
+        def play(clips: Tensor, starts: Tensor, ratio: Tensor) -> Tensor:
+            samples = clips.shape[1]
+            further = time * ratio
+            whole = further.floor()
+            index = (starts + hop).clamp_(1, samples + hop).int()[..., None] + whole.int()[:, None]
+            grains = interpolate(F.pad(clips, (hop, longest)), index, further.sub_(whole)[:, None])
+            return join(grains, fade, samples)
+
+        return in_pieces(play, clips, starts, ratio)
