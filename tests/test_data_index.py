@@ -180,7 +180,7 @@ def test_processes_share_every_epoch_equally(items, batch_size, world, epoch):
         together = [item for part in seen for item in part]
         assert len(set(together)) == len(together) and len({len(part) for part in seen}) == 1
         assert items - len(together) < (world * batch_size if drop_last else world)
-        middle = len(seen[0]) // 2
+        middle = len(seen[0]) // 2 // batch_size * batch_size
         for rank in range(world):
             sampler = EpochSampler(range(items), batch_size, 5, True, drop_last, num_replicas=world, rank=rank)
             sampler.resume(epoch, middle * world)

@@ -38,6 +38,7 @@ class Recorder(LightningModule):
         self.log("loss/val", batch["clip1"].sum())
 
     def on_fit_end(self):
+        Path(self.trainer.default_root_dir).mkdir(exist_ok=True)
         Path(self.trainer.default_root_dir, f"seen{self.global_rank}.json").write_text(json.dumps(self.seen))
 
     def configure_optimizers(self):
@@ -73,6 +74,46 @@ def test_an_interrupted_run_goes_on_with_the_items_not_yet_seen(singers, tmp_pat
     second = fit(AudioDataModule(**arguments), tmp_path / "second", ckpt_path=tmp_path / "kept" / "last.ckpt")
     assert first.seen[: 3 * saved] + second.seen == whole.seen
     assert torch.equal(second.weight, whole.weight)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Trying to infer the `batch_size`")
+@pytest.mark.parametrize("sizes", [(2, 5, 3), (5, 2, 4), (3, 16, 1), (2, 2, 2)])
+@pytest.mark.parametrize("steps", [2, 3, 8])
+def test_another_batch_size_goes_on_with_the_items_not_yet_seen(singers, tmp_path, sizes, steps):
+    """16 files an epoch; stopped twice in the middle of it, each time resumed with another size."""
+    kept, checkpoint, seen, done = tmp_path / "kept", None, [], 0
+    for run, size in enumerate(sizes):
+        data = AudioDataModule(**{**COMMON, "batch_size": size}, dataset_dirs=[str(singers)])
+        keep = ModelCheckpoint(kept / str(run), save_last=True, every_n_train_steps=1)
+        done += steps
+        stop = done if run < 2 else None
+        seen += fit(data, tmp_path / str(run), stop_at=stop, ckpt_path=checkpoint, callbacks=[keep]).seen
+        checkpoint = kept / str(run) / "last.ckpt"
+    for epoch in range(3):
+        files = [index for e, index, _ in seen if e == epoch]
+        assert len(set(files)) == len(files) > 16 - max(sizes)
+    whole = fit(AudioDataModule(**{**COMMON, "batch_size": 1}, dataset_dirs=[str(singers)]), tmp_path / "whole").seen
+    assert set(seen) <= set(whole)  # the same fragments, too
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_another_number_of_processes_goes_on_with_the_items_not_yet_seen(singers, tmp_path, before, after):
+    arguments = {**COMMON, "batch_size": 2, "dataset_dirs": [str(singers)]}
+    keep = ModelCheckpoint(tmp_path, filename="at", every_n_train_steps=3)
+    seen = {}
+    for name, devices, options in (
+        ("first", before, {"epochs": 1, "callbacks": [keep], "max_steps": 3}),
+        ("second", after, {"epochs": 2, "ckpt_path": tmp_path / "at.ckpt"}),
+    ):
+        strategy = {"devices": devices, "strategy": "ddp_fork" if devices > 1 else "auto"}
+        fit(AudioDataModule(**arguments), tmp_path / name, **options, **strategy)
+        parts = [json.loads((tmp_path / name / f"seen{rank}.json").read_text()) for rank in range(devices)]
+        assert len({len(part) for part in parts}) == 1  # else one process would wait for the others for ever
+        seen[name] = [(epoch, index) for part in parts for epoch, index, _ in part]
+    assert len(seen["first"]) == 6 * before
+    for epoch in range(2):
+        files = [index for e, index in seen["first"] + seen["second"] if e == epoch]
+        assert len(set(files)) == len(files) >= 14
 
 
 def test_each_epoch_is_another_order_of_the_same_files_and_never_repeats_one(singers, tmp_path):
@@ -178,3 +219,10 @@ def test_validation_sees_the_same_fragments_each_time(singers):
     loader = data.val_dataloader()
     (first,), (second,) = list(loader), list(loader)
     assert torch.equal(first["clip1"], second["clip1"]) and first["clip1"].shape == (3, 4000)
+
+
+def test_what_one_process_finds_wrong_is_raised_by_setup_not_while_the_others_wait(tmp_path):
+    data = AudioDataModule(**COMMON, dataset_dirs=[str(tmp_path / "nowhere")])
+    data.prepare_data()  # Lightning calls it on one process and lets the others wait for its end
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        data.setup()

@@ -1,5 +1,9 @@
 """The store of decoded recordings: equal to the recordings, rebuilt when they change, never trusted when damaged."""
 
+import errno
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +21,7 @@ from ssl_audio.data.dataset import TwoViewDataset
 from ssl_audio.data.index import AudioIndex
 from ssl_audio.data.sampler import Draw
 from ssl_audio.data.store import STORE_NAME, StoredFile, attach, build, stored_path
+from ssl_audio.data.windows import WindowDataModule
 
 
 def copies(folder, rate=16000):
@@ -149,3 +154,43 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(tmp_path, write_tone):
     assert "Traceback" not in run.stderr
     assert list(copies(tmp_path / "d")) == ["s/a.wav"] and not list((tmp_path / "d").rglob(".partial*"))
     assert main(arguments) == 0 and len(copies(tmp_path / "d")) == 2
+
+
+def test_copies_lie_elsewhere_when_the_data_may_not_be_written(singers, tmp_path, capsys, monkeypatch):
+    def refuse(path, **_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    command, store_dir = ["cache", str(singers), "--sample_rate", "16000"], tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "makedirs", refuse)
+        assert main(command) == 2
+    told = r"error: .*16000: cannot be written \(Read-only file system\); .*--store DIR, .*--data.store DIR\n"
+    assert re.fullmatch(told, capsys.readouterr().err)
+    assert main([*command, "--store", str(store_dir)]) == 0 and not (singers / STORE_NAME).exists()
+    shutil.copytree(singers, tmp_path / "other" / singers.name)  # of the same name, in the same store
+    assert main(["cache", str(tmp_path / "other" / singers.name), *command[2:], "--store", str(store_dir)]) == 0
+    capsys.readouterr()
+    assert main([*command, "--store", str(store_dir), "--check"]) == 0 and ", 0 made now" in capsys.readouterr().out
+    next(store_dir.rglob("song0.wav.int16")).unlink()
+    next(store_dir.rglob("song1.wav.int16")).unlink()
+    data = AudioDataModule([str(singers)], 16000, 4000, batch_size=4, num_workers=0, store=str(tmp_path / "nowhere"))
+    with pytest.warns(UserWarning, match="20 recordings have no current copy .* --store .*nowhere"):
+        data.setup()
+    assert main([*command, "--store", str(store_dir)]) == 0
+    monkeypatch.setattr(soundfile, "SoundFile", None)  # no recording is opened from now on
+    data = AudioDataModule([str(singers)], 16000, 4000, batch_size=4, num_workers=0, store=str(store_dir))
+    data.setup()
+    assert next(iter(data.train_dataloader()))["failures"] == []
+
+
+def test_windows_train_without_a_cache_that_cannot_be_written(singers, monkeypatch):
+    (singers / STORE_NAME).write_text("in the way")
+    data = WindowDataModule([str(singers)], nr_samples=4000, cache=True, num_workers=0)
+    with pytest.warns(UserWarning, match="cannot be written .* parts are decoded each time"):
+        data.prepare_data()
+
+
+@pytest.mark.parametrize("workers", ["0", "-2"])
+def test_no_workers_is_one_line(singers, capsys, workers):
+    assert main(["cache", str(singers), "--workers", workers]) == 2
+    assert capsys.readouterr().err == f"error: --workers is {workers}; it must be at least 1\n"

@@ -217,3 +217,16 @@ def test_a_singer_with_one_file_is_only_in_trials_of_different_singers(tmp_path)
     pairs("-r", tmp_path / "set", "-o", tmp_path, "-p", 50)
     same = [trial for trial in read_trials(tmp_path / "set" / "speaker_pairs.txt") if trial[0] == "1"]
     assert same and all(trial[1].startswith("a/") for trial in same)
+
+
+def test_trials_go_by_the_recordings_of_the_table(tmp_path, write_tone):
+    lines = ["path,recording"]
+    for singer in "ab":
+        for n in range(4):
+            write_tone(tmp_path / "set" / singer / f"{n}.wav", seconds=0.1)
+            lines.append(f"{singer}/{n}.wav,take {n // 2}")
+    (tmp_path / "set" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    assert pairs("-r", tmp_path / "set", "-o", tmp_path / "out", "-p", 200) == 0
+    listed = [line.split(",") for line in (tmp_path / "out/set/speaker_pairs.txt").read_text().splitlines()]
+    takes = [{int(Path(name).stem) // 2 for name in files} for label, *files in listed if label == "1"]
+    assert len(takes) > 50 and all(len(both) == 2 for both in takes)

@@ -14,6 +14,7 @@ from ssl_audio.data import AudioDataModule
 from ssl_audio.data.sharded import ShardDataModule, ShardedTwoViewDataset, ShardSampler
 from ssl_audio.data.shards import ShardSet
 from ssl_audio.errors import InputError
+from ssl_audio.training.config import load_config
 
 webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed (the extra 'shards')")
 
@@ -92,7 +93,7 @@ def test_an_address_is_fetched_into_a_cache_that_keeps_to_its_room(shards, tmp_p
         ShardDataModule(f"pipe:cat {shards}/{{}}", **SETTINGS).setup()
     with pytest.raises(InputError, match="cannot be fetched"):
         ShardDataModule("pipe:cat /no/such/folder/{}", cache=str(cache), **SETTINGS).setup()
-    with pytest.raises(InputError, match="the largest shard has"):
+    with pytest.raises(InputError, match=r"cache_bytes is 100000, and half .* at least \d{6}, or write smaller"):
         ShardDataModule(f"pipe:cat {shards}/{{}}", cache=str(cache), cache_bytes=100_000, **SETTINGS).setup()
 
 
@@ -109,6 +110,18 @@ def test_shards_that_are_missing_cut_short_or_of_another_rate_are_named(shards, 
     (shards / "index.json").write_text(json.dumps({**index, "version": 99}))
     with pytest.raises(InputError, match="of version 99"):
         ShardDataModule(str(shards), **SETTINGS).setup()
+    for other in ([], {"version": 1}):  # another program's index.json
+        (shards / "index.json").write_text(json.dumps(other))
+        with pytest.raises(InputError, match=r"index\.json is no index of shards"):
+            ShardDataModule(str(shards), **SETTINGS).setup()
+
+
+def test_the_config_keeps_the_augmentation_that_folders_have():
+    both = [load_config(["common", *more, "contrastive"]) for more in (["data/folder"], ["data/shards"])]
+    chains = [(c["data"]["init_args"]["augmentation"], c["model"]["init_args"]["augmentation"]) for c in both]
+    assert chains[0] == chains[1] and chains[0][0] is not None
+    in_batches = load_config(["common", "data/shards", "contrastive", "augmentation/device"])
+    assert in_batches["data"]["init_args"]["augmentation"] is None
 
 
 def rank_says(rank: int, folders: list[str], store: str, results) -> None:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pytorch_lightning import Callback
 
 from ssl_audio import load_model
 from ssl_audio.cli import run_command
 from ssl_audio.errors import InputError
+from ssl_audio.training.checkpoints import AtomicCheckpointIO
 
 METHODS = ["byol", "contrastive", "contrastive-vc", "uniformity-alignment", "vicreg"]
 COMPACT = {"class_path": "ssl_audio.encoders.CompactCNN", "init_args": {"channels": [4, 8], "embedding_dim": 16}}
@@ -128,6 +130,48 @@ def test_ctrl_c_saves_after_the_step_and_the_run_goes_on_to_the_same_weights(tra
     resumed = train("contrastive", model=ENCODERS["compact-cnn"], arguments=("--ckpt_path", str(saved)))
     actual = weights(resumed / "checkpoints" / "last.ckpt")
     assert all(torch.equal(actual[name], value) for name, value in expected.items())
+
+
+class Killed(Callback):
+    """The process is gone from one moment to the next, as when the machine is taken away."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_run_goes_on_from_its_last_saved_step_to_the_same_weights(train, tmp_path):
+    """4 steps an epoch, saved every 3, killed in the 8th: the second epoch is gone on with in its middle."""
+    steps = ("--config", "hardware/preemptible", "--callbacks.steps.every_n_train_steps", "3")
+    whole = train("contrastive", model=ENCODERS["compact-cnn"], arguments=steps)
+    kill = write(tmp_path / "kill.yaml", {"callbacks": {"killed": {"class_path": "test_training.Killed"}}})
+    stack = ["common", "contrastive", str(tmp_path / "tiny.yaml"), str(tmp_path / "model.yaml"), kill]
+    words = [word for name in stack for word in ("--config", name)]
+    repository = Path(__file__).resolve().parents[1]
+    threads = str(torch.get_num_threads())  # sums of another number of threads are not equal to the bit
+    environment = {**os.environ, "PYTHONPATH": str(repository / "tests"), "OMP_NUM_THREADS": threads}
+    command = [sys.executable, "train.py", *words, *steps]
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    saved = tmp_path / "runs" / "contrastive" / "1" / "checkpoints" / "steps.ckpt"
+    checkpoint = torch.load(saved, weights_only=True)
+    assert checkpoint["AudioDataModule"] == {"epoch": 1, "items": 8, "step_items": 4}
+    resumed = train("contrastive", model=ENCODERS["compact-cnn"], arguments=(*steps, "--ckpt_path", str(saved)))
+    expected, actual = (weights(run / "checkpoints" / "last.ckpt") for run in (whole, resumed))
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+
+
+def test_a_checkpoint_that_is_cut_off_in_writing_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)  # the last thing before the rename
+    with pytest.raises(OSError, match="No space"):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1} and [*tmp_path.iterdir()] == [path]
 
 
 def test_a_repeated_run_is_equal_and_another_seed_is_not(train):

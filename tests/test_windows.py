@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tone
+from pytorch_lightning.callbacks import ModelCheckpoint
 from test_musicnet import write_tree
 
 from ssl_audio import audio
@@ -92,6 +93,16 @@ def test_the_same_samples_from_any_memory(tree, room):
         np.testing.assert_allclose(got["clip1"], plain[Draw(2, int(item))]["clip1"], atol=2e-5)
         assert stored.recordings.mapped <= room
     assert (stored.recordings.mapped > 0) == (room > 1)
+    draws = [Draw(2, int(item)) for item in order[:5]]
+    batch = stored.__getitems__(draws)  # what a DataLoader asks for
+    for row, draw in enumerate(draws):
+        one = stored[draw]
+        np.testing.assert_array_equal(batch["clip1"][row], one["clip1"])
+        assert [batch[key][row] for key in ("group_name", "index", "start")] == [
+            one["group_name"],
+            one["index"],
+            one["start"],
+        ]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -187,3 +198,32 @@ def test_cpc_trains_with_carried_state_through_the_command(tree, tmp_path):
     assert carried["state"].abs().sum() > 0
     assert all(name.endswith(".wav") for name in carried["groups"]) and len(carried["groups"]) == 2
     assert os.path.isdir(tree / "train_data" / STORE_NAME)
+
+
+def test_a_state_is_not_carried_to_what_does_not_follow(tree, tmp_path, capsys):
+    assert main([
+        "train", "--config", "common", "--config", "cpc", "--config", "data/musicnet-windows", "--data.root", str(tree),
+        "--model.carry_state", "true", "--model.encoder.context", "gru", "--model.encoder.channels", "8",
+        "--data.nr_samples", "8000", "--data.batch_size", "2", "--data.num_workers", "0", "--data.eval_frac", "0.25",
+        "--trainer.accelerator", "cpu", "--trainer.max_steps", "1", "--trainer.logger.save_dir", str(tmp_path / "runs"),
+    ]) == 2  # fmt: skip
+    assert "data.composition 'uniform' does not; set data.composition to sequential" in capsys.readouterr().err
+
+
+def test_an_order_that_hangs_on_the_items_a_step_is_not_resumed_with_others(tree, tmp_path):
+    from test_data_module import fit
+
+    def run(name, batch_size, composition, **options):
+        data = module(tree, batch_size=batch_size, composition=composition, eval_frac=0)
+        return fit(data, tmp_path / name, epochs=2, **options).seen
+
+    for composition in ("uniform", "sequential"):
+        keep = ModelCheckpoint(tmp_path, filename=composition, every_n_train_steps=3)
+        first = run("first", 4, composition, stop_at=3, callbacks=[keep])
+        checkpoint = tmp_path / f"{composition}.ckpt"
+        if composition == "sequential":
+            with pytest.raises(InputError, match=r"4 items a step, and .* is 3 now.*set data\.batch_size to 4"):
+                run("other", 3, composition, ckpt_path=checkpoint)
+        second = run("same", 3 if composition == "uniform" else 4, composition, ckpt_path=checkpoint)
+        rows = [(index, total) for epoch, index, total in first + second if epoch == 0]
+        assert len(first) == 12 and len(set(rows)) == len(rows) > 70

@@ -1,8 +1,9 @@
 """Decode and resample a data set once, so that training reads it without decoding.
 
 The copies (16 bit, mono, one file a recording) lie in DATASET/.ssl_audio_store/<rate>; training at that rate uses them
-by itself. Run it again after recordings have changed or after an interruption: only what is missing is made. Delete the
-folder to do without. Exit status: 0, or 1 if a file could not be read, or 2 if nothing could be done.
+by itself. With --store they lie in another place, for data that may not be written to. Run it again after recordings
+have changed or after an interruption: only what is missing is made. Delete the folder to do without. Exit status: 0, or
+1 if a file could not be read, or 2 if nothing could be done.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -12,12 +13,14 @@ from ssl_audio.errors import InputError
 EXAMPLES = """examples:
   ssl-audio cache data/vocalset data/m4singer --sample_rate 44100
   ssl-audio cache data/singers --sample_rate 16000 --check
+  ssl-audio cache /readonly/singers --store /local/store     # then: ssl-audio train ... --data.store /local/store
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help="a data set's folder")
     parser.add_argument("--sample_rate", type=int, default=44100, metavar="HZ", help="as data.sample_rate (44100)")
+    parser.add_argument("--store", metavar="DIR", help="place of the copies; training needs it too, as data.store")
     parser.add_argument("--workers", type=int, metavar="N", help="recordings at once (the number of cores)")
     parser.add_argument("--check", action="store_true", help="read all copies and make damaged ones again")
 
@@ -27,10 +30,12 @@ def run(args: Namespace) -> int:
 
     if args.sample_rate < 1:
         raise InputError(f"--sample_rate is {args.sample_rate}; it must be at least 1")
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers is {args.workers}; it must be at least 1")
     unreadable = 0
     for folder in args.datasets:
         try:
-            copies, made, left_out = build(folder, args.sample_rate, args.workers, args.check)
+            copies, made, left_out = build(folder, args.sample_rate, args.workers, args.check, store=args.store)
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError(f"{folder}: {reason}; what is written is whole, run again to go on") from error

@@ -1,20 +1,23 @@
 """What a training run asks for its data: folders in, batches of two views out."""
 
 import logging
+import math
 import os
 import warnings
+from collections import defaultdict
 from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.corpora import Corpus
 from ssl_audio.data.corpus_index import TRAIN, VALID, read_corpus, scan_corpus
 from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate
 from ssl_audio.data.index import AudioIndex, Group, write_report
+from ssl_audio.data.resuming import go_on
 from ssl_audio.data.sampler import Draw, EpochSampler
 from ssl_audio.data.store import attach
 from ssl_audio.errors import InputError
@@ -34,7 +37,9 @@ class AudioDataModule(LightningDataModule):
     processes for what failed there). Everything random comes from the seed, the epoch and the item.
 
     The order is part of checkpoints: a run that resumes in the middle of an epoch goes on with the items not yet seen.
-    Lightning does this by itself through `state_dict` and `load_state_dict`, whatever the number of workers.
+    Lightning does this by itself through `state_dict` and `load_state_dict`, whatever the number of workers. So does a
+    run with another batch size or number of processes; only where the order itself depends on them (compositions of
+    windows) it is refused.
 
     Args:
         dataset_dirs: data set folders; the share `eval_frac` of the groups of each is for validation.
@@ -59,6 +64,7 @@ class AudioDataModule(LightningDataModule):
         corpus: a named corpus in the one folder of `dataset_dirs`, as {name: fma, subset: small}: train on its official
             training tracks alone, validate on its validation tracks (where it has none, on `eval_frac` of the others,
             and not at all if that is 0). Groups are its artists or speakers. None: all files of the folders.
+        store: where `ssl-audio cache --store` has put the copies; None: in the data sets' folders.
     """
 
     def __init__(
@@ -82,15 +88,12 @@ class AudioDataModule(LightningDataModule):
         prefetch_factor: int = 2,
         pin_memory: bool | None = None,
         corpus: dict[str, Any] | None = None,
+        store: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("sample_rate", sample_rate),
-            ("nr_samples", nr_samples),
-            ("batch_size", batch_size),
-            ("multi_epoch", multi_epoch),
-            ("prefetch_factor", prefetch_factor),
-        ):
+        counts = {"sample_rate": sample_rate, "nr_samples": nr_samples, "batch_size": batch_size,
+                  "multi_epoch": multi_epoch, "prefetch_factor": prefetch_factor}  # fmt: skip
+        for name, value in counts.items():
             if value < 1:
                 raise InputError(f"data.{name} is {value}; it must be at least 1")
         if seed < 0:
@@ -124,17 +127,37 @@ class AudioDataModule(LightningDataModule):
         self.prefetch_factor = prefetch_factor
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.corpus = corpus
+        self.store = store
         self.index: AudioIndex | None = None
+        self._refused = ""
         self.train_groups: list[Group] = []
         self.val_groups: list[Group] = []
         self._folder: str | None = None  # of the report; asked for once, because asking is a broadcast between ranks
         self._resumed = Draw(0, 0)
+        self._counted_from = (0, 0, 0)  # an epoch, items of its order and Lightning's count of batches, at one time
+        self._step_items: int | None = None  # of the run that is resumed
         self._sampler: EpochSampler | None = None
         self._drawn = self._failed = 0
 
     def prepare_data(self) -> None:
-        """Scan once, on one process a machine, so that the others find the cached index."""
+        """On one process a machine: scan once, so that the others find the cached index; what is wrong `setup` says."""
+        try:
+            self._prepare()
+        except InputError as error:  # the others wait until this one returns, so that it must not end here
+            self._refused = str(error)
+
+    def _prepare(self) -> None:
         self._scan()
+
+    def _raise_together(self, problem: str) -> None:
+        """Raise on every process what one of them found, "" for nothing."""
+        found = [problem]
+        if self._world_size > 1 and torch.distributed.is_initialized():
+            found = [""] * self._world_size
+            torch.distributed.all_gather_object(found, problem)
+        for rank, message in enumerate(found):
+            if message:
+                raise InputError(f"process {rank}: {message}" if len(found) > 1 else message)
 
     def setup(self, stage: str | None = None) -> None:
         """Scan, split and check, once.
@@ -144,6 +167,7 @@ class AudioDataModule(LightningDataModule):
         """
         if self.index is not None:
             return
+        self._raise_together(self._refused)
         index = self._scan(progress=self._rank == 0)
         if self.short == "exclude":
             longest = max(entry.samples(self.sample_rate) for group in index.groups for entry in group.entries)
@@ -154,11 +178,12 @@ class AudioDataModule(LightningDataModule):
                     f"{self.nr_samples} at {self.sample_rate} Hz; the longest has {longest}; "
                     "make nr_samples smaller, or set data.short to repeat"
                 )
-        index, stored, unstored = attach(index, self.sample_rate)
+        index, stored, unstored = attach(index, self.sample_rate, self.store)
         if unstored:
             rank_zero_warn(
                 f"{unstored} recordings have no current copy in the cache and are decoded each time; to make them: "
                 f"ssl-audio cache {' '.join(self.dataset_dirs)} --sample_rate {self.sample_rate}"
+                f"{f' --store {self.store}' if self.store is not None else ''}"
             )
         self.train_groups, self.val_groups = self._split(index)
         self._check(len(index.groups))
@@ -228,13 +253,36 @@ class AudioDataModule(LightningDataModule):
             self.shared_crop,
         )
 
+    def plain_training_sets(self, max_files: int) -> list[Subset]:
+        """A window of each training file as it is, not augmented; one `Subset` a data set, files evenly taken.
+
+        Raises:
+            InputError: this data module has no pairs of clips.
+        """
+        dataset: Any = self._dataset(training=True)
+        if not isinstance(dataset, TwoViewDataset):
+            raise InputError(f"{type(self).__name__} has no pairs of clips; take ssl_audio.data.AudioDataModule")
+        dataset.augmentation, dataset.batch_sampling_mode, dataset.multi_epoch = None, "sample_clips", 1
+        files: dict[int, list[Draw]] = defaultdict(list)
+        for group in dataset.groups:
+            for _ in group.entries:
+                files[group.dataset].append(Draw(0, sum(map(len, files.values()))))
+        chosen = [draws[:: math.ceil(len(draws) / max_files)] for draws in files.values()]
+        return [Subset(dataset, draws) for draws in chosen]  # type: ignore[arg-type]  # a Draw is this data set's index
+
     def train_dataloader(self) -> DataLoader:
         """Batches of `batch_size`, in a new order each epoch; what does not fill one waits for another epoch."""
         self._find_folder()
         dataset = self._dataset(training=True)
         self._sampler = self._ordered(dataset, shuffle=True, drop_last=True)
         self._sampler.resume(*self._resumed)
-        return self._loader(dataset, self._sampler)
+        loader = self._loader(dataset, self._sampler)
+        if self._step_items is not None and self.trainer is not None:
+            go_on(self.trainer.fit_loop, self._sampler, self._step_items, len(loader))
+            self._step_items = None  # once
+            if self._resumed.item:
+                self._counted_from = (*self._resumed, self._batches.processed)
+        return loader
 
     def val_dataloader(self) -> DataLoader | list:
         """The same fragments in the same order each time, no augmentation; an empty list without validation groups.
@@ -307,20 +355,29 @@ class AudioDataModule(LightningDataModule):
         return path
 
     def state_dict(self) -> dict[str, int]:
-        """Where the run is: the epoch, and how many items of its order all processes have been trained on."""
+        """Where the run is: the epoch, how many items of its order all processes have been trained on, items a step."""
         if self.trainer is None or self._sampler is None:
             return {}
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        batches, epoch = progress.processed, self._sampler.epoch
+        batches, epoch = self._batches.processed, self._sampler.epoch
         if batches >= self.trainer.num_training_batches:
-            batches, epoch = 0, epoch + 1
-        return {"epoch": epoch, "items": batches * self.batch_size * self._world_size}
+            return {"epoch": epoch + 1, "items": 0, "step_items": self._sampler.step_items}
+        begun, items, counted = self._counted_from
+        if epoch != begun:
+            items = counted = 0
+        items += (batches - counted) * self._sampler.step_items
+        return {"epoch": epoch, "items": items, "step_items": self._sampler.step_items}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue from there with the next `train_dataloader`."""
         if state_dict:
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # it is, by this
             self._resumed = Draw(state_dict["epoch"], state_dict["items"])
+            self._step_items = state_dict.get("step_items")
+
+    @property
+    def _batches(self) -> Any:
+        """Lightning's count of the batches of the epoch."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current  # type: ignore[union-attr]
 
     @property
     def _world_size(self) -> int:

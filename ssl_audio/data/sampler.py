@@ -23,6 +23,9 @@ class EpochSampler(DistributedSampler):
 
     It is a `DistributedSampler` because Lightning replaces samplers that are not, and calls `set_epoch` on it.
 
+    Attributes:
+        resumed: the epoch that is not whole, and how many of its draws over all processes come before it begins.
+
     Args:
         dataset: only its length is used.
         batch_size: of one process.
@@ -45,17 +48,27 @@ class EpochSampler(DistributedSampler):
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed, drop_last=drop_last)
         self.batch_size = batch_size
-        self._resumed = Draw(0, 0)
+        self.resumed = Draw(0, 0)
 
     @property
     def steps(self) -> int:
         """Batches of a whole epoch on each process."""
         return -(-len(self) // self.batch_size)
 
+    @property
+    def step_items(self) -> int:
+        """Items of a step, over all processes."""
+        return self.batch_size * self.num_replicas
+
+    @property
+    def order_of_steps(self) -> bool:
+        """Whether the order depends on how many items a step takes; then an epoch is not resumed with another."""
+        return False
+
     def resume(self, epoch: int, items: int) -> None:
         """Begin `epoch` after its first `items` draws over all processes; other epochs are whole."""
         self.epoch = epoch
-        self._resumed = Draw(epoch, items)
+        self.resumed = Draw(epoch, items)
 
     def order(self, epoch: int) -> np.ndarray:
         """The items of an epoch over all processes, of which they take one in turn.
@@ -70,9 +83,10 @@ class EpochSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[Draw]:
         epoch = self.epoch if self.shuffle else 0
-        order = self.order(epoch)
-        done = self._resumed.item if epoch == self._resumed.epoch else 0
-        mine = order[done : len(self) * self.num_replicas][self.rank :: self.num_replicas]
+        done = self.resumed.item if epoch == self.resumed.epoch else 0
+        order = self.order(epoch)[done:]
+        unit = self.num_replicas * (self.batch_size if self.drop_last else 1)
+        mine = order[: len(order) - len(order) % unit][self.rank :: self.num_replicas]
         return (Draw(epoch, int(item)) for item in mine)
 
     def __len__(self) -> int:

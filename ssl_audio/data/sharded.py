@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.datamodule import AudioDataModule
@@ -116,13 +115,7 @@ class ShardDataModule(AudioDataModule):
         Raises:
             InputError: on all processes, if one of them lacks a shard; or as for folders.
         """
-        problems: list[str] = [self._problem()]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            problems = [""] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(problems, self._problem())
-        for rank, problem in enumerate(problems):
-            if problem:
-                raise InputError(f"process {rank}: {problem}" if len(problems) > 1 else problem)
+        self._raise_together(self._problem())
         super().setup(stage)
 
     def _problem(self) -> str:
@@ -135,7 +128,11 @@ class ShardDataModule(AudioDataModule):
                 if self.batch_sampling_mode == "sample_groups":
                     return f"data.batch_sampling_mode sample_groups needs all shards; raise data.cache_bytes to {total}"
                 sizes = [shard.size for shard in self._set.shards]
-                list(windows(sizes, range(len(sizes)), self.cache_bytes // 2))
+                if max(sizes) > self.cache_bytes // 2:
+                    return (
+                        f"data.cache_bytes is {self.cache_bytes}, and half of it must hold the largest shard; set it "
+                        f"to at least {2 * max(sizes)}, or write smaller ones with ssl-audio shard --shard_mb"
+                    )
         except InputError as error:
             return str(error)
         if missing := self._set.missing():

@@ -146,8 +146,10 @@ class ShardSet:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read ({error}); make shards with: ssl-audio shard") from error
-        if content.get("version") != VERSION:
-            raise InputError(f"{path} is of version {content.get('version')}, not {VERSION}; write the shards again")
+        if not isinstance(content, dict) or not {"version", "shards", "recordings"} <= content.keys():
+            raise InputError(f"{path} is no index of shards; make shards with: ssl-audio shard")
+        if content["version"] != VERSION:
+            raise InputError(f"{path} is of version {content['version']}, not {VERSION}; write the shards again")
         self.sample_rate: int = content["sample_rate"]
         self.shards = [Shard(**shard) for shard in content["shards"]]
         self.recordings: list[dict[str, Any]] = content["recordings"]

@@ -1,13 +1,16 @@
 """Decoded, resampled copies of a data set's recordings, from which training reads without decoding.
 
-`<data set>/.ssl_audio_store/<rate>/<path of the recording>.int16`: a header and the mono samples as 16 bit integers,
-memory-mapped when they are read. One file a recording, written atomically, so building goes on where it was stopped; a
-recording that has changed is recognised by its size and time, which the header keeps, and is copied again, alone.
+`<data set>/.ssl_audio_store/<rate>/<path of the recording>.int16`, or in another place (`store_folder`): a header and
+the mono samples as 16 bit integers, memory-mapped when they are read. One file a recording, written atomically, so
+building goes on where it was stopped; a recording that has changed is recognised by its size and time, which the header
+keeps, and is copied again, alone.
 """
 
+import hashlib
 import mmap
 import os
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -20,6 +23,7 @@ from tqdm import tqdm
 
 from ssl_audio.audio import AudioError, AudioFile
 from ssl_audio.data.index import AudioEntry, AudioIndex, LeftOut
+from ssl_audio.errors import InputError
 from ssl_audio.files import write_atomically
 
 STORE_NAME = ".ssl_audio_store"
@@ -27,6 +31,10 @@ _SUFFIX = ".int16"
 _MAGIC = b"sslaudio1\n"  # the digit is the version of the layout
 _LAYOUT = struct.Struct("<10sxxIQqQdI4x")  # little endian; the samples begin after it, at a multiple of 8 bytes
 _SECONDS_AT_ONCE = 600  # of a recording in memory
+
+
+class UnwritableStoreError(InputError):
+    """The place of the copies cannot be written."""
 
 
 class Header(NamedTuple):
@@ -69,20 +77,27 @@ class StoredFile:
             self._map.close()
             raise AudioError(self.path, "is damaged or of another version; run ssl-audio cache again")
         self.header = header
+        self._samples = np.frombuffer(self._map, "<i2", offset=_LAYOUT.size)
 
     def read(self, start: int, samples: int, sample_rate: int) -> np.ndarray:
         """`(samples,)` float32, fewer at the end; see `AudioFile.read`."""
         if sample_rate != self.header.sample_rate:
             raise ValueError(f"{self.path} holds audio at {self.header.sample_rate} Hz, not {sample_rate}")
-        start = min(start, self.header.samples)
-        count = min(samples, self.header.samples - start)
-        return _scaled(np.frombuffer(self._map, "<i2", count, _LAYOUT.size + 2 * start), self.header)
+        return _scaled(self._samples[start : start + samples], self.header)
+
+    def read_into(self, start: int, into: np.ndarray) -> int:
+        """Fill `into` (samples,) float32 from a sample on, at the rate that is stored; returns how many there were."""
+        part = self._samples[start : start + len(into)]
+        into[: len(part)] = part  # first as they are, then in place: quicker than a product of two types
+        into[: len(part)] *= np.float32(self.header.scale)
+        return len(part)
 
     def check(self) -> bool:
         """Whether the samples are the ones that were written."""
         return zlib.crc32(memoryview(self._map)[_LAYOUT.size :]) == self.header.checksum
 
     def close(self) -> None:
+        del self._samples
         self._map.close()
 
     def __enter__(self) -> "StoredFile":
@@ -114,7 +129,9 @@ def read_part(path: str | os.PathLike, start: int, samples: int) -> np.ndarray:
 
 
 def _scaled(integers: np.ndarray, header: Header) -> np.ndarray:
-    return np.multiply(integers, np.float32(header.scale), dtype=np.float32)
+    samples = integers.astype(np.float32)
+    samples *= np.float32(header.scale)
+    return samples
 
 
 def open_recording(entry: AudioEntry) -> AudioFile | StoredFile:
@@ -127,23 +144,36 @@ def stored_bytes(entry: AudioEntry, sample_rate: int) -> int:
     return _LAYOUT.size + 2 * entry.samples(sample_rate)
 
 
-def stored_path(folder: str | os.PathLike, path: str | os.PathLike, sample_rate: int) -> str:
-    """Where the copy of a recording of a data set at a rate lies."""
-    inside = os.path.relpath(path, folder)
-    return os.path.join(folder, STORE_NAME, str(sample_rate), inside + _SUFFIX)
+def store_folder(folder: str | os.PathLike, sample_rate: int, store: str | os.PathLike | None = None) -> str:
+    """Where the copies of a data set at a rate lie: in the data set, or in `store`, which many data sets may share."""
+    if store is None:
+        return os.path.join(folder, STORE_NAME, str(sample_rate))
+    path = os.path.realpath(folder)
+    own = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]  # data sets of one name are told apart
+    return os.path.join(store, f"{os.path.basename(path)}-{own}", str(sample_rate))
 
 
-def attach(index: AudioIndex, sample_rate: int) -> tuple[AudioIndex, int, int]:
-    """The index with its current copies, how many these are, and how many recordings of stored data sets have none."""
+def stored_path(
+    folder: str | os.PathLike, path: str | os.PathLike, sample_rate: int, store: str | os.PathLike | None = None
+) -> str:
+    """Where the copy of a recording of a data set at a rate lies; see `store_folder`."""
+    return os.path.join(store_folder(folder, sample_rate, store), os.path.relpath(path, folder) + _SUFFIX)
+
+
+def attach(index: AudioIndex, sample_rate: int, store: str | os.PathLike | None = None) -> tuple[AudioIndex, int, int]:
+    """The index with its current copies, how many these are, and how many recordings of stored data sets have none.
+
+    Where `store` is named, every data set counts as a stored one.
+    """
     found = missing = 0
     groups = []
     for group in index.groups:
-        if not os.path.isdir(os.path.join(group.folder, STORE_NAME, str(sample_rate))):
+        if store is None and not os.path.isdir(store_folder(group.folder, sample_rate)):
             groups.append(group)
             continue
         entries = []
         for entry in group.entries:
-            path = stored_path(group.folder, entry.path, sample_rate)
+            path = stored_path(group.folder, entry.path, sample_rate, store)
             current = is_current(path, entry, sample_rate)
             entries.append(entry._replace(stored=path if current else ""))
             found, missing = found + current, missing + (not current)
@@ -168,29 +198,39 @@ def is_current(path: str, entry: AudioEntry, sample_rate: int) -> bool:
 
 
 def build(
-    folder: str | os.PathLike, sample_rate: int, workers: int | None = None, check: bool = False, progress: bool = True
+    folder: str | os.PathLike,
+    sample_rate: int,
+    workers: int | None = None,
+    check: bool = False,
+    progress: bool = True,
+    store: str | os.PathLike | None = None,
 ) -> tuple[int, int, list[LeftOut]]:
     """Copy what has no current copy, remove copies of recordings that are gone.
 
     Args:
         check: also compare the samples of existing copies with their checksums.
+        store: see `store_folder`.
 
     Returns:
         (recordings with a copy, copies made now, recordings left out).
 
     Raises:
         InputError: the folder is missing or has nothing usable.
-        OSError: the disk is full or may not be written; what is written is whole.
+        UnwritableStoreError: the place of the copies cannot be written.
+        OSError: the disk is full; what is written is whole.
     """
+    place = store_folder(folder, sample_rate, store)
     index = AudioIndex.scan([folder], group_by_artist=False, workers=workers, progress=progress)
     entries = [entry for group in index.groups for entry in group.entries]
-    wanted = {stored_path(folder, entry.path, sample_rate): entry for entry in entries}
-    for path in Path(folder, STORE_NAME, str(sample_rate)).rglob(f"*{_SUFFIX}"):
-        if os.fspath(path) not in wanted:
-            path.unlink()
+    wanted = {stored_path(folder, entry.path, sample_rate, store): entry for entry in entries}
+    gone = [path for path in Path(place).rglob(f"*{_SUFFIX}") if os.fspath(path) not in wanted]
     todo = {path: entry for path, entry in wanted.items() if not is_current(path, entry, sample_rate)}
     if check:
         todo |= {path: entry for path, entry in wanted.items() if path not in todo and not _checked(path)}
+    if todo or gone:
+        _check_writable(place, store)
+    for path in gone:
+        path.unlink()
     left_out = list(index.left_out)
     pool = ThreadPoolExecutor(workers or os.cpu_count())  # decoding and resampling run outside Python's lock
     try:
@@ -236,6 +276,19 @@ def _parts(file: AudioFile, sample_rate: int) -> Iterator[np.ndarray]:
     while len(part := file.read(start, size, sample_rate)):
         yield part
         start += len(part)
+
+
+def _check_writable(place: str, store: str | os.PathLike | None) -> None:
+    """Raises UnwritableStoreError with the way out, which a data set on a read-only disk needs."""
+    try:
+        os.makedirs(place, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        remedy = "name another folder"
+        if store is None:
+            remedy = "keep the copies elsewhere: ssl-audio cache with --store DIR, and training with --data.store DIR"
+        raise UnwritableStoreError(f"{place}: cannot be written ({error.strerror}); {remedy}") from error
 
 
 def _parse(content: bytes) -> Header | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ssl_audio.audio import AudioError, AudioFile
 from ssl_audio.data.compositions import Composition, CompositionSampler
@@ -15,7 +15,7 @@ from ssl_audio.data.datamodule import AudioDataModule
 from ssl_audio.data.dataset import NoAudioError
 from ssl_audio.data.index import AudioEntry, Group, LeftOut
 from ssl_audio.data.sampler import Draw
-from ssl_audio.data.store import StoredFile, build, read_part, stored_bytes
+from ssl_audio.data.store import StoredFile, UnwritableStoreError, build, read_part, stored_bytes
 from ssl_audio.errors import InputError
 
 _TRIES = 8  # windows of other recordings that stand in for one that cannot be read, before training stops
@@ -38,19 +38,25 @@ class OpenRecordings:
         self.mapped = 0
         self._open: dict[str, StoredFile] = {}
 
-    def read(self, entry: AudioEntry, start: int, samples: int) -> np.ndarray:
-        """`(samples,)` float32, fewer at the end. Raises AudioError."""
+    def read(self, entry: AudioEntry, start: int, into: np.ndarray) -> int:
+        """Fill `into` (samples,) float32 from sample `start` on; returns how many there were. Raises AudioError."""
+        stored = self._open.get(entry.stored)
+        if stored is not None:
+            return stored.read_into(start, into)
+        part = self._read_part(entry, start, len(into))
+        into[: len(part)] = part
+        return len(part)
+
+    def _read_part(self, entry: AudioEntry, start: int, samples: int) -> np.ndarray:
         if not entry.stored:
             with AudioFile(entry.path) as file:
                 return file.read(start, samples, self.sample_rate)
-        stored = self._open.get(entry.stored)
-        if stored is None:
-            worker = get_worker_info()
-            size = stored_bytes(entry, self.sample_rate)
-            if self.mapped + size > self.room // (worker.num_workers if worker else 1):
-                return read_part(entry.stored, start, samples)
-            stored = self._open[entry.stored] = StoredFile(entry.stored)
-            self.mapped += size
+        worker = get_worker_info()
+        size = stored_bytes(entry, self.sample_rate)
+        if self.mapped + size > self.room // (worker.num_workers if worker else 1):
+            return read_part(entry.stored, start, samples)
+        stored = self._open[entry.stored] = StoredFile(entry.stored)
+        self.mapped += size
         return stored.read(start, samples, self.sample_rate)
 
     def __getstate__(self) -> dict[str, Any]:  # maps do not travel to worker processes
@@ -105,14 +111,39 @@ class WindowDataset(Dataset):
         return int(self.first[-1])
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        clip = np.empty(self.nr_samples, np.float32)
+        name, index, start, failures = self._fill(draw, clip)
+        return {
+            "clip1": torch.from_numpy(clip),
+            "group_name": name,
+            "index": index,
+            "start": start,
+            "failures": failures,
+        }
+
+    def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Any]:
+        """A whole batch, which a DataLoader asks for if it can: windows go into their rows at once."""
+        clips = np.empty((len(draws), self.nr_samples), np.float32)
+        names, indices, starts, failures = zip(*map(self._fill, draws, clips), strict=True)
+        clip1 = torch.from_numpy(clips)
+        return {
+            "clip1": clip1,
+            "clip2": clip1,  # for methods whose views differ by the batch augmentation alone
+            "group_name": list(names),
+            "index": torch.tensor(indices),
+            "start": torch.tensor(starts),
+            "failures": [failure for part in failures for failure in part],
+        }
+
+    def _fill(self, draw: Draw, clip: np.ndarray) -> tuple[str, int, int, list[LeftOut]]:
+        """Write the window of a draw into `clip` (nr_samples,); its name, recording and first sample, and failures."""
         failures: list[LeftOut] = []
         item = draw.item
         while True:
             index = int(self.sequences[item])
             start = self.offset(draw.epoch, index) + (item - int(self.first[index])) * self.nr_samples
             try:
-                clip = self.recordings.read(self.entries[index], start, self.nr_samples)
-                if len(clip) < self.nr_samples:
+                if self.recordings.read(self.entries[index], start, clip) < self.nr_samples:
                     raise AudioError(self.entries[index].path, "is shorter than it was when it was scanned")
                 break
             except AudioError as error:
@@ -122,15 +153,8 @@ class WindowDataset(Dataset):
                         f"{len(failures)} recordings in a row could not be read, the last {error}; is the disk there?"
                     ) from None
                 item = int(np.random.default_rng([self.seed, *draw, len(failures)]).integers(len(self)))
-        return {
-            "clip1": torch.from_numpy(clip),
-            "group_name": f"{self.names[index]}#{start}"
-            if failures
-            else self.names[index],  # a stand-in follows nothing
-            "index": index,
-            "start": start,
-            "failures": failures,
-        }
+        # What stands in for another window follows on nothing.
+        return f"{self.names[index]}#{start}" if failures else self.names[index], index, start, failures
 
     def offset(self, epoch: int, recording: int) -> int:
         """Where the first window of a recording begins in an epoch, samples."""
@@ -142,11 +166,9 @@ class WindowDataset(Dataset):
         return int(self._offsets[1][recording])
 
 
-def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch; "clip2" is "clip1" itself, for methods whose views differ by the batch augmentation alone."""
-    failures = [failure for item in items for failure in item["failures"]]
-    batch = default_collate([{key: value for key, value in item.items() if key != "failures"} for item in items])
-    return {**batch, "clip2": batch["clip1"], "failures": failures}
+def as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+    """`WindowDataset.__getitems__` makes whole batches; a DataLoader has nothing left to collate."""
+    return batch
 
 
 class WindowDataModule(AudioDataModule):
@@ -158,7 +180,7 @@ class WindowDataModule(AudioDataModule):
 
     Args:
         dataset_dirs, sample_rate, nr_samples, batch_size, num_workers, eval_frac, seed, group_by_artist, max_failures,
-        prefetch_factor, pin_memory: see `AudioDataModule`. Shorter recordings are left out and reported.
+        prefetch_factor, pin_memory, store: see `AudioDataModule`. Shorter recordings are left out and reported.
         composition: who shares a batch, see `ssl_audio.data.compositions`. A category is a group (singer).
         max_audio_in_memory: bytes of mapped audio over all workers of a process. Larger corpora train too, mixed as a
             whole.
@@ -182,11 +204,12 @@ class WindowDataModule(AudioDataModule):
         max_failures: float = 0.05,
         prefetch_factor: int = 4,
         pin_memory: bool | None = None,
+        store: str | None = None,
     ) -> None:
         super().__init__(
             dataset_dirs, sample_rate, nr_samples, batch_size, num_workers, eval_frac, seed,
             group_by_artist=group_by_artist, max_failures=max_failures, prefetch_factor=prefetch_factor,
-            pin_memory=pin_memory,
+            pin_memory=pin_memory, store=store,
         )  # fmt: skip
         if max_audio_in_memory < 1:
             raise InputError(f"data.max_audio_in_memory is {max_audio_in_memory}; it is a number of bytes, above 0")
@@ -195,13 +218,15 @@ class WindowDataModule(AudioDataModule):
         self.cache = cache
         self.categories: dict[str, str] | None = None
 
-    def prepare_data(self) -> None:
+    def _prepare(self) -> None:
         """Scan once a machine and, with `cache`, bring the copies up to date."""
-        super().prepare_data()
+        super()._prepare()
         for folder in self.dataset_dirs if self.cache else ():
             try:
-                copies, made, _ = build(folder, self.sample_rate, check=True)
+                copies, made, _ = build(folder, self.sample_rate, check=True, store=self.store)
                 rank_zero_info(f"{folder}: {copies} recordings cached, {made} of them (again) now")
+            except UnwritableStoreError as error:
+                rank_zero_warn(f"{error}; without, parts are decoded each time")
             except OSError as error:
                 rank_zero_warn(f"{folder}: its cache cannot be written ({error.strerror}); parts are decoded each time")
 
@@ -219,7 +244,7 @@ class WindowDataModule(AudioDataModule):
 
     def _loader(self, dataset: Any, sampler: Any) -> DataLoader:
         loader = super()._loader(dataset, sampler)
-        loader.collate_fn = collate
+        loader.collate_fn = as_it_is
         return loader
 
     def _check(self, groups: int) -> None:

@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from ssl_audio.callbacks.run_folder import RunFolder
 from ssl_audio.errors import InputError
 from ssl_audio.methods.base import SiameseMethod
+from ssl_audio.training.checkpoints import AtomicCheckpointIO
 from ssl_audio.training.config import Config, look_up, shorten
 from ssl_audio.weights import read_weights
 
@@ -89,7 +90,9 @@ class TrainCLI(LightningCLI):
             if type(value) is int and isinstance(settings[key], float):
                 settings[key] = resolved["trainer"][key] = value
         callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
-        return self.trainer_class(**{**settings, "callbacks": callbacks})
+        plugins = settings["plugins"] or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        return self.trainer_class(**{**settings, "callbacks": callbacks, "plugins": plugins})
 
     def fit(self) -> Trainer:
         """Train to the end, from `ckpt_path` if there is one."""
