@@ -102,8 +102,8 @@ class MelSpectrogram(Frontend):
         half = self.n_fft // 2
         padded = F.pad(waveforms.unsqueeze(1), (half, half), mode="reflect").squeeze(1)
         frames = padded.unfold(-1, self.n_fft, self.hop_length) * self.window.float()
-        spectrum = torch.view_as_real(torch.fft.rfft(frames))
-        energy = spectrum.square().sum(-1)  # (batch, frames, n_fft // 2 + 1)
+        real, imaginary = torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
+        energy = real * real + imaginary * imaginary  # (batch, frames, n_fft // 2 + 1); a sum over pairs is slower
         if self.power != 2.0:
             energy = energy.pow(self.power / 2)
         return torch.matmul(self.mel_basis.float(), energy.transpose(1, 2))

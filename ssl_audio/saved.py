@@ -18,6 +18,7 @@ from ssl_audio import published
 from ssl_audio.clmr import is_clmr, model_from_clmr
 from ssl_audio.config import build, describe
 from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.whitened import Whitened
 from ssl_audio.errors import InputError
 from ssl_audio.files import write_atomically, write_text
 from ssl_audio.frontends import Waveform
@@ -145,8 +146,11 @@ def load_checkpoint(
             raise InputError(f"{config or path}: the model has no {key!r}")
         positional = (built["encoder"].dim,) if part == "head" and not _has_in_dim(spec[key]) else ()
         built[part] = build(_without_pretrained(spec[key]), *positional, trusted=trusted)
-    model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100))
     prefixes = {f"{key}.": f"{part}." for part, key in parts.items()}
+    if "whitening" in spec and not projection:  # heads were trained on embeddings as they are
+        built["encoder"] = Whitened(built["encoder"], build(spec["whitening"], trusted=trusted))
+        prefixes |= {"encoder.": "encoder.encoder.", "whitening.": "encoder.whitening."}
+    model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100))
     put_weights(model, _select(weights, prefixes), path)
     return model.eval()
 

@@ -10,6 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ssl_audio.callbacks import Verification
+from ssl_audio.data import AudioDataModule
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.comparison import evaluate, load_test_set
@@ -116,6 +117,25 @@ def test_a_folder_that_cannot_be_used_stops_before_the_first_step(singers, write
         write_tone(singers / "singer 0" / "bad.wav", seconds=0.01)
     with pytest.raises(InputError, match="no such folder" if what == "missing" else "bad.wav"):
         fit([Verification(singers / "gone" if what == "missing" else singers)])
+
+
+def test_what_is_trained_on_is_not_held_out(singers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the data module writes its report
+    data = AudioDataModule(
+        [str(singers)], nr_samples=4000, sample_rate=16000, batch_size=2, num_workers=0, eval_frac=0.4
+    )
+    trainer = Trainer(
+        callbacks=[Verification(singers)], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        max_epochs=1, accelerator="cpu", use_distributed_sampler=False,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="wav is trained on too"):
+        trainer.fit(Tiny(), datamodule=data)
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"batch_size": 0}, {"every_n_epochs": 0}])
+def test_numbers_that_cannot_be_are_refused_before_anything_is_read(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Verification("nowhere", **wrong)
 
 
 def test_two_ranks_agree(singers):

@@ -194,3 +194,13 @@ def test_a_schedule_continues_from_its_state_with_the_length_of_the_training_tha
 def test_an_impossible_schedule_is_refused(arguments):
     with pytest.raises(InputError, match="WarmupCosine"):
         schedule(**arguments)
+
+
+def test_few_dimensions_in_a_large_batch_warn_and_a_full_small_batch_does_not():
+    monitor = CollapseMonitor()
+    figures = {"mean_cosine": 0.84, "effective_rank": 2.5}  # what BYOL with EfficientNet-B0 came to
+    with pytest.warns(UserWarning, match=r"effective rank 2.5 of 31 possible"):
+        monitor._warn(figures, 240, 31)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CollapseMonitor()._warn(figures, 240, 3)

@@ -140,6 +140,18 @@ def test_what_cannot_be_predicted_is_refused():
         method().objective(torch.randn(2, 480), torch.randn(2, 480))
 
 
+@pytest.mark.parametrize("counts", [{"steps": 0}, {"num_negatives": 0}])
+def test_counts_below_one_are_refused_by_name(counts):
+    with pytest.raises(InputError, match=rf"model\.{next(iter(counts))} is 0; it must be at least 1"):
+        CPC(frontend=frontends.Waveform(), encoder=encoders.CPC(16, context="gru"), **counts)
+
+
+@pytest.mark.parametrize("encoder", [{"context": "transformer"}, {"context": "none"}, {"reverse": True}])
+def test_a_state_that_cannot_be_carried_is_refused(encoder):
+    with pytest.raises(InputError, match=r"model\.carry_state needs a recurrent context that runs forward"):
+        method(carry_state=True, **encoder)
+
+
 def batches(count: int, groups=("a", "b", "c", "d")):
     """Rising tones whose next frame follows from the ones before."""
     g = torch.Generator().manual_seed(0)

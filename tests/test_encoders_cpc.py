@@ -10,6 +10,7 @@ from torch import nn
 from ssl_audio import encoders
 from ssl_audio.encoders.causal import CausalTransformerLayer
 from ssl_audio.encoders.cpc import ChannelNorm
+from ssl_audio.errors import InputError
 
 CONTEXTS = [{"context": "transformer"}, {"context": "transformer", "positions": "sinusoidal"}, {"context": "gru"}]
 
@@ -28,6 +29,31 @@ def test_channel_norm_is_the_formula_and_looks_at_one_frame():
     expected = (v - v.mean(1, keepdims=True)) / np.sqrt(v.var(1, ddof=1, keepdims=True) + 1e-5)
     expected = expected * norm.weight.detach().numpy() + norm.bias.detach().numpy()
     np.testing.assert_allclose(norm(x).detach().numpy(), expected, atol=1e-5)
+
+
+def test_batch_norm_is_over_the_frames_of_the_batch_and_saved_statistics_are_used_later():
+    encoder = small(norm="batch", context="none").train()
+    x = torch.randn(2, 1, 1600)
+    plain = nn.BatchNorm1d(16)
+    expected = plain(encoder.convolutions[0](x))
+    torch.testing.assert_close(encoder.convolutions[:2](x), expected)
+    encoder.eval(), plain.eval()
+    torch.testing.assert_close(encoder.convolutions[:2](x), plain(encoder.convolutions[0](x)))
+    with pytest.raises(InputError, match="channel, batch"):
+        small(norm="layer")
+
+
+def test_heads_that_do_not_divide_the_channels_are_named():
+    with pytest.raises(InputError, match="heads is 3; it must divide the 16 channels"):
+        encoders.CPC(16, heads=3)
+
+
+def test_a_normalised_input_has_no_level():
+    x = torch.randn(1, 3200)
+    encoder = small(normalize=True)
+    torch.testing.assert_close(encoder.latents(x), encoder.latents(0.1 * x + 0.2), rtol=0, atol=1e-2)
+    assert encoder.latents(torch.zeros(1, 3200)).isfinite().all()
+    assert not torch.allclose(small().latents(x), small().latents(0.1 * x + 0.2), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("arguments", CONTEXTS)

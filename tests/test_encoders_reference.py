@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ssl_audio import encoders
 from ssl_audio.encoders.sinc_net import SincConv1d
+from ssl_audio.errors import InputError
 
 
 def plain_sample_cnn() -> nn.Sequential:
@@ -137,3 +138,15 @@ def test_sinc_filters_equal_the_formula_and_move_with_their_edges():
     assert layer(torch.randn(2, 1, 20480)).shape == (2, 3, 4096)
     layer(torch.randn(2, 1, 200)).square().sum().backward()
     assert (layer.low_hz.grad != 0).all() and (layer.band_hz.grad != 0).any()
+
+
+def test_sample_cnn_may_be_deaf_to_loudness():
+    clips = torch.randn(2, 243)
+    plain, even = encoders.SampleCNN([4] * 5).eval(), encoders.SampleCNN([4] * 5, input_norm="rms").eval()
+    even.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(even(0.01 * clips), even(clips))
+    assert not torch.allclose(plain(0.01 * clips), plain(clips))
+    unit = clips / clips.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(even(clips), plain(unit))
+    with pytest.raises(InputError, match="input_norm is 'loud'"):
+        encoders.SampleCNN(input_norm="loud")

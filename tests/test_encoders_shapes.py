@@ -27,6 +27,11 @@ SMALL = {
         False,
         61,
     ),
+    "compact, whitened": (
+        lambda: encoders.Whitened(encoders.CompactCNN([8, 8], embedding_dim=16), encoders.Whitening(16)),
+        False,
+        61,
+    ),
     "sample_cnn": (lambda: encoders.SampleCNN([4] * 5), True, 1000),
     "short_chunk": (lambda: encoders.ShortChunkCNN([4, 4, 8], embedding_dim=6), False, 61),
     "sinc_net": (lambda: encoders.SincNet([6, 4], [33, 5], [3, 3], embedding_dim=10), True, 1000),

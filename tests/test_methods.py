@@ -1,19 +1,27 @@
 """Each method's step: its values and gradients, over one process and over two, and what it hands on."""
 
+import warnings
+from pathlib import Path
+
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import yaml
 from torch import nn
 
+from ssl_audio import encoders
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.compact_cnn import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
-from ssl_audio.heads import MLP, Projection
-from ssl_audio.methods import BYOL, Contrastive, NTXent, SiameseMethod, SimSiam, UniformityAlignment, VICReg
+from ssl_audio.heads import MLP, Identity, ProbeHead, Projection
+from ssl_audio.methods import BYOL, CPC, Contrastive, NTXent, SiameseMethod, SimSiam, UniformityAlignment, VICReg
+from ssl_audio.methods.distributed import rank
+from ssl_audio.methods.supervised import Supervised
 
 SAMPLES = 32
+CONFIGS = Path(__file__).resolve().parents[1] / "train_configs"
 
 
 class Plain(Encoder):
@@ -32,6 +40,12 @@ def predictor(dim):
     return MLP(dim, [10, dim])
 
 
+def cpc(**arguments):
+    """Four frames of history and three steps, from few candidates, so that single draws matter."""
+    encoder = {"context": "gru", **arguments.pop("encoder", {})}
+    return {"steps": 3, "num_negatives": 5, "projection": Identity, "encoder": encoder, **arguments}
+
+
 METHODS = {
     "contrastive": (Contrastive, {}),
     "contrastive-coupled": (Contrastive, {"decoupled": False, "num_negatives": 5}),
@@ -39,17 +53,37 @@ METHODS = {
     "nt-xent": (NTXent, {}),
     "uniformity-alignment": (UniformityAlignment, {}),
     "vicreg": (VICReg, {"gamma": 1.0}),
+    "vicreg-normalised": (VICReg, {}),
     "byol": (BYOL, {"predictor": predictor}),
+    "wavebyol": (BYOL, {"predictor": predictor, "loss_scale": "distance"}),
     "simsiam": (SimSiam, {"predictor": predictor}),
+    "wav2rec": (SimSiam, {"predictor": predictor, "loss_scale": "distance"}),
+    "cpc": (CPC, cpc()),
+    "cpc-transformer": (CPC, cpc(encoder={"context": "transformer"}, exclude_collisions=True)),
+    "cpc-reverse": (CPC, cpc(encoder={"reverse": True}, scale_by_dim=False)),
+    "cpc-within": (CPC, cpc(negatives_within=True)),
+    "supervised": (Supervised, {"projection": None}),
 }
+MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "supervised")
 
 
 def make(name: str, encoder: Encoder | None = None, **changes) -> SiameseMethod:
     torch.manual_seed(0)
     kind, arguments = METHODS[name]
+    if kind is CPC:
+        small = {"channels": 8, "heads": 2, "feedforward": 16, "dropout": 0.0}
+        arguments = {**arguments, "encoder": encoders.CPC(**{**small, **arguments["encoder"]})}
     frontend, encoder = (Waveform(), Plain()) if encoder is None else (LogMelSpectrogram(n_mels=20), encoder)
     network = {"frontend": frontend, "encoder": encoder, "projection": lambda dim: Projection(dim, 8)}
-    return kind(**{**network, **arguments, **changes})
+    method = kind(**{**network, **arguments, **changes})
+    if kind is Supervised:
+        method.projection = ProbeHead(method.encoder.dim, ["a", "b", "c"])  # `setup` makes it, from the classes
+    return method
+
+
+def clips_for(name: str):
+    """(2, 8, samples) views on which the method can work."""
+    return clips(samples=160 * 7 if METHODS[name][0] is CPC else SAMPLES)
 
 
 def clips(seed: int = 0, batch: int = 8, samples: int = SAMPLES):
@@ -64,6 +98,10 @@ class Step(nn.Module):
         self.method = method
 
     def forward(self, clip1, clip2):
+        torch.manual_seed(1 + rank())  # as `on_train_batch_start` seeds: other numbers on each rank
+        if isinstance(self.method, Supervised):
+            targets = (4 * clip1[:, 0]).long().abs() % 3
+            return self.method.training_step({"clip": clip1, "target": targets}, 0)["loss"]
         return self.method.objective(clip1, clip2).terms["loss"]
 
 
@@ -71,20 +109,21 @@ def gradients(method: SiameseMethod) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
 
 
-def two_process_worker(rank: int, folder: str) -> None:
+def two_process_worker(process: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    warnings.filterwarnings("ignore", "You are trying to `self.log")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=process, world_size=2)
     results = {}
     for name in METHODS:
         method = make(name)
         step = nn.parallel.DistributedDataParallel(Step(method))
-        half = clips().chunk(2, dim=1)[rank]
+        half = clips_for(name).chunk(2, dim=1)[process]
         loss = step(*half)
         loss.backward()
         mean = loss.detach().clone()
         dist.all_reduce(mean)
         results[name] = (mean / 2, gradients(method))
-    if rank == 0:
+    if process == 0:
         torch.save(results, f"{folder}/results.pt")
     dist.destroy_process_group()
 
@@ -97,10 +136,11 @@ def two_processes(tmp_path_factory):
     return torch.load(folder / "results.pt", weights_only=True)
 
 
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_give_the_loss_and_gradients_of_one(name, two_processes):
     method = make(name)
-    loss = Step(method)(*clips())
+    loss = Step(method)(*clips_for(name))
     loss.backward()
     theirs, their_gradients = two_processes[name]
     assert theirs.item() == pytest.approx(loss.item(), rel=1e-5)
@@ -109,11 +149,19 @@ def test_two_processes_give_the_loss_and_gradients_of_one(name, two_processes):
         torch.testing.assert_close(their_gradients[key], gradient, rtol=1e-4, atol=1e-6, msg=f"{name}: {key}")
 
 
+def test_every_method_that_has_a_config_is_among_them():
+    named = [yaml.safe_load(path.read_text()).get("model", {}).get("class_path") for path in CONFIGS.glob("*.yaml")]
+    compared = {f"{kind.__module__}.{kind.__qualname__}" for kind, _ in METHODS.values()}
+    compared |= {f"ssl_audio.methods.{kind.__qualname__}" for kind, _ in METHODS.values()}
+    assert len(set(filter(None, named))) >= 8 and set(filter(None, named)) <= compared
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_of_one_process_is_not_enough_for_that(name, two_processes):
     """The losses that compare clips would differ without the gather: the test above can fail."""
-    local = sum(Step(make(name))(*half).item() for half in clips().chunk(2, dim=1)) / 2
-    is_mean_over_clips = name in ("byol", "simsiam")
+    local = sum(Step(make(name))(*half).item() for half in clips_for(name).chunk(2, dim=1)) / 2
+    is_mean_over_clips = name in MEANS_OVER_CLIPS
     assert (local == pytest.approx(two_processes[name][0].item(), rel=1e-5)) == is_mean_over_clips
 
 
@@ -151,6 +199,16 @@ def test_byol_target_is_the_moving_average_of_weights_and_batch_norm_statistics(
     assert not torch.equal(statistics.running_mean, torch.zeros(4))  # moved, and by nothing but the average
 
 
+def test_byol_in_distances_is_the_papers_sum_over_both_directions():
+    method = make("wavebyol").eval()
+    clip1, clip2 = clips()
+    with torch.no_grad():
+        online = [method.predictor(method.projection(method(clip))) for clip in (clip1, clip2)]
+        target = [method.target["projection"](method.target["encoder"](method.features(c))) for c in (clip1, clip2)]
+    cosines = [torch.cosine_similarity(p, t).mean() for p, t in zip(online, reversed(target), strict=True)]
+    torch.testing.assert_close(method.objective(clip1, clip2).terms["loss"], 4 - 2 * sum(cosines))
+
+
 def test_byol_target_has_no_gradient_and_does_not_train():
     method = make("byol")
     method.objective(*clips()).terms["loss"].backward()
@@ -178,6 +236,13 @@ def test_parts_that_do_not_fit_are_named_before_training():
     method = make("vicreg").train()
     method.check(4, SAMPLES)
     assert all(module.training for module in method.modules())
+
+
+def test_a_slip_in_the_length_does_not_fill_the_memory(monkeypatch):
+    method, seen = make("contrastive"), []
+    monkeypatch.setattr(method, "objective", lambda *views: seen.append(views[0].shape))
+    method.check(4, 10**12)
+    assert seen[0][1] <= 1 << 20
 
 
 def test_losses_stay_float32_under_autocast():

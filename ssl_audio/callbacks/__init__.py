@@ -7,6 +7,7 @@ from ssl_audio.callbacks.interrupt import SaveOnInterrupt
 from ssl_audio.callbacks.progress import DataWaitProgressBar
 from ssl_audio.callbacks.run_folder import RunFolder
 from ssl_audio.callbacks.verification import Verification
+from ssl_audio.callbacks.whiten import Whiten
 
 __all__ = [
     "CollapseMonitor",
@@ -16,4 +17,5 @@ __all__ = [
     "RunFolder",
     "SaveOnInterrupt",
     "Verification",
+    "Whiten",
 ]

@@ -52,7 +52,8 @@ class CollapseMonitor(Callback):
         of: "embeddings" or "projections", first view.
         after_steps: no warning before; an untrained network looks collapsed too.
         max_mean_cosine: warn above it.
-        min_effective_rank: warn below it.
+        min_effective_rank: warn below it, or, in small batches, below 1 + a tenth of the dimensions that they can fill.
+            EfficientNet-B0 in BYOL stays at 2.5 of 31 when it collapses; what learns has been seen at 13 and more.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class CollapseMonitor(Callback):
         of: Literal["embeddings", "projections"] = "embeddings",
         after_steps: int = 200,
         max_mean_cosine: float = 0.99,
-        min_effective_rank: float = 2.0,
+        min_effective_rank: float = 3.0,
     ) -> None:
         if every_n_steps < 1:
             raise InputError(f"CollapseMonitor's every_n_steps is {every_n_steps}; it must be at least 1")
@@ -97,7 +98,7 @@ class CollapseMonitor(Callback):
                 f"{figures['mean_cosine']:.3f}); the representation is collapsing. A lower learning rate, a longer "
                 "warm-up, a larger batch or stronger negatives and variance terms usually help",
             )
-        if figures["effective_rank"] < min(self.min_effective_rank, possible):
+        if figures["effective_rank"] < min(self.min_effective_rank, 1 + possible / 10):
             self._warn_once(
                 "rank",
                 f"step {step}: the {self.of} vary in few dimensions (effective rank {figures['effective_rank']:.1f} of "

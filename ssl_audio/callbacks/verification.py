@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -19,9 +20,10 @@ CHANCE = 0.5
 class Verification(Callback):
     """Embeds a folder every few epochs and logs `verification/eer`, `/mnr` and `/probe` (accuracy of naming singers).
 
-    Singers of the folder must not be in the training data, or the figures choose what was memorised. The epochs between
-    log the last figures again, so that `ModelCheckpoint(monitor="verification/eer")` finds them at any time. The first
-    rank computes, the others get its figures. No random state is touched: training goes on as it would have without.
+    Singers of the folder must not be in the training data, or the figures choose what was memorised: a file that is in
+    both is refused. The epochs between log the last figures again, so that a checkpoint with
+    `monitor="verification/eer"` finds them at any time. The first rank computes, the others get its figures. No random
+    state is touched: training goes on as it would have without.
     `verification/time_share` is the share of the run that all this took.
 
     Args:
@@ -48,6 +50,10 @@ class Verification(Callback):
     ) -> None:
         if every_n_epochs < 1:
             raise InputError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"batch_size of the verification must be at least 1, or null, got {batch_size}")
+        if seed < 0:
+            raise InputError(f"seed of the verification must not be negative, got {seed}")
         self.folder = folder
         self.every_n_epochs = every_n_epochs
         self.trials = trials
@@ -66,6 +72,11 @@ class Verification(Callback):
         if not trainer.is_global_zero:
             return
         self._test_set = load_test_set(self.folder, self.trials, self.metadata, self.seed, self.max_trials)
+        groups = getattr(getattr(trainer, "datamodule", None), "train_groups", ())
+        trained = {Path(entry.path).resolve() for group in groups for entry in group.entries}
+        for path in self._test_set.recordings.paths():
+            if path.resolve() in trained:
+                raise InputError(f"{path} is trained on too; verification needs a folder of singers who are held out")
         model: Any = pl_module.embedding_model()  # type: ignore[operator]
         needed = model.minimum_samples / model.sample_rate
         for path in self._test_set.recordings.paths():

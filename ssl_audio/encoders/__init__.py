@@ -10,6 +10,7 @@ from ssl_audio.encoders.short_chunk_cnn import ShortChunkCNN
 from ssl_audio.encoders.sinc_net import SincNet
 from ssl_audio.encoders.vit import VisionTransformer
 from ssl_audio.encoders.wavebyol import WaveBYOL
+from ssl_audio.encoders.whitened import Whitened, Whitening
 
 __all__ = [
     "CPC",
@@ -23,4 +24,6 @@ __all__ = [
     "SincNet",
     "VisionTransformer",
     "WaveBYOL",
+    "Whitened",
+    "Whitening",
 ]

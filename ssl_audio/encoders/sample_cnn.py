@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.scaling import check_scaling, scaled
 
 SAMPLE_CNN_CHANNELS = (128, 128, 128, 256, 256, 256, 256, 256, 256, 512)
 SAMPLE_CNN_XL_CHANNELS = (128, 128, 128, 256, 256, 512, 512, 1024, 1024, 2048)
@@ -23,11 +24,17 @@ class SampleCNN(Encoder):
     Args:
         channels: output channels of the blocks. The first block strides by 3, every other pools by 3; a last
             convolution keeps the size. Fewer blocks make a smaller network with a shorter minimum.
+        input_norm: how a waveform is scaled: "none" as the original, or "rms" to unit root mean square, so that quiet
+            recordings are embedded as loud ones are (training clips are peak-normalised, recordings are not).
+
+    Raises:
+        InputError: an unknown normalisation.
     """
 
-    def __init__(self, channels: Sequence[int] = SAMPLE_CNN_CHANNELS) -> None:
+    def __init__(self, channels: Sequence[int] = SAMPLE_CNN_CHANNELS, input_norm: str = "none") -> None:
         super().__init__()
-        self.channels = list(channels)
+        check_scaling("input_norm", input_norm)
+        self.channels, self.input_norm = list(channels), input_norm
         first, last = self.channels[0], self.channels[-1]
         blocks = [_block(1, first, stride=3, padding=0)]
         for size_in, size_out in pairwise(self.channels):
@@ -38,7 +45,7 @@ class SampleCNN(Encoder):
 
     def frames(self, features: Tensor) -> Tensor:
         """(batch, samples) -> (batch, samples // 3^blocks, dim)."""
-        return self.blocks(features.unsqueeze(1)).transpose(1, 2)
+        return self.blocks(scaled(features, self.input_norm).unsqueeze(1)).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, samples) -> (batch, dim), the mean over frames."""
@@ -48,8 +55,8 @@ class SampleCNN(Encoder):
 class SampleCNNXL(SampleCNN):
     """SampleCNN with up to 2,048 channels: 25.2 instead of 2.4 million parameters."""
 
-    def __init__(self, channels: Sequence[int] = SAMPLE_CNN_XL_CHANNELS) -> None:
-        super().__init__(channels)
+    def __init__(self, channels: Sequence[int] = SAMPLE_CNN_XL_CHANNELS, input_norm: str = "none") -> None:
+        super().__init__(channels, input_norm)
 
 
 def _block(size_in: int, size_out: int, stride: int = 1, padding: int = 1) -> nn.Sequential:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.scaling import check_scaling, scaled
 from ssl_audio.errors import InputError
 
 COLOURS = 3
 PADDINGS = (2, 2, 2, 2, 1)
-NORMALIZATIONS = ("rms", "l2", "none")
 
 
 class Layout(NamedTuple):
@@ -65,8 +65,7 @@ class WaveBYOL(Encoder):
         if layout not in LAYOUTS:
             raise InputError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
         for name, value in (("input_norm", input_norm), ("image_norm", image_norm)):
-            if value not in NORMALIZATIONS:
-                raise InputError(f"{name} is {value!r}; it must be one of {', '.join(NORMALIZATIONS)}")
+            check_scaling(name, value)
         if channels < COLOURS or channels % COLOURS:
             raise InputError(f"channels is {channels}; it must be a multiple of {COLOURS}, the image's colours")
         self.layout, self.channels, self.input_norm, self.image_norm = layout, channels, input_norm, image_norm
@@ -80,8 +79,8 @@ class WaveBYOL(Encoder):
 
     def feature_map(self, features: Tensor) -> Tensor:
         """(batch, samples) -> (batch, dim, rows, columns); (1024, 10, 8) for h2 and 20,480 samples."""
-        x = self.waveform_layers(_normalize(features, self.input_norm).unsqueeze(1))
-        image = _normalize(x.unflatten(1, (COLOURS, -1)), self.image_norm)
+        x = self.waveform_layers(scaled(features, self.input_norm).unsqueeze(1))
+        image = scaled(x.unflatten(1, (COLOURS, -1)), self.image_norm)
         return self.image_layers(image)
 
     def frames(self, features: Tensor) -> Tensor:
@@ -93,17 +92,6 @@ class WaveBYOL(Encoder):
         """(batch, samples) -> (batch, dim) of unit length."""
         x = self.feature_map(features)
         return nn.functional.normalize((x.amax(dim=(2, 3)) + x.mean(dim=(2, 3))).float(), dim=1)
-
-
-def _normalize(x: Tensor, kind: str) -> Tensor:
-    """Scale the last dimension, in float32: a sum over a clip's samples overflows or loses digits in half precision."""
-    if kind == "none":
-        return x
-    x = x.float()
-    power = x.square()
-    scale = power.sum(-1, keepdim=True) if kind == "l2" else power.mean(-1, keepdim=True)
-    # Silence stays silence: the floor is far below a 16-bit step and keeps the root's gradient finite.
-    return x * (scale + 1e-12).rsqrt()
 
 
 def _waveform_layers(layout: Layout, channels: int) -> nn.Sequential:

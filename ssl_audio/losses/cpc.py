@@ -47,6 +47,7 @@ def cpc_loss(
     negatives: Tensor,
     scale_by_dim: bool = True,
     exclude_collisions: bool = False,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of finding the frame that comes k steps later among the negatives, for k = 1 .. steps.
 
@@ -55,10 +56,12 @@ def cpc_loss(
 
     Args:
         predictions: (steps, batch, positions, dim); [k, b, t] predicts frame t + k + 1 of clip b.
-        latents: (batch, frames, dim) with frames >= positions + steps.
+        latents: (clips, frames, dim) with frames >= positions + steps; clips first .. first + batch - 1 are the ones
+            predicted, others (of other processes) only give negatives.
         negatives: (batch, positions, count) indices, see `sample_negatives`.
         scale_by_dim: divide the scores by `dim`, which keeps them near 0 at the start of training.
         exclude_collisions: leave a negative out where it is the positive itself; about one in (batch * frames) draws.
+        first: see `latents`.
 
     Returns:
         (steps,) mean losses, at chance ln(1 + count), and (steps,) shares of positions at which the true frame scored
@@ -68,14 +71,19 @@ def cpc_loss(
         ValueError: shapes that do not fit together.
     """
     steps, batch, positions, dim = predictions.shape
-    frames = latents.shape[1]
-    if latents.shape != (batch, frames, dim) or negatives.shape[:2] != (batch, positions) or frames < positions + steps:
+    clips, frames = latents.shape[:2]
+    fits = latents.shape[2:] == (dim,) and clips >= first + batch and frames >= positions + steps
+    if not fits or negatives.shape[:2] != (batch, positions):
         raise ValueError(
-            f"{steps} steps from {positions} positions need latents of shape ({batch}, >= {positions + steps}, {dim}), "
-            f"got {tuple(latents.shape)}, with negatives for {tuple(negatives.shape[:2])}"
+            f"{steps} steps from {positions} positions need latents of shape "
+            f"(>= {first + batch}, >= {positions + steps}, {dim}), got {tuple(latents.shape)}, "
+            f"with negatives for {tuple(negatives.shape[:2])}"
         )
     negatives = negatives.flatten(0, 1)
-    clip, time = torch.arange(batch, device=latents.device), torch.arange(positions, device=latents.device)
+    clip, time = (
+        torch.arange(first, first + batch, device=latents.device),
+        torch.arange(positions, device=latents.device),
+    )
     now = (clip.unsqueeze(1) * frames + time).flatten()
     everything = latents.flatten(0, 1).T / (dim if scale_by_dim else 1)
     target = torch.zeros_like(now)

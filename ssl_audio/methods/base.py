@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ssl_audio.config import describe
 from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.whitened import Whitened, Whitening
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
 from ssl_audio.methods.distributed import gather
@@ -18,6 +19,7 @@ from ssl_audio.model import EmbeddingModel
 
 Views = tuple[Tensor, Tensor]
 Batch = dict[str, Any]
+_CHECKED = 1 << 20  # samples of `check`, at most: a slip in the length must not fill the memory before data refuses it
 
 
 class Objective(NamedTuple):
@@ -59,6 +61,7 @@ class SiameseMethod(LightningModule):
     Attributes:
         views_together: both views in one forward pass, so that batch-norm sees 2 x batch rows at once (as in SimCLR).
             A method whose batch-norm should see one view at a time sets it to False.
+        whitening: set by `callbacks.Whiten`; stands behind the encoder of `embedding_model`, never in training.
     """
 
     views_together: bool = True
@@ -83,6 +86,7 @@ class SiameseMethod(LightningModule):
         self.sample_rate = sample_rate
         self.augmentation = augmentation
         self.feature_augmentation = feature_augmentation
+        self.whitening: Whitening | None = None
         self.run_seed = 0
 
     def loss(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
@@ -131,7 +135,8 @@ class SiameseMethod(LightningModule):
             if (dim := getattr(getattr(self, name), "dim", 1)) < 1:
                 raise InputError(f"model.{name} gives {dim} dimensions; it must give at least 1")
         generator = torch.Generator().manual_seed(0)
-        clips = torch.randn(2, min(batch_size, 2), samples, generator=generator).mul_(0.1).to(self.device)
+        noise = torch.randn(2, min(batch_size, 2), min(samples, _CHECKED), generator=generator)
+        clips = noise.mul_(0.1).to(self.device)
         training = {module: module.training for module in self.modules()}
         self.eval()
         try:
@@ -201,13 +206,18 @@ class SiameseMethod(LightningModule):
         }
 
     def embedding_model(self, projection: bool = False) -> EmbeddingModel:
-        """The part that outlives training: frontend and encoder, with the projection head if asked for."""
+        """The part that outlives training: frontend and encoder, whitened, or with the projection head if asked for."""
+        encoder = self.encoder
+        if self.whitening is not None and not projection:  # heads were trained on embeddings as they are
+            encoder = Whitened(encoder, self.whitening)
         head = self.projection if projection else None
-        return EmbeddingModel(self.frontend, self.encoder, sample_rate=self.sample_rate, head=head)
+        return EmbeddingModel(self.frontend, encoder, sample_rate=self.sample_rate, head=head)
 
     def description(self) -> dict[str, Any]:
         """Frontend, encoder, projection and sample rate as plain data, from which `config.build` makes them again."""
+        whitening = {} if self.whitening is None else {"whitening": describe(self.whitening)}
         return {
+            **whitening,
             "frontend": describe(self.frontend),
             "encoder": describe(self.encoder),
             "projection": describe(self.projection),

@@ -27,6 +27,9 @@ class BYOL(SiameseMethod):
         predictor: called with the projection's size, gives the predictor head.
         tau: where the moving average's decay starts; it goes to 1 by a cosine over all steps of the training.
         tau_schedule: "cosine" as in the paper, or "constant".
+        loss_scale: "mean" is the singer models', the squared difference averaged over all elements and both directions;
+            "distance" is the paper's, the sum over both directions of 2 - 2 cos, in [0, 8]. The former is the latter by
+            twice the projection's dimensions, which an optimiser with a large eps would notice.
         ema_every: move the target each optimiser "step" (the paper), or once an "epoch" (WaveBYOL's published runs).
         **network: frontend, encoder, projection, optimizer, lr_scheduler, ... (see `SiameseMethod`).
     """
@@ -39,6 +42,7 @@ class BYOL(SiameseMethod):
         tau: float = 0.99,
         tau_schedule: Literal["cosine", "constant"] = "cosine",
         ema_every: Literal["step", "epoch"] = "step",
+        loss_scale: Literal["mean", "distance"] = "mean",
         **network: Any,
     ) -> None:
         super().__init__(**network)
@@ -49,6 +53,7 @@ class BYOL(SiameseMethod):
         self.tau = tau
         self.tau_schedule = tau_schedule
         self.ema_every = ema_every
+        self.loss_scale = loss_scale
         online = {"encoder": self.encoder, "projection": self.projection}
         self.target = nn.ModuleDict({name: copy.deepcopy(module) for name, module in online.items()})
         self.target.requires_grad_(False)
@@ -70,6 +75,8 @@ class BYOL(SiameseMethod):
         p1, p2 = self.predictor(z1).float(), self.predictor(z2).float()
         with torch.autocast(clip1.device.type, enabled=False):
             loss = (self.loss(p1, t2)["loss"] + self.loss(p2, t1)["loss"]) / 2
+        if self.loss_scale == "distance":
+            loss = 2 * p1.shape[1] * loss
         return Objective({"loss": loss}, (e1.float(), e2.float()), (z1.float(), z2.float()))
 
     def current_tau(self) -> float:

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_audio.encoders.cpc import State
+from ssl_audio.encoders.cpc import RECURRENT, State
 from ssl_audio.errors import InputError
 from ssl_audio.heads import Identity
 from ssl_audio.losses import cpc_loss, sample_negatives
 from ssl_audio.methods.base import Batch, Objective, SiameseMethod
+from ssl_audio.methods.distributed import gather, of_first, rank, ranks
 
 
 class CPC(SiameseMethod):
@@ -19,6 +20,9 @@ class CPC(SiameseMethod):
 
     Logged: the sum of the steps' losses as "loss" beside its "chance", the mean "accuracy" beside "accuracy_chance",
     and "loss_k" and "accuracy_k" for each step k. With an encoder whose context runs in reverse, the past is predicted.
+
+    With several processes each predicts its own clips, and negatives come from the batches of all: the mean over
+    processes of loss and gradients is that of one process on the whole batch.
 
     The two views that callbacks get are the mean contexts of the clip's first and second half.
 
@@ -29,8 +33,8 @@ class CPC(SiameseMethod):
         exclude_collisions, scale_by_dim: see `cpc_loss`.
         head_dropout: on the predictions.
         carry_state: begin each training batch with the recurrent state in which the one before ended; for a data
-            module that plays each row of the batch on from one batch to the next (`sequential`). Row i begins anew
-            where `group_name` i changes.
+            module that plays each row of the batch on from one batch to the next (composition `sequential`; others are
+            refused). Row i begins anew where `group_name` i changes. For a recurrent context that runs forward.
         projection: nothing but the identity; the prediction heads are what others have a projection for.
         **network: frontend, encoder, optimizer, lr_scheduler, ... (see `SiameseMethod`).
     """
@@ -55,6 +59,14 @@ class CPC(SiameseMethod):
             raise InputError(
                 f"CPC predicts frames from their context, which {type(encoder).__name__} does not have; "
                 "take an encoder that has, such as ssl_audio.encoders.CPC"
+            )
+        for name, count in (("steps", steps), ("num_negatives", num_negatives)):
+            if count < 1:
+                raise InputError(f"model.{name} is {count}; it must be at least 1")
+        if carry_state and (getattr(encoder, "context", "gru") not in RECURRENT or getattr(encoder, "reverse", False)):
+            raise InputError(
+                "model.carry_state needs a recurrent context that runs forward; set model.encoder.context to one of "
+                f"{', '.join(RECURRENT)} and model.encoder.reverse to false, or carry_state to false"
             )
         self.steps = steps
         self.num_negatives = num_negatives
@@ -94,13 +106,18 @@ class CPC(SiameseMethod):
             )
         predictions = self.heads(context[:, :positions]).unflatten(2, (self.steps, -1)).permute(2, 0, 1, 3)
         # Training draws from torch, which the base seeds each step; validation makes the same draw each time.
-        generator = None if self.training else torch.Generator(latents.device).manual_seed(0)
+        # With several processes the first one draws for all, and each takes the draw of its own clips.
+        together, first, generator = ranks(), rank() * batch, None
+        if not self.training:
+            together, first, generator = 1, 0, torch.Generator(latents.device).manual_seed(0)
         negatives = sample_negatives(
-            batch, frames, positions, self.num_negatives, self.negatives_within, generator, latents.device
+            together * batch, frames, positions, self.num_negatives, self.negatives_within, generator, latents.device
         )
+        if together > 1:
+            negatives, latents = of_first(negatives)[first : first + batch], gather(latents)
         with torch.autocast(latents.device.type, enabled=False):
             losses, accuracies = cpc_loss(
-                predictions.float(), latents.float(), negatives, self.scale_by_dim, self.exclude_collisions
+                predictions.float(), latents.float(), negatives, self.scale_by_dim, self.exclude_collisions, first
             )
         candidates = 1 + self.num_negatives
         terms = {
@@ -136,6 +153,17 @@ class CPC(SiameseMethod):
             return None
         goes_on = torch.tensor([a == b for a, b in zip(groups, self.state_groups, strict=True)])
         return _map_state(self.state, lambda s: s * goes_on.to(s.device, s.dtype).view(1, -1, 1))
+
+    def on_fit_start(self) -> None:
+        """As the base. Raises InputError: a state is to be carried between batches that do not follow on each other."""
+        super().on_fit_start()
+        data = getattr(self.trainer, "datamodule", None)
+        composition = getattr(data, "composition", None)
+        if self.carry_state and data is not None and composition != "sequential":
+            raise InputError(
+                f"model.carry_state goes on from batch to batch, which data.composition {composition!r} does not; "
+                "set data.composition to sequential (data/windows, data/musicnet-windows), or carry_state to false"
+            )
 
     def on_train_epoch_start(self) -> None:
         self.state, self.state_groups = None, []

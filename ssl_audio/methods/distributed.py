@@ -13,13 +13,30 @@ def gather(z: Tensor) -> Tensor:
     ends with `1/W sum_r (W dL/dz_r) dz_r/dtheta = dL/dtheta`: what one process would compute on the whole batch.
 
     Args:
-        z: (batch, dim), the same shape on each rank.
+        z: (batch, ...), the same shape on each rank.
 
     Returns:
-        (ranks * batch, dim)
+        (ranks * batch, ...)
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if ranks() == 1:
         return z
     from torch.distributed.nn.functional import all_gather
 
     return torch.cat(all_gather(z.contiguous()))
+
+
+def ranks() -> int:
+    """Processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This one among them, from 0."""
+    return dist.get_rank() if ranks() > 1 else 0
+
+
+def of_first(z: Tensor) -> Tensor:
+    """Rank 0's tensor on every rank, so that all go by one random draw; `z`, overwritten, of the same shape on each."""
+    if ranks() > 1:
+        dist.broadcast(z, src=0)
+    return z

@@ -1,0 +1,85 @@
+"""Whitening of the finished embedding, fitted on the training's own clips."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
+from tqdm import tqdm
+
+from ssl_audio.callbacks.timing import Stopwatch
+from ssl_audio.data.datamodule import AudioDataModule
+from ssl_audio.encoders.whitened import Whitening
+from ssl_audio.errors import InputError
+
+
+class Whiten(Callback):
+    """Puts a `Whitening` behind the encoder of what is saved: a window of each training file, data sets weighing alike.
+
+    It changes nothing of the training. It is fitted at the end and at the end of every few epochs, so that
+    checkpoints hold it; before the first time it does nothing. The first rank fits, the others get what it found.
+    `whitening/time_share` is the share of the run that this took.
+
+    Args:
+        shrinkage: see `ssl_audio.encoders.Whitening`.
+        every_n_epochs: how often, beside the end.
+        max_files: of each data set, evenly taken.
+        batch_size: of windows in a forward pass.
+
+    Raises:
+        InputError: an argument below 1; at the start, a data module without groups of files.
+    """
+
+    def __init__(
+        self, shrinkage: float = 4.0, every_n_epochs: int = 5, max_files: int = 2000, batch_size: int = 64
+    ) -> None:
+        if min(every_n_epochs, max_files, batch_size) < 1:
+            raise InputError("Whiten's every_n_epochs, max_files and batch_size must be at least 1")
+        self.shrinkage, self.every_n_epochs = shrinkage, every_n_epochs
+        self.max_files, self.batch_size = max_files, batch_size
+        self._clock = Stopwatch()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Before a checkpoint is read, so that its whitening finds its place."""
+        method: Any = pl_module
+        if method.whitening is None:
+            method.whitening = Whitening(method.encoder.dim, self.shrinkage).to(method.device)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._clock.restart()
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, AudioDataModule):
+            raise InputError("callbacks.whiten needs data.class_path ssl_audio.data.AudioDataModule; set it to null")
+        data.plain_training_sets(1)  # what cannot give them says so now, not after an epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if (trainer.current_epoch + 1) % self.every_n_epochs and not trainer.fit_loop.done:
+            return
+        with self._clock.measure():
+            whitening: Any = pl_module.whitening
+            if trainer.is_global_zero:
+                whitening.fit(self.embeddings(cast(Any, trainer).datamodule, pl_module))
+            state = trainer.strategy.broadcast({k: v.cpu() for k, v in whitening.state_dict().items()}, src=0)
+            whitening.load_state_dict(state)
+        pl_module.log("whitening/time_share", self._clock.share, rank_zero_only=False)
+
+    def embeddings(self, data: AudioDataModule, pl_module: Any) -> list[Tensor]:
+        """[(files, dim)] of each data set, as the encoder gives them, on the CPU."""
+        training = {module: module.training for module in pl_module.modules()}
+        pl_module.eval()
+        try:
+            with isolate_rng(), torch.no_grad():
+                return [
+                    torch.cat([pl_module(clips.to(pl_module.device)).float().cpu() for clips in self._batches(dataset)])
+                    for dataset in data.plain_training_sets(self.max_files)
+                ]
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+
+    def _batches(self, dataset: Any) -> Iterator[Tensor]:
+        steps = range(0, len(dataset), self.batch_size)
+        for start in tqdm(steps, "whitening", leave=False, disable=len(steps) < 10):
+            yield torch.stack([dataset[i]["clip1"] for i in range(start, min(start + self.batch_size, len(dataset)))])
