@@ -46,9 +46,8 @@ def test_no_window_twice_and_little_left_out(counts, composition, batch_size, se
     if kinds is None:
         assert len(windows) - found.size < batch_size * ranks
     else:
-        full = sum(size // batch_size for size in np.bincount(kinds, minlength=1))
-        assert found.shape[0] * found.shape[1] == full - full % ranks
-        assert all(len(set(kinds[batch])) == 1 for rank in found for batch in rank)
+        assert found.shape[1] == sum(size // (batch_size * ranks) for size in np.bincount(kinds, minlength=1))
+        assert all(len(set(kinds[found[:, step]].ravel())) == 1 for step in range(found.shape[1]))  # of all processes
 
 
 @settings(max_examples=60, deadline=None)
@@ -79,6 +78,18 @@ def test_a_resumed_epoch_goes_on_with_the_batches_not_yet_seen(composition, rank
     whole = batches(windows, composition, 3, ranks=ranks, epoch=4)
     rest = batches(windows, composition, 3, ranks=ranks, epoch=4, done=2 * 3 * ranks)
     np.testing.assert_array_equal(whole[:, 2:], rest)
+
+
+@settings(max_examples=30, deadline=None)
+@given(counts, st.sampled_from(KINDS), st.integers(0, 9))
+def test_any_number_of_processes_sees_the_same_in_a_step(counts, composition, seed):
+    """With as many items a step together: what a run needs that goes on with other processes."""
+    windows = Layout(counts)
+    steps = []
+    for ranks in (1, 2, 4):
+        found = batches(windows, composition, 4 // ranks, seed, ranks, epoch=1)
+        steps.append([sorted(found[:, step].ravel()) for step in range(found.shape[1])])
+    assert steps[0] == steps[1] == steps[2]
 
 
 def test_batches_of_a_kind_are_mixed():

@@ -165,6 +165,33 @@ def test_labels_for_classification(tree):
     assert instruments.multi_label and instruments.label_names == ("cello", "violin")
     with pytest.raises(InputError, match="1700 has no genre; its table has id, composer"):
         musicnet.read(tree, "genre")
+    with pytest.raises(InputError, match="valid is many; it must be a number"):
+        musicnet.read(tree, valid="many")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("1701,Bach,", "1701,,", "1701 has no composer in its row"),
+        ("1701,Bach,Work 1,1,Trio,5.0", "1701", "1701 has no composer in its row"),
+        ("1701,Bach,", "1701,Bach,W,1,Duo,5\r\n1701,Ravel,", r"metadata\.csv: has two rows of 1701"),
+        ("1701,Bach,", "1701,J\xfcrgen,", r"metadata\.csv: is no table in UTF-8"),
+    ],
+)
+def test_a_table_that_leaves_a_label_open_is_refused(tree, old, new, message):
+    path = tree / "musicnet_metadata.csv"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="latin-1")
+    with pytest.raises(InputError, match=message) as caught:
+        musicnet.read(tree, "composer")
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_of_a_table_without_an_id_are_nobodys(tree):
+    path = tree / "musicnet_metadata.csv"
+    path.write_text("composer,id\nBach,1700\nBach\n")
+    assert list(musicnet.read_metadata(tree)) == ["1700"]
 
 
 def test_real_mixtures_are_read(shared):

@@ -22,7 +22,7 @@ from ssl_audio.model import EmbeddingModel
 from ssl_audio.pooling import StatisticsPooling
 from ssl_audio.saved import save_model
 from ssl_audio.transcription import ConvHead, LinearHead, Transcriber, load_transcriber, save_transcriber
-from ssl_audio.transcription.fit import MODES, LabelledWindows, fit, make_transcriber, read_folder
+from ssl_audio.transcription.fit import MODES, LabelledRecordings, LabelledWindows, fit, make_transcriber, read_folder
 from ssl_audio.transcription.output import write_midi
 
 
@@ -242,6 +242,34 @@ def test_from_wav_to_midi_through_the_commands(tmp_path, capsys):
     assert matplotlib.image.imread(midi.with_suffix(".png")).shape[0] > 300
 
 
+def test_validation_recordings_without_notes_are_refused(tree):
+    """No epoch would be better than another: the head would stay as it was drawn."""
+    train, valid = read_folder(tree, "train", 8000).split(0.25, 0)
+    silent = LabelledRecordings(valid.groups, {path: Notes([], [], [], []) for path in valid.notes}, [])
+    with pytest.raises(InputError, match="no note sounds in the recordings that are to choose epoch and threshold"):
+        fit(make_transcriber([cpc()], [41, 43], "frozen", "linear", 8000, 0), train, silent, epochs=1, progress=False)
+
+
+def test_what_the_figures_leave_out_is_said(tmp_path, capsys):
+    tree = tmp_path / "musicnet"
+    write_tree(tree, seconds=(3.0, 3.0, 3.0, 3.0), test_seconds=(2.0, 2.0))
+    labels = tree / "test_labels" / "2500.csv"
+    labels.write_text(labels.read_text().replace(",41,", ",74,"))
+    audio.write(tree / "test_data" / "2501.wav", np.zeros(88200, np.float32), 44100)
+    command = ["fit-transcriber", str(tree), "--model", "mel", "--output", str(tmp_path / "t"), "--epochs", "1"]
+    assert main([*command, "--window", "0.5", "--valid", "0.25", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "not in the training recordings, so that no figures of their own: flute" in said
+    assert f"left out: {tree / 'test_data' / '2501.wav'}" in said
+
+
+def test_a_test_without_notes_is_refused_before_the_training(tree, tmp_path, capsys):
+    for labels in (tree / "test_labels").iterdir():
+        labels.write_text(labels.read_text().splitlines()[0] + "\n")
+    assert main(["fit-transcriber", str(tree), "--model", "mel", "--output", str(tmp_path / "t"), "--epochs", "1"]) == 2
+    assert "the recordings to test on have no notes" in capsys.readouterr().err
+
+
 def test_midi_keeps_programmes(tmp_path):
     write_midi(Notes([0.5, 1.0], [1.0, 2.0], [60, 64], [41, 0]), tmp_path / "a.mid")
     tracks = {track.program: track for track in pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).instruments}
@@ -267,6 +295,15 @@ def test_what_cannot_be_transcribed_is_said_in_a_line(tree, tmp_path, capsys):
     assert "holds no transcriber" in error("transcribe", piece, "--model", str(tmp_path), "-o", "a.mid")
     assert "name it a.mid" in error("transcribe", piece, "--model", str(tmp_path / "t"), "-o", "a.wav")
     assert "no such file" in error("transcribe", "none.wav", "--model", str(tmp_path / "t"), "-o", "a.mid")
+    for option, value in (("--batch_size", "0"), ("--min_seconds", "nan")):
+        assert f"{option} is {value}" in error("transcribe", piece, "--model", "t", "-o", "a.mid", option, value)
+    for option, value in (("--lr", "nan"), ("--window", "nan"), ("--workers", "-1"), ("--seed", "-1")):
+        fit_command = ("fit-transcriber", str(tree), "--model", "mel", "--output", str(tmp_path / "u"))
+        assert f"{option} is {value}" in error(*fit_command, option, value)
+    assert "choose another place" in error("fit-transcriber", str(tree), "--model", "mel", "--output", piece)
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "config.yaml").write_text("transcriber: 3\n")
+    assert "describes no transcriber" in error("transcribe", piece, "--model", str(tmp_path / "wrong"), "-o", "a.mid")
     short = tmp_path / "short.wav"
     audio.write(short, tone(0.005), 16000)
     assert "too short" in error("transcribe", str(short), "--model", str(tmp_path / "t"), "-o", str(tmp_path / "a.mid"))

@@ -7,12 +7,14 @@ held-out ones). The output folder holds the transcriber, for ssl-audio transcrib
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 EXAMPLES = """examples:
   ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --output transcribers/cpc
   ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --output transcribers/baseline --mode untrained
+  ssl-audio fit-transcriber data/musicnet --model mel --output transcribers/mel             the mel spectrum itself
   ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --output transcribers/tuned --mode finetuned --head conv
   ssl-audio fit-transcriber data/musicnet --output transcribers/cnn --mode supervised       an untrained CPC encoder
   ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --model runs/byol/0 --output transcribers/both
@@ -22,7 +24,7 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", help="recordings and notes in MusicNet's layout")
-    add("--model", action="append", default=[], help="run folder, checkpoint or name; several: their frames are joined")
+    add("--model", action="append", default=[], help="run folder, checkpoint, name, or mel; several: joined")
     add("--output", required=True, type=Path, help="folder of the transcriber")
     add(
         "--mode", choices=("frozen", "finetuned", "supervised", "untrained"), default="frozen",
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, check, train, test, save, print."""
+    from ssl_audio.data.corpora.musicnet import instrument_name
     from ssl_audio.errors import InputError
     from ssl_audio.evaluation.embeddings import best_device
     from ssl_audio.files import write_text
@@ -48,19 +51,30 @@ def run(args: argparse.Namespace) -> int:
     from ssl_audio.transcription.fit import evaluate, fit, make_transcriber, read_folder
 
     for name in ("epochs", "batch_size", "window", "lr"):
-        if getattr(args, name) <= 0:
+        if not 0 < getattr(args, name) < math.inf:
             raise InputError(f"--{name} is {getattr(args, name)}; it must be above 0")
+    for name in ("seed", "workers"):
+        if getattr(args, name) < 0:
+            raise InputError(f"--{name} is {getattr(args, name)}; it must be at least 0")
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # said before the training, not after it
+        raise InputError(f"{args.output}: cannot be a folder ({error.strerror}); choose another place") from error
     models = _models(args)
     rate = models[0].sample_rate
     samples = round(args.window * rate)
     labelled = read_folder(args.folder, "train", samples, rate)
-    for path, reason in labelled.left_out:
-        print(f"left out: {path} {reason}")
     train, valid = labelled.split(args.valid, args.seed)
     has_test = (Path(args.folder) / "test_data").is_dir()
     if not has_test and not valid.groups:
         raise InputError(f"{args.folder} has no test_data; set --valid above 0, so that something is left to test on")
     test = read_folder(args.folder, "test") if has_test else valid
+    for path, reason in labelled.left_out + test.left_out:
+        print(f"left out: {path} {reason}")
+    if not test.instruments():
+        raise InputError(f"{args.folder}: the recordings to test on have no notes; put them into their labels")
+    if unknown := [instrument_name(i) for i in test.instruments() if i not in train.instruments()]:
+        print(f"not in the training recordings, so that no figures of their own: {', '.join(unknown)}")
     transcriber = make_transcriber(models, train.instruments(), args.mode, args.head, samples, args.seed)
     transcriber.to(best_device(args.device))
     history = fit(
@@ -83,9 +97,10 @@ def _models(args: argparse.Namespace) -> list[Any]:
     from ssl_audio.frontends import Waveform
     from ssl_audio.hub import load_model
     from ssl_audio.model import EmbeddingModel
+    from ssl_audio.transcription.model import mel_frames
 
     if args.model:
-        return [load_model(name) for name in args.model]
+        return [mel_frames() if name == "mel" else load_model(name) for name in args.model]
     if args.mode in ("frozen", "finetuned"):
         raise InputError(f"--mode {args.mode} needs a trained encoder; give --model RUN")
     return [EmbeddingModel(Waveform(), CPC(first_layer="sinc"), 16000)]

@@ -37,6 +37,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.output}: the output is a MIDI file; name it {args.output.stem}.mid")
     if args.threshold is not None and not 0 < args.threshold < 1:
         raise InputError(f"--threshold is {args.threshold:g}; it is a probability between 0 and 1")
+    if args.batch_size < 1:
+        raise InputError(f"--batch_size is {args.batch_size}; it must be at least 1")
+    if not args.min_seconds >= 0:
+        raise InputError(f"--min_seconds is {args.min_seconds:g}; it must be at least 0")
     transcriber = load_transcriber(args.model).to(best_device(args.device))
     transcriber.threshold = transcriber.threshold if args.threshold is None else args.threshold
     samples = audio.read(args.recording, transcriber.sample_rate)

@@ -1,5 +1,7 @@
 """Who shares a batch. Negatives come from the batch, so this decides what a clip is told apart from.
 
+A batch is what all processes together see in a step, because the negatives come from all of it.
+
 - "uniform": windows of the whole corpus, mixed.
 - "samesequence": every batch from one recording, so that neither player nor room tells its windows apart.
 - "samecategory": every batch from one category (ensemble, composer, singer, ...).
@@ -30,10 +32,11 @@ class Windows(Protocol):
 
 
 class CompositionSampler(EpochSampler):
-    """`EpochSampler` whose consecutive `batch_size` items on each process make up a batch of one composition.
+    """`EpochSampler` whose consecutive `batch_size` items, on all processes together, make up a batch of a composition.
 
     Every order comes from (seed, epoch), is dealt to the processes batch by batch, and uses no window twice. What does
-    not fill a batch (on every process) waits for another epoch, in which other windows are left over.
+    not fill a batch (on every process) waits for another epoch, in which other windows are left over. Any number of
+    processes with the same items a step together sees the same items in each step.
 
     Args:
         dataset: windows.
@@ -61,16 +64,18 @@ class CompositionSampler(EpochSampler):
         """(items,) of an epoch over all processes; process r takes items r, r + num_replicas, ..."""
         if self.composition == "uniform":
             return super().order(epoch)
-        rng = np.random.default_rng([self.seed, epoch])
+        rng, together = np.random.default_rng([self.seed, epoch]), self.batch_size * self.num_replicas
         if self.composition == "sequential":
-            batches = streams(self.windows.sequences, self.batch_size * self.num_replicas, rng)
-            batches = batches.reshape(-1, self.num_replicas, self.batch_size)
+            batches = streams(self.windows.sequences, together, rng)
         else:
             of = self.windows.sequences if self.composition == "samesequence" else self.windows.categories
-            batches = batches_of_one_kind(of, self.batch_size, rng)
-            batches = batches[: len(batches) - len(batches) % self.num_replicas]
-            batches = batches.reshape(-1, self.num_replicas, self.batch_size)
-        return batches.transpose(0, 2, 1).ravel()
+            batches = batches_of_one_kind(of, together, rng)
+        return batches.reshape(-1, self.num_replicas, self.batch_size).transpose(0, 2, 1).ravel()
+
+    @property
+    def order_of_steps(self) -> bool:
+        """See `EpochSampler`."""
+        return self.composition != "uniform"
 
     def __len__(self) -> int:
         return super().__len__() if self.composition == "uniform" else self._length

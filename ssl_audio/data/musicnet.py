@@ -34,18 +34,20 @@ class MusicNetDataModule(WindowDataModule):
         max_failures: float = 0.05,
         prefetch_factor: int = 4,
         pin_memory: bool | None = None,
+        store: str | None = None,
     ) -> None:
         super().__init__(
             [str(Path(root) / "train_data")], sample_rate, nr_samples, batch_size, composition, num_workers, eval_frac,
             seed, max_audio_in_memory, cache, False, max_failures, prefetch_factor, pin_memory,
+            store,
         )  # fmt: skip
         self.root = root
         self.category = category
 
-    def prepare_data(self) -> None:
+    def _prepare(self) -> None:
         """Check that the files are there, then as the base. Raises InputError: what to put where."""
         musicnet.recordings(self.root, labels=False)
-        super().prepare_data()
+        super()._prepare()
 
     def setup(self, stage: str | None = None) -> None:
         """As the base. Raises InputError: a recording without the category, where batches go by it."""

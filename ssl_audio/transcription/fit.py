@@ -225,6 +225,11 @@ def _validate(transcriber: Transcriber, batches: _Batches) -> tuple[float, float
     transcriber.eval()
     found = [(rolls[:, 0], transcriber.read(features)[:, 0].sigmoid()) for features, rolls in batches(0)]
     targets, scores = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
+    if not targets.any():  # no epoch would be better than another, and the head would stay as it began
+        raise InputError(
+            "no note sounds in the recordings that are to choose epoch and threshold; give their labels notes, take "
+            "other recordings with --seed, or none with --valid 0"
+        )
     return average_precision(targets, scores), best_threshold(targets, scores)
 
 

@@ -13,8 +13,10 @@ from tqdm import tqdm
 
 from ssl_audio.config import build, describe
 from ssl_audio.data.notes import PITCHES, Notes, notes_of_roll
+from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.files import write_atomically, write_text
+from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.resampling import Resample
 from ssl_audio.saved import CONFIG, WEIGHTS, _without_pretrained
@@ -58,6 +60,28 @@ class ConvHead(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """`(batch, frames, in_dim)` -> `(batch, frames, out_dim)`."""
         return self.output(F.relu(self.convolution(frames.transpose(1, 2)).transpose(1, 2)))
+
+
+class MelFrames(Encoder):
+    """Nothing learned: the frames of a spectrum as they are, for heads to be compared on."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.bands = self.dim = self.frame_dim = bands
+
+    def frames(self, features: Tensor) -> Tensor:
+        """`(batch, bands, frames)` -> `(batch, frames, bands)`."""
+        return features.transpose(1, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`(batch, bands, frames)` -> `(batch, bands)`, the mean."""
+        return features.mean(dim=2)
+
+
+def mel_frames(sample_rate: int = 16000, bands: int = 229) -> EmbeddingModel:
+    """Log mel spectrum every 10 ms over 2048 samples, with the bands of https://arxiv.org/abs/1710.11153."""
+    frontend = LogMelSpectrogram(sample_rate, 2048, sample_rate // 100, bands, log_offset=1e-6, normalize="none")
+    return EmbeddingModel(frontend, MelFrames(bands), sample_rate)
 
 
 HEADS = {"linear": LinearHead, "conv": ConvHead}
@@ -215,6 +239,8 @@ def load_transcriber(folder: str | os.PathLike) -> Transcriber:
     if not isinstance(spec, dict) or "transcriber" not in spec:
         raise InputError(f"{folder} is a model without a transcription head; make one with ssl-audio fit-transcriber")
     transcriber = build(spec["transcriber"])
+    if not isinstance(transcriber, Transcriber):
+        raise InputError(f"{path}: describes no transcriber; make one with ssl-audio fit-transcriber")
     put_weights(transcriber, read_weights(Path(folder) / WEIGHTS), Path(folder) / WEIGHTS)
     return transcriber.eval()
 

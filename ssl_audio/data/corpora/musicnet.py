@@ -9,6 +9,7 @@ goes.
 import csv
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,19 +108,27 @@ def read_metadata(root: str | os.PathLike, table: str | os.PathLike | None = Non
     """Rows of the table by id; empty if none is named and none of `METADATA` is there.
 
     Raises:
-        InputError: the named table is missing, or has neither a column id nor name.
+        InputError: the named table is missing, cannot be read, has neither a column id nor name, or an id twice.
     """
     path = Path(table) if table is not None else next((p for n in METADATA if (p := Path(root, n)).is_file()), None)
     if path is None:
         return {}
     if not path.is_file():
         raise InputError(f"{path}: no such table; MusicNet's own is {METADATA[0]} from {_HOME}")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        column = next((name for name in ("id", "name") if name in (reader.fieldnames or ())), None)
-        if column is None:
-            raise InputError(f"{path}: has neither a column id nor name; it has {', '.join(reader.fieldnames or ())}")
-        return {row[column].removesuffix(".wav"): row for row in reader}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), reader.fieldnames or ()
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is no table in UTF-8 ({error}); save it as CSV in UTF-8") from error
+    column = next((name for name in ("id", "name") if name in columns), None)
+    if column is None:
+        raise InputError(f"{path}: has neither a column id nor name; it has {', '.join(columns)}")
+    rows = [row for row in rows if row[column]]
+    ids = [row[column].removesuffix(".wav") for row in rows]
+    if twice := [name for name, times in Counter(ids).items() if times > 1]:
+        raise InputError(f"{path}: has two rows of {', '.join(twice[:5])}; remove one of each")
+    return dict(zip(ids, rows, strict=True))
 
 
 def read_notes(path: str | os.PathLike, seconds: float | None = None) -> Notes:
@@ -141,8 +150,8 @@ def read_notes(path: str | os.PathLike, seconds: float | None = None) -> Notes:
             rows = [_note(row, path, number) for number, row in enumerate(reader, 2)]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file of labels") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no CSV of labels") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is no CSV of labels ({error})") from error
     if seconds is not None and rows:
         latest = max(row[1] for row in rows)
         if latest > seconds + _PAST_THE_END:
@@ -214,6 +223,8 @@ def _labels(recording: Recording, label: str) -> tuple[str, ...]:
     if label not in recording.metadata:
         columns = ", ".join(recording.metadata) or f"nothing; is {recording.id} in {METADATA[0]}?"
         raise InputError(f"MusicNet: {recording.id} has no {label}; its table has {columns}")
+    if not recording.metadata[label]:
+        raise InputError(f"MusicNet: {recording.id} has no {label} in its row of the table; fill it in")
     return (recording.metadata[label],)
 
 
@@ -225,8 +236,8 @@ def _composition(recording: Recording) -> str:
 
 def _drawn(ids: Sequence[str], share: float, seed: int) -> set[str]:
     """The share of the ids, rounded, in an order that the seed and the names alone decide."""
-    if not 0 <= share < 1:
-        raise InputError(f"valid is {share}; it must be at least 0 and below 1")
+    if not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise InputError(f"valid is {share}; it must be a number, at least 0 and below 1")
     drawn = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     return set(drawn[: round(share * len(ids))])
 
