@@ -8,7 +8,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from ssl_audio.retrieval.library import GROUPS
+from ssl_audio.retrieval.building import GROUPS
 from ssl_audio.retrieval.search import METRICS, SEARCHES
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ for hit in index.recommend("music/artist/song.flac", n=10, per_group=2):
     print(f"{hit.score:.3f}  {hit.path}")
 """
 
+from ssl_audio.retrieval.building import Update
 from ssl_audio.retrieval.index import Index
-from ssl_audio.retrieval.library import Update
 from ssl_audio.retrieval.ranking import Recommendation
 
 __all__ = ["Index", "Recommendation", "Update"]

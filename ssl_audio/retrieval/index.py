@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ssl_audio import audio
 from ssl_audio.errors import InputError
 from ssl_audio.provenance import fingerprint
-from ssl_audio.retrieval import library, storage
+from ssl_audio.retrieval import building, storage
 from ssl_audio.retrieval.ranking import Search, State
 from ssl_audio.retrieval.search import METRICS, SEARCHES, normalize
 from ssl_audio.retrieval.tracks import Tracks
@@ -43,7 +43,7 @@ class Index:
         defaults = {"metric": "cosine", "aggregate": "mean", "search": "auto", "window_seconds": None}
         defaults |= {"hop_seconds": None, "group": "folder", "root": None, "model": None, "fingerprint": None}
         self.settings: dict[str, Any] = defaults | {"next_id": 0} | (settings or {})
-        choices = {"metric": METRICS, "aggregate": ("mean", "max"), "search": SEARCHES, "group": library.GROUPS}
+        choices = {"metric": METRICS, "aggregate": ("mean", "max"), "search": SEARCHES, "group": building.GROUPS}
         for name, allowed in choices.items():
             if self.settings[name] not in allowed:
                 raise InputError(f"{name} is {self.settings[name]!r}; it must be one of {', '.join(allowed)}")
@@ -107,7 +107,7 @@ class Index:
         """An index of `(tracks, dim)` embeddings that are there already; `paths` are names and need not be files."""
         index = cls({"metric": metric, "search": search})
         rows = embeddings.detach().cpu().numpy() if isinstance(embeddings, Tensor) else np.asarray(embeddings)
-        groups = [library.group_of(path, "folder") for path in paths] if groups is None else groups
+        groups = [building.group_of(path, "folder") for path in paths] if groups is None else groups
         if rows.ndim != 2 or not len(rows) == len(paths) == len(groups):
             raise InputError(f"{len(paths)} paths, {len(groups)} groups and embeddings {rows.shape} do not match")
         if not len(rows):
@@ -206,7 +206,7 @@ class Index:
         groups: Sequence[str] | None = None,
         on_file: Callable[[], object] | None = None,
         **options: Any,
-    ) -> library.Update:
+    ) -> building.Update:
         """Embed more files; one that is there already is embedded again. Bad files are listed in the result's `failed`.
 
         Args:
@@ -218,10 +218,10 @@ class Index:
         relative = [self._relative(path) for path in paths]
         given = dict(zip(relative, groups, strict=True)) if groups is not None else {}
         relative = list(dict.fromkeys(relative))
-        result = library.Update()
+        result = building.Update()
         rows, names = [], []
-        stamps = [library.stamp(Path(self._full(path))) for path in relative]  # before reading: a later change shows
-        embedded = library.embed_tracks(model, [self._full(path) for path in relative], self.settings, **options)
+        stamps = [building.stamp(Path(self._full(path))) for path in relative]  # before reading: a later change shows
+        embedded = building.embed_tracks(model, [self._full(path) for path in relative], self.settings, **options)
         kept_stamps = []
         for path, mark, (_, part, reason) in zip(relative, stamps, embedded, strict=True):
             if on_file is not None:
@@ -234,7 +234,7 @@ class Index:
             names.append(path)
             kept_stamps.append(mark)
         if rows:
-            labels = [given.get(path) or library.group_of(path, self.settings["group"]) for path in names]
+            labels = [given.get(path) or building.group_of(path, self.settings["group"]) for path in names]
             self._append(rows, names, labels, kept_stamps)
         return result
 
@@ -253,7 +253,7 @@ class Index:
         save_every_seconds: float = 120.0,
         progress: bool = True,
         **options: Any,
-    ) -> library.Update:
+    ) -> building.Update:
         """Follow the library's folder: embed new and changed files, forget those that are gone.
 
         Args:
@@ -269,12 +269,12 @@ class Index:
         files = audio.find_audio_files(root)
         if not files:
             raise InputError(f"{root}: holds no audio files ({' '.join(audio.EXTENSIONS)})")
-        new, changed, gone = library.changes(self._state.tracks, root, files)
-        total = library.Update(removed=gone)
+        new, changed, gone = building.changes(self._state.tracks, root, files)
+        total = building.Update(removed=gone)
         if gone:
             self.remove([self._full(path) for path in gone])
         pending = sorted(new + changed)
-        pacer = library.Pacer(save_every_seconds)
+        pacer = building.Pacer(save_every_seconds)
         try:
             with tqdm(total=len(pending), desc="index", unit="file", disable=not progress or not pending) as bar:
                 for start in range(0, len(pending), _FILES_AT_ONCE):
@@ -345,11 +345,11 @@ class Index:
                 continue
             model = self._needed_model("a query that is not in the index")
             if isinstance(query, (str, os.PathLike)):
-                _, rows, reason = next(library.embed_tracks(model, [query], self.settings))
+                _, rows, reason = next(building.embed_tracks(model, [query], self.settings))
                 if rows is None:
                     raise InputError(reason or f"{query}: cannot be embedded")
             else:
-                rows = library.embed_array(model, query, sample_rate, self.settings)  # type: ignore[arg-type]
+                rows = building.embed_array(model, query, sample_rate, self.settings)  # type: ignore[arg-type]
             resolved.append((rows, None))
         return resolved
 
