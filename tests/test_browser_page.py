@@ -158,16 +158,19 @@ def open_page(browser, site, pages):
     """`open_page("tags/model.json")`: the page with that model. Nothing may fail, no request may leave the server."""
     opened = []
 
-    def open_one(model, width=1000):
-        if (model, width) not in pages:
-            page = pages[model, width] = browser.new_page(viewport={"width": width, "height": 640})
+    def open_one(model, width=1000, window_milliseconds=0):
+        key = (model, width, window_milliseconds)
+        if key not in pages:
+            page = pages[key] = browser.new_page(viewport={"width": width, "height": 640})
+            if window_milliseconds:
+                page.route("**/worker.js", functools.partial(slow_worker, window_milliseconds))
             page.requests, page.problems = [], []
             page.on("request", lambda request: page.requests.append(request.url))
             page.on("pageerror", lambda error: page.problems.append(str(error)))
             page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
             page.goto(f"{site}?model=model/{model}")
             page.wait_for_selector(".recording")
-        opened.append(pages[model, width])
+        opened.append(pages[key])
         return opened[-1]
 
     yield open_one
@@ -175,6 +178,14 @@ def open_page(browser, site, pages):
         assert page.problems == []
         assert all(url.startswith((site, f"blob:{site}", "data:")) for url in page.requests)
         assert any(url.endswith(".wasm") for url in page.requests)
+
+
+def slow_worker(milliseconds, route):
+    """Answer with the worker that rests so long before each window: an analysis takes as long as a test needs."""
+    rest = "setTimeout(done)"
+    source = (SOURCE / "worker.js").read_text()
+    assert source.count(rest) == 1
+    route.fulfill(body=source.replace(rest, f"setTimeout(done, {milliseconds})"), content_type="text/javascript")
 
 
 def give(page, path, nth=0):
@@ -264,7 +275,7 @@ def test_playing_moves_the_tags_along(open_page, songs):
 def test_long_files_show_progress_and_can_be_cancelled_by_keyboard(open_page, songs, tmp_path):
     long = tmp_path / "long.wav"
     soundfile.write(long, np.zeros((1800 * 8000, 1), np.float32), 8000)
-    page = open_page("tags/model.json")
+    page = open_page("tags/model.json", window_milliseconds=100)  # two minutes, however fast the machine
     page.locator("input[type=file]").set_input_files(long)
     page.wait_for_function("() => document.querySelector('progress').value > 0")
     page.focus(".cancel")
