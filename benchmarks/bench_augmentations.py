@@ -1,22 +1,26 @@
 """Augmentation, clip by clip and in batches, on one core each (both scale over cores by processes)."""
 
+import random
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import audiomentations
 import numpy as np
 import torch
 import yaml
+from tqdm import tqdm
 
 from ssl_audio import audio
 from ssl_audio.augmentations import batch, clip
 from ssl_audio.config import build
 
-Row = tuple[str, float, float, str]
+Row = tuple[str, float | None, float, str]
 CONFIGS = Path(__file__).resolve().parents[1] / "train_configs" / "augmentation"
-CLIPS = 32
+CLIPS, BATCH = 32, 48
 
 
 def rows() -> Iterator[Row]:
@@ -26,26 +30,27 @@ def rows() -> Iterator[Row]:
     try:
         yield from singer()
         yield from presets()
+        yield memory()
     finally:
         torch.set_num_threads(threads)
 
 
-def seconds(call: Callable[[], object], times: int = 3) -> float:
-    """The median of so many calls after one that warms up."""
+def seconds(call: Callable[[], object], times: int = 3, warm: bool = True) -> float:
+    """The median of so many calls, after one that warms up if asked for."""
     taken = []
-    for _ in range(times + 1):
+    for _ in range(times + warm):
         start = time.process_time()  # of one thread: what else the machine does must not count
         call()
         taken.append(time.process_time() - start)
-    return float(np.median(taken[1:]))
+    return float(np.median(taken[warm:]))
 
 
-def voices(samples: int, rate: int) -> np.ndarray:
-    """(CLIPS, samples): pulses with vibrato through three resonances, each at its own pitch, with pauses of breath."""
+def voices(samples: int, rate: int, count: int = CLIPS) -> np.ndarray:
+    """(count, samples): pulses with vibrato through three resonances, each at its own pitch, with pauses of breath."""
     time_axis = np.arange(samples) / rate
     rng = np.random.default_rng(0)
-    clips = np.zeros((CLIPS, samples), dtype=np.float32)
-    for i in range(CLIPS):
+    clips = np.zeros((count, samples), dtype=np.float32)
+    for i in range(count):
         pitch = rng.uniform(100, 400) * (1 + 0.03 * np.sin(2 * np.pi * 5.5 * time_axis))
         phase = 2 * np.pi * np.cumsum(pitch) / rate
         for k in range(1, int(4000 / pitch.max())):
@@ -79,44 +84,104 @@ def singer(rate: int = 44100, samples: int = 176000) -> Iterator[Row]:
         yield name, plain, seconds(lambda t=transform: t(tensor, rate, generator)), note  # type: ignore[misc]
 
 
-def presets(rate: int = 22050) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as folder:
-        rng = np.random.default_rng(0)
-        for i in range(8):
-            room = rng.standard_normal(rate) * np.exp(-6.9 * np.arange(rate) / rate / rng.uniform(0.1, 1))
-            audio.write(Path(folder) / f"{i}.wav", (room / np.abs(room).max()).astype(np.float32), rate)
-        clmr = [
+def presets() -> Iterator[Row]:
+    for what, name, samples, rate, make in (
+        ("CLMR's chain", "clmr", 59049, 22050, plain_clmr),
+        ("WaveBYOL's chain", "wavebyol", 20480, 16000, plain_wavebyol),
+    ):
+        clips = voices(samples, rate, BATCH)
+        tensor, generator = torch.from_numpy(clips), torch.Generator().manual_seed(0)
+        with tempfile.TemporaryDirectory() as folder:
+            write_rooms(Path(folder), rate)
+            plain = make(folder)
+            slow, quick = interleaved(
+                lambda plain=plain, clips=clips, rate=rate: [plain(clip, rate) for clip in clips],  # type: ignore[misc]
+                partial(chain(name), tensor, rate, generator),
+            )
+        note = f"{BATCH} clips of {samples} samples; plain: audiomentations clip by clip, impulse responses as reverb"
+        yield what, slow, quick, note
+
+
+def memory(steps: int = 1000, rate: int = 16000) -> Row:
+    """Resident memory over steps of the published chain, each with its own number and length of clips."""
+    clips, rng, ours = torch.from_numpy(voices(3 * rate, rate, 8)), np.random.default_rng(0), chain("device")
+    generator, resident = torch.Generator().manual_seed(0), []
+    start = time.process_time()
+    for _ in tqdm(range(steps), "memory", unit="step", leave=False):
+        ours(clips[: rng.integers(1, 9), : rng.integers(rate // 2, 3 * rate + 1)], rate, generator)
+        resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20)
+    first, last = max(resident[100:200]), max(resident[-100:])
+    note = (
+        f"published chain, 1 to 8 clips of .5 to 3 s a step; most of steps 100 to 200 resident {first:.0f} MB, "
+        f"of the last 100 {last:.0f} MB"
+    )
+    return f"memory over {steps} steps", None, time.process_time() - start, note
+
+
+def interleaved(plain: Callable[[], object], ours: Callable[[], object], times: int = 7) -> tuple[float, float]:
+    """Medians of so many calls of each in turn, so that both meet the same machine; ours more often, as it is short."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    seconds(ours, 1)
+    for _ in range(times):
+        taken[0].append(seconds(plain, 1, warm=False))
+        taken[1].append(seconds(ours, 5, warm=False))
+    return float(np.median(taken[0])), float(np.median(taken[1]))
+
+
+def write_rooms(folder: Path, rate: int) -> None:
+    """Eight impulse responses of a second at most."""
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        room = rng.standard_normal(rate) * np.exp(-6.9 * np.arange(rate) / rate / rng.uniform(0.1, 1))
+        audio.write(folder / f"{i}.wav", (room / np.abs(room).max()).astype(np.float32), rate)
+
+
+def plain_clmr(rooms: str) -> Callable:
+    """The list of `augmentation/clmr` with its probabilities and ranges."""
+
+    def delay(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        shift = sample_rate * random.randrange(200, 451, 50) // 1000
+        return (samples + 0.5 * np.pad(samples, (shift, 0))[: len(samples)]).astype(np.float32) / 2
+
+    return audiomentations.Compose(
+        [
             audiomentations.PolarityInversion(p=0.8),
             audiomentations.AddGaussianSNR(min_snr_db=40, max_snr_db=80, p=0.01),
             audiomentations.Gain(min_gain_db=-20, max_gain_db=-1, p=0.3),
             audiomentations.OneOf(
                 [
-                    audiomentations.HighPassFilter(200, 1200, p=1.0),
-                    audiomentations.LowPassFilter(2200, 4000, p=1.0),
+                    audiomentations.HighPassFilter(200, 1200, min_rolloff=24, max_rolloff=24, p=1.0),
+                    audiomentations.LowPassFilter(2200, 4000, min_rolloff=24, max_rolloff=24, p=1.0),
                 ],
                 p=0.8,
             ),
+            audiomentations.Lambda(delay, p=0.3),
             audiomentations.PitchShift(-7, 7, p=0.6),
-            audiomentations.ApplyImpulseResponse(folder, p=0.6),
+            audiomentations.ApplyImpulseResponse(rooms, p=0.6),
         ]
-        yield row(
-            "CLMR's chain", audiomentations.Compose(clmr), chain("clmr"), 59049, rate, "no delay in the plain one"
+    )
+
+
+def plain_wavebyol(rooms: str, rate: int = 16000, window: int = 20480) -> Callable:
+    """The list of `augmentation/wavebyol`; slower is resampled, and a random part kept."""
+
+    def part(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        first = random.randint(0, max(0, len(samples) - window))
+        return samples[first : first + window]
+
+    slower = [
+        audiomentations.Compose(
+            [audiomentations.Resample(round(rate / r), round(rate / r), p=1.0), audiomentations.Lambda(part, p=1.0)]
         )
-        wavebyol = [
+        for r in (0.95, 0.93, 0.9, 0.85, 0.83, 0.8, 0.75, 0.6, 0.5)
+    ]
+    return audiomentations.SomeOf(
+        (2, 5),
+        [
             audiomentations.TimeMask(0, 0.39, fade_duration=0.0, p=1.0),
-            audiomentations.ApplyImpulseResponse(folder, p=1.0),
+            audiomentations.ApplyImpulseResponse(rooms, p=1.0),
             audiomentations.PitchShift(-5, 5, p=1.0),
             audiomentations.ClippingDistortion(p=1.0),
-            audiomentations.TimeStretch(0.5, 0.95, p=1.0),
-        ]
-        plain = audiomentations.SomeOf((2, 5), wavebyol)
-        note = "time stretch for speed in the plain one"
-        yield row("WaveBYOL's chain", plain, chain("wavebyol"), 20480, 16000, note)
-
-
-def row(what: str, plain: Callable, ours: batch.BatchTransform, samples: int, rate: int, note: str) -> Row:
-    clips = voices(samples, rate)
-    tensor, generator = torch.from_numpy(clips), torch.Generator().manual_seed(0)
-    note = f"{CLIPS} clips of {samples} samples; plain: audiomentations clip by clip, {note}"
-    slow = seconds(lambda: [plain(clip, rate) for clip in clips])
-    return what, slow, seconds(lambda: ours(tensor, rate, generator)), note
+            audiomentations.OneOf(slower),
+        ],
+    )

@@ -2,8 +2,8 @@
 
 DATA holds collections `<collection>/<set>/<singer>/**/file`, each with a `manifest.csv` (path, singer or speaker, song
 or utterance). For each seed the singers of every set are split by that seed; trainings are the project's own command
-with a stack of configs, for `--minutes` each, `--jobs` at a time on an equal share of the cores. Tests are all pairs of
-the other singers' clips, set by set, without pairs of one recording. What is done already is not done again.
+with a stack of configs, one thread each, `--jobs` at a time. Tests are all pairs of the other singers' clips, set by
+set, without pairs of one recording. What is done already is not done again.
 """
 
 import argparse
@@ -30,58 +30,88 @@ from ssl_audio.files import write_text
 
 SETS = ("librispeech", "arabic_commands", "audiomnist_az", "gtsinger", "pesnq")
 RETRIEVAL = ("gtsinger", "pesnq")
+TABLES = {
+    "recipe": "The recipe and the baselines",
+    "methods": "The four methods with the recipe's network",
+    "ablation": "The recipe without one part",
+    "chains": "The published chain, clip by clip and in batches on the device",
+    "efficientnet": "EfficientNet-B0, and which of the recipe's parts help it",
+}
+SHORT, SHORTER = 0.25, 0.125  # of --steps: all but the recipe itself, and EfficientNet-B0
+WATCHED = ("loss/train_step", "collapse/mean_cosine", "collapse/effective_rank")
+ENCODER = "model.encoder.init_args"
+RATE = "model.optimizer.init_args.lr"
+TRANSFORMS = "model.feature_augmentation.init_args.transforms"
+ANY_CLIPS: dict[str, Any] = {"data.batch_sampling_mode": "sample_clips", "data.multi_epoch": 4}
 EFFICIENTNET: dict[str, Any] = {
     "model.encoder.class_path": "ssl_audio.encoders.EfficientNet",
-    "model.encoder.init_args.backbone": "efficientnet_b0",
+    f"{ENCODER}.backbone": "efficientnet_b0",
+    "data.batch_size": 32,
 }
-PUBLISHED: dict[str, Any] = {  # as in the paper, but for the clips
+PLAIN: dict[str, Any] = {  # without the recipe's parts; its rate, short clips, noise and optimiser stay
     "model.frontend.init_args.normalize": "clip_max",
     "model.feature_augmentation": "null",
-    "data.batch_sampling_mode": "sample_clips",
-    "data.multi_epoch": 4,
+    "callbacks.whiten": "null",
+    **ANY_CLIPS,
 }
-
-
-WATCHED = ("loss/train_step", "collapse/mean_cosine", "collapse/effective_rank")
-SHORT = 0.3  # of --minutes, for all but the first table
 
 
 class Run(NamedTuple):
-    """One training: which table and row it is for, the method's config, what differs from the recipe, for how long."""
+    """One training: which table and row it is for, its configs, what differs from the recipe, for how long."""
 
     table: str
     row: str
     method: str = "contrastive"
     overrides: Mapping[str, Any] = MappingProxyType({})
     seed: int = 0
-    share: float = SHORT  # of --minutes
+    share: float = SHORT  # of --steps
+    configs: tuple[str, ...] = ()  # stacked after the recipe
 
     @property
     def name(self) -> str:
-        return f"{self.table}-{self.row}-{self.seed}".replace(" ", "_").replace("/", "_")
+        return (
+            f"{self.table}-{self.row}-{self.seed}".replace(" ", "_").replace("/", "_").replace(",", "").replace("'", "")
+        )
 
 
 def runs(seeds: int) -> list[Run]:
-    """All trainings; rows of `methods` beside contrastive, which is the recipe's."""
-    tilt = "model.feature_augmentation.init_args.transforms"
+    """All trainings. The rows "contrastive" of `methods` are also the whole recipe of `ablation`."""
     masks = [{"class_path": f"ssl_audio.augmentations.features.{name}"} for name in ("BandMask", "FrameMask")]
-    encoder = "model.encoder.init_args"
     ablation: dict[str, dict[str, Any]] = {
-        "without input statistics": {f"{encoder}.input_statistics": "false"},
+        "without input statistics": {f"{ENCODER}.input_statistics": "false"},
         "normalised per band": {"model.frontend.init_args.normalize": "band"},
-        "without spectral tilt": {tilt: json.dumps(masks)},
-        "any clips in a batch": {"data.batch_sampling_mode": "sample_clips", "data.multi_epoch": 4},
-        "embedding not centred": {f"{encoder}.normalize": "false"},
+        "without spectral tilt": {TRANSFORMS: json.dumps(masks)},
+        "without noise": {"model.augmentation": "null"},
+        "any clips in a batch": ANY_CLIPS,
     }
-    published, inside = "EfficientNet-B0", "EfficientNet-B0 in the recipe"
+    methods = ("contrastive", "uniformity-alignment", "vicreg", "byol")
+    helped: dict[str, dict[str, Any]] = {
+        "plain": PLAIN,
+        "with the spectrum itself": {key: PLAIN[key] for key in PLAIN if "normalize" not in key},
+        "with tilt and masks": {key: PLAIN[key] for key in PLAIN if "augmentation" not in key},
+        "with batches of singers": {key: PLAIN[key] for key in PLAIN if key not in ANY_CLIPS},
+        "batch-norm momentum .01": {**PLAIN, f"{ENCODER}.batch_norm_momentum": 0.01},
+        "with all four": {},
+    }
+    rows = [("contrastive", row) for row in helped]
+    rows += [(method, row) for method in methods[1:] for row in ("plain", "with all four")]
+    slow = {"contrastive": 1e-4, "byol": 3e-5}  # the paper's learning rates
+    every = range(seeds)
     return [
-        *(Run("recipe", "recipe", seed=seed, share=1.0) for seed in range(seeds)),
-        Run("methods", "contrastive"),
-        Run("methods", f"contrastive, {published}", overrides=EFFICIENTNET | PUBLISHED),
-        Run("methods", f"byol, {published}", "byol", EFFICIENTNET | PUBLISHED),
-        Run("methods", f"contrastive, {inside}", overrides=EFFICIENTNET),
-        *(Run("methods", method, method) for method in ("byol", "vicreg", "uniformity-alignment")),
-        *(Run("ablation", row, overrides=changes) for row, changes in ablation.items()),
+        *(Run("recipe", "recipe", seed=seed, share=1.0) for seed in every),
+        *(Run("methods", method, method, seed=seed) for seed in every for method in methods),
+        *(
+            Run("chains", f"{chain}.yaml", seed=seed, configs=(f"augmentation/{chain}",))
+            for seed in every
+            for chain in ("clip", "device")
+        ),
+        *(Run("efficientnet", f"{m} {row}", m, EFFICIENTNET | helped[row], share=SHORTER) for m, row in rows),
+        Run("efficientnet", "byol plain, longer", "byol", EFFICIENTNET | PLAIN),  # does it collapse?
+        *(
+            Run("efficientnet", f"{m} plain, longer, the paper's rate", m, EFFICIENTNET | PLAIN | {RATE: slow[m]})
+            for m in slow
+        ),
+        *(Run("ablation", row, overrides=ablation[row], seed=seed) for seed in every for row in ablation),
     ]
 
 
@@ -95,7 +125,7 @@ def split(data: Path, folder: Path, seed: int) -> None:
     for manifest in sorted(data.glob(f"*/{METADATA_NAME}")):
         with open(manifest, newline="", encoding="utf-8") as file:
             rows += csv.DictReader(file)
-        for dataset in sorted(path for path in manifest.parent.iterdir() if path.is_dir()):
+        for dataset in sorted(path for path in manifest.parent.glob("[!.]*") if path.is_dir()):
             found = find_recordings(dataset)
             takes: dict[str, set[str]] = defaultdict(set)
             for name, take in zip(found.files, found.recording, strict=True):
@@ -112,47 +142,44 @@ def split(data: Path, folder: Path, seed: int) -> None:
         raise InputError(f"{data}: no collection with a {METADATA_NAME}")
     names = ["path", "singer", "speaker", "song", "utterance", "gender", "source"]
     lines = [",".join(names)]
+    rows = [row for row in rows if (folder / "test" / row["path"]).exists()]
     lines += [",".join('"' + row.get(name, "").replace('"', '""') + '"' for name in names) for row in rows]
     write_text(folder / "test" / METADATA_NAME, "\n".join(lines) + "\n")
 
 
-def train(run: Run, splits: Path, output: Path, minutes: float, threads: int, precision: str) -> Path:
-    """Train with the project's command; returns the run folder, of a run that has ended."""
+def train(run: Run, splits: Path, output: Path, steps: int, precision: str) -> Path:
+    """Train with the project's command on one thread; returns the run folder, of a run that has ended."""
     folder = output / "runs" / run.name
     done = folder / "done.json"
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
         sets = [str(path) for path in sorted((splits / "train").iterdir()) if path.is_dir()]
-        seconds = round(60 * minutes * run.share)
+        steps = max(2, round(steps * run.share))
         options = {
             "seed_everything": run.seed, "data.dataset_dirs": json.dumps(sets), "data.eval_frac": 0,
             "data.num_workers": 0, "callbacks.best": "null", "callbacks.periodic": "null",
             "trainer.log_every_n_steps": 10, "callbacks.collapse.every_n_steps": 10,
-            "trainer.max_time": f"00:{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}",
+            "trainer.max_time": "null", "trainer.max_steps": steps,
+            "model.lr_scheduler.init_args": json.dumps({"warmup": min(30, steps // 4), "unit": "steps"}),
             "trainer.logger.init_args.save_dir": folder, "trainer.logger.init_args.name": "run",
         }  # fmt: skip
-        words = [
-            "--config",
-            "common",
-            "--config",
-            run.method,
-            "--config",
-            "recipes/small-voices",
-            "--config",
-            precision,
-        ]
+        words = [part for name in ("common", run.method, "recipes/small-voices", *run.configs, precision)
+                 for part in ("--config", name)]  # fmt: skip
         for key, value in {**run.overrides, **options}.items():
             words += [f"--{key}", str(value)]
         folder.mkdir(parents=True)
         with open(folder / "log.txt", "w", encoding="utf-8") as log:
-            status = subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "ssl_audio.cli", "train", *words],
-                stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-            ).returncode  # fmt: skip
+                stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )  # fmt: skip
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
         if status:
             last = (folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()[-1:]
-            raise InputError(f"{run.name} ended with status {status}: {' '.join(last)}; see {folder / 'log.txt'}")
-        write_text(done, json.dumps(training_figures(folder), indent=1))
+            raise InputError(f"{run.name} ended badly: {' '.join(last)}; see {folder / 'log.txt'}")
+        figures = {**training_figures(folder), "minutes": (usage.ru_utime + usage.ru_stime) / 60}
+        write_text(done, json.dumps(figures, indent=1))
     return next(folder.rglob("config.yaml")).parent
 
 
@@ -187,7 +214,8 @@ def scores(model: Any, splits: Path) -> dict[str, dict[str, float]]:
         figures = {key: float(verify(x, trials, draws=0, mnr=False).eer or 0) for key, x in (("raw", raw), ("z", z))}
         if name in RETRIEVAL:
             for key, x in (("raw", raw), ("z", z)):
-                figures[f"map_{key}"] = library_metrics(x, recordings.singers)["same_artist"]["mean_average_precision"]
+                found = library_metrics(x, recordings.singers, takes=recordings.recording)
+                figures[f"map_{key}"] = found["same_artist"]["mean_average_precision"]
         result[name] = figures
     return result
 
@@ -205,9 +233,15 @@ def baselines(recipe: Path, seed: int) -> dict[str, Any]:
     """{name: a function that makes the model}. The MFCCs also at 44.1 kHz, for recordings that have more than 16."""
     from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics, untrained
     from ssl_audio.hub import load_model
+    from ssl_audio.model import EmbeddingModel
+
+    def not_whitened() -> EmbeddingModel:
+        model: Any = load_model(str(recipe))
+        return EmbeddingModel(model.frontend, model.encoder.encoder, model.sample_rate).eval()
 
     return {
-        "untrained": lambda: untrained(load_model(str(recipe)), seed),
+        "the recipe, not whitened": not_whitened,
+        "untrained": lambda: untrained(not_whitened(), seed),
         "MFCC": mfcc_statistics,
         "MFCC 44.1 kHz": lambda: mfcc_statistics(44100),
         "mean mel": mean_mel,
@@ -234,30 +268,37 @@ def table(rows: dict[str, list[Scores]], keys: Iterable[str] = ("raw", "z"), set
 
 
 def tables(found: dict[str, Scores], done: dict[str, dict[str, Any]], everything: list[Run], seeds: int) -> str:
-    """The four tables of what has been run."""
-    best = {
+    """The tables of what has been run."""
+    baseline = {
         row: [found[f"{row}-{seed}"] for seed in range(seeds) if f"{row}-{seed}" in found]
         for row in ("MFCC", "MFCC 44.1 kHz", "mean mel", "untrained")
     }
-    best["the recipe"] = [found[run.name] for run in everything if run.table == "recipe" and run.name in found]
-    text = f"### The recipe and the baselines: equal error rate, mean and deviation of {seeds} seeds\n\n{table(best)}\n"
-    text += "\n### Retrieval of the same singer: mean average precision\n\n"
-    text += table(best, ("map_raw", "map_z"), RETRIEVAL) + "\n"
-    for name, title in (("methods", "Methods and encoders at equal time"), ("ablation", "The recipe without one part")):
-        whole = [run for run in everything if name == "ablation" and run.name == "methods-contrastive-0"]
-        chosen = [run for run in (*whole, *everything) if run in whole or run.table == name]
-        rows = {"the recipe" if run in whole else run.row: run for run in chosen if run.name in found}
-        if not rows:
+    plain = "the recipe, not whitened"
+    plainly = {plain: [found[f"{plain}-{seed}"] for seed in range(seeds) if f"{plain}-{seed}" in found]}
+    text = ""
+    for name, title in TABLES.items():
+        chosen: dict[str, list[Run]] = defaultdict(list)
+        for run in everything:
+            if run.name in found and run.table == name:
+                chosen[run.row].append(run)
+            elif run.name in found and name == "ablation" and (run.table, run.row) == ("methods", "contrastive"):
+                chosen["the recipe"].append(run)
+        if not chosen:
             continue
-        figures = {row: [found[run.name]] for row, run in rows.items()}
-        text += f"\n### {title}: equal error rate, one seed\n\n{table(figures)}\n"
-        text += (
-            "\n| | steps | last loss | mean cosine | effective rank | monitor warned |\n|---|---:|---:|---:|---:|---|\n"
-        )
-        for row, run in rows.items():
-            has = done[run.name]
-            cells = [f"{has['step']:.0f}", *(f"{has[key]:.2f}" for key in WATCHED), "yes" if has["warned"] else "no"]
-            text += f"| {row} | {' | '.join(cells)} |\n"
+        rows = {row: [found[run.name] for run in many] for row, many in chosen.items()}
+        rows = {"recipe": baseline | plainly, "methods": baseline}.get(name, {}) | rows
+        count = max(len(many) for many in chosen.values())
+        text += f"\n### {title}: equal error rate, {count} seed{'s' if count > 1 else ''}\n\n{table(rows)}\n"
+        if name == "recipe":
+            text += "\n### Retrieval of the same singer: mean average precision\n\n"
+            text += table(rows, ("map_raw", "map_z"), RETRIEVAL) + "\n"
+        text += "\n| | steps | CPU minutes | last loss | mean cosine | effective rank | monitor warned |\n"
+        text += f"|---|{'---:|' * 6}\n"
+        for row, many in chosen.items():
+            has = [done[run.name] for run in many]
+            cells = [f"{np.mean([one[key] for one in has]):.2f}" for key in ("minutes", *WATCHED)]
+            warned = f"{sum(one['warned'] for one in has)} of {len(has)}"
+            text += f"| {row} | {has[0]['step'] + 1:.0f} | {' | '.join(cells)} | {warned} |\n"
     return text
 
 
@@ -273,14 +314,13 @@ def main() -> int:
     add = parser.add_argument
     add("--data", required=True, type=Path, help="folder of collections with a manifest.csv each")
     add("--output", required=True, type=Path, help="folder for splits, runs, scores and tables.md")
-    add("--minutes", default=30.0, type=float, help="of a training of the recipe (30); others take .3 of it")
-    add("--seeds", default=3, type=int, help="of the recipe (3); the rest has one")
+    add("--steps", default=1200, type=int, help=f"of a training of the recipe (1200); others take {SHORT} or {SHORTER}")
+    add("--seeds", default=3, type=int, help="of every row (3), but for EfficientNet-B0, which has one")
     add("--jobs", default=1, type=int, help="trainings at a time (1)")
-    add("--only", default="recipe,methods,ablation", help="which trainings, by table (recipe,methods,ablation)")
+    add("--only", default=",".join(TABLES), help=f"which trainings, by table ({','.join(TABLES)})")
     add("--precision", default="hardware/cpu", help="config stacked last (hardware/cpu)")
     args = parser.parse_args()
     everything = [run for run in runs(args.seeds) if run.table in args.only.split(",")]
-    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, (os.cpu_count() or 1) // args.jobs)
     for seed in range(args.seeds):
         folder = args.output / f"split-{seed}"
         split(args.data, folder, seed)
@@ -292,7 +332,7 @@ def main() -> int:
         from ssl_audio.hub import load_model
 
         splits = args.output / f"split-{run.seed}"
-        folder = train(run, splits, args.output, args.minutes, threads, args.precision)
+        folder = train(run, splits, args.output, args.steps, args.precision)
         scored(run.name, args.output, lambda: load_model(str(folder)), splits)
         if run.table == "recipe":
             for name, make in baselines(folder, run.seed).items():
