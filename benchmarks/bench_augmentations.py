@@ -118,7 +118,7 @@ def memory(steps: int = 1000, rate: int = 16000) -> Row:
     return f"memory over {steps} steps", None, time.process_time() - start, note
 
 
-def interleaved(plain: Callable[[], object], ours: Callable[[], object], times: int = 7) -> tuple[float, float]:
+def interleaved(plain: Callable[[], object], ours: Callable[[], object], times: int = 15) -> tuple[float, float]:
     """Medians of so many calls of each in turn, so that both meet the same machine; ours more often, as it is short."""
     taken: tuple[list[float], list[float]] = ([], [])
     seconds(ours, 1)

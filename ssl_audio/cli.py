@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from ssl_audio.allocator import keep_freed_memory
 from ssl_audio.errors import InputError
 
 # name -> what `ssl-audio --help` says of it. `ssl_audio.commands.<name>` holds EXAMPLES, add_arguments and run.
@@ -60,6 +61,7 @@ def run_command(name: str, arguments: Sequence[str], program: str | None = None)
     A command module has `add_arguments(parser)` and `run(args) -> int | None`, and an `EXAMPLES` text for `--help`. One
     that has `main(arguments) -> int` instead parses for itself (training, whose parser is Lightning's).
     """
+    keep_freed_memory()
     command = import_module(f"ssl_audio.commands.{name.replace('-', '_')}")
     try:
         if hasattr(command, "main"):

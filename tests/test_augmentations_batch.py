@@ -122,10 +122,12 @@ def test_compose_one_of_and_subset():
     assert all(abs(count / 2000 - 1 / 6) < 0.04 for count in counts.values())
 
 
-def test_a_subset_comes_in_random_order_and_what_is_last_is_last():
+@pytest.mark.parametrize("whole", [False, True], ids=["in pieces", "one is called with all its clips"])
+def test_a_subset_comes_in_random_order_and_what_is_last_is_last(whole):
     subset = batch.RandomSubset(
         [batch.Gain(-6.0206, -6.0206), batch.Gain(20, 20, clamp=True)], minimum=2, last=[batch.Polarity(p=1.0)]
     )
+    subset.transforms[1].whole = whole
     result = subset(torch.ones(500, 1), RATE, generator()).squeeze(1)
     assert set(result.mul(100).round().int().tolist()) == {-50, -100}  # clamped before or after it was halved
     assert 0.4 < (result < -0.75).float().mean() < 0.6

@@ -6,7 +6,7 @@ changes its input in place.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import torch
@@ -17,7 +17,7 @@ from ssl_audio.augmentations.base import check_probability
 from ssl_audio.errors import InputError
 
 # Samples that are worked on at once, by type of device (see `in_pieces`).
-PIECE = defaultdict(lambda: 2**25, cpu=2**18)
+PIECE = defaultdict(lambda: 2**25, cpu=2**19)
 
 
 class BatchTransform(nn.Module):
@@ -157,16 +157,34 @@ class RandomSubset(Chain):
         self.last = nn.ModuleList(last or [])
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        count = randint(clips, self.minimum, self.maximum, generator).squeeze(1)
+        count = randint(clips, self.minimum, self.maximum, generator)
         keys = torch.rand(len(clips), len(self.transforms), device=clips.device, generator=generator)
-        order = keys.argsort(dim=1)
-        for place in range(self.maximum):
-            for i, transform in enumerate(self.transforms):
-                chosen = (order[:, place] == i) & (place < count)
-                clips = transform.where(chosen, clips, sample_rate, generator)  # type: ignore[operator]
+        order = keys.argsort(dim=1).masked_fill(positions(keys) >= count, len(self.transforms))
+        for i, chosen in self.turns(order):
+            clips = self.transforms[i].where(chosen, clips, sample_rate, generator)  # type: ignore[operator]
         for transform in self.last:
             clips = transform.update(clips, sample_rate, generator)  # type: ignore[operator]
         return clips
+
+    def turns(self, order: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Which transform is next, and for which (batch,) clips, by each clip's own (batch, transforms) order.
+
+        On the CPU the one that most clips wait for, because few large groups cost less than many small ones. Elsewhere
+        place by place, because looking at the order would make the host wait for the device.
+        """
+        if order.device.type != "cpu":
+            for place in range(self.maximum):
+                yield from ((i, order[:, place] == i) for i in range(len(self.transforms)))
+            return
+        # transforms that are better called once with all their clips come when no clip waits for another
+        late = torch.tensor([getattr(transform, "whole", False) for transform in self.transforms] + [False])
+        order = F.pad(order, (0, 1), value=len(self.transforms))  # what stands for "no more"
+        done = torch.zeros(len(order), 1, dtype=torch.long)
+        while len(waiting := (upcoming := order.gather(1, done))[upcoming < len(self.transforms)]):
+            early = waiting[~late[waiting]]
+            i = int((early if len(early) else waiting).bincount().argmax())
+            yield i, (upcoming == i).squeeze(1)
+            done += upcoming == i
 
 
 def uniform(clips: Tensor, low: float, high: float, generator: Generator | None) -> Tensor:

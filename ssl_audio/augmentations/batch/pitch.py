@@ -70,7 +70,10 @@ def track_pitch(clips: Tensor, sample_rate: int) -> PitchTrack:
 def pool(values: Tensor, step: int) -> Tensor:
     """Means of `step` columns each: (batch, n) -> (batch, n / step rounded up)."""
     values = F.pad(values, (0, -values.shape[1] % step))
-    return values if step == 1 else values.unflatten(1, (-1, step)).mean(-1)
+    if step == 1:
+        return values
+    weight = values.new_full((step,), 1 / step)  # (a mean over so few columns takes twice as long)
+    return torch.mv(values.reshape(-1, step), weight).view(len(values), -1)
 
 
 def candidates(frames: Tensor, window: Tensor, rate: float) -> tuple[Tensor, Tensor]:

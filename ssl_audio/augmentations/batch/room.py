@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from ssl_audio import audio
 from ssl_audio.augmentations.base import check_range
 from ssl_audio.augmentations.batch.base import BatchTransform, fast_length, positions, randint, uniform
-from ssl_audio.augmentations.batch.filters import bins, filter_by
+from ssl_audio.augmentations.batch.filters import bins, filter_by, fourier
 from ssl_audio.augmentations.batch.level import root_mean_square
 from ssl_audio.errors import InputError
 
@@ -18,7 +18,7 @@ from ssl_audio.errors import InputError
 def convolve(clips: Tensor, responses: Tensor) -> Tensor:
     """Each clip with its own impulse response, the tail cut off: (batch, samples), (batch, n) -> (batch, samples)."""
     size = fast_length(clips.shape[1] + responses.shape[1] - 1)
-    return filter_by(clips, torch.fft.rfft(responses, n=size), size)
+    return filter_by(clips, fourier(torch.fft.rfft, responses, size), size)
 
 
 class Recordings:
@@ -82,6 +82,17 @@ class ImpulseResponse(BatchTransform):
         return wet * (root_mean_square(clips) / root_mean_square(wet).clamp_min(1e-9))
 
 
+def fall(decay: Tensor, samples: int, run: int = 256) -> Tensor:
+    """Exponentials that fall by 60 dB in (batch, 1) samples: (batch, samples).
+
+    Runs of them are alike up to a factor, so that only one run and the factors have to be computed.
+    """
+    rate = -math.log(1000) / decay
+    time = torch.arange(max(run, -(-samples // run)), device=decay.device)
+    within, runs = torch.exp(rate * time[:run]), torch.exp(rate * run * time[: -(-samples // run)])
+    return (runs[:, :, None] * within[:, None]).flatten(1)[:, :samples]
+
+
 class Reverb(BatchTransform):
     """A synthetic room: the clip and, behind it, noise that decays exponentially.
 
@@ -112,21 +123,20 @@ class Reverb(BatchTransform):
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         wet = uniform(clips, self.min_wet, self.max_wet, generator)
-        response = self.responses(clips, sample_rate, generator).mul_(wet)
+        response = self.responses(clips, sample_rate, generator)
+        response *= wet / torch.linalg.vector_norm(response, dim=1, keepdim=True).clamp_min_(1e-9)
         response[:, 0] += 1 - wet.squeeze(1)  # the clip itself
         return convolve(clips, response)
 
     def responses(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        """(batch, n) decaying noises of unit energy, one a clip."""
+        """(batch, n) decaying noises, one a clip."""
         size = min(clips.shape[1], math.ceil(self.max_decay * sample_rate))
         decay = uniform(clips, self.min_decay, self.max_decay, generator)
         damped = decay * (1 - uniform(clips, 0, self.max_damping, generator))
         low, high = self.noise(sample_rate, clips.device)
         start = randint(clips, 0, low.shape[1] - size, generator)[:, 0]
-        fall = -math.log(1000) / sample_rate * torch.arange(size, device=clips.device)  # 60 dB in one second
-        response = low.unfold(1, size, 1)[0, start].mul_(torch.exp(fall / decay))
-        response.addcmul_(high.unfold(1, size, 1)[0, start], torch.exp(fall / damped))
-        return response.div_(response.square().sum(1, keepdim=True).sqrt_().clamp_min_(1e-9))
+        response = low.unfold(1, size, 1)[0, start].mul_(fall(decay * sample_rate, size))
+        return response.addcmul_(high.unfold(1, size, 1)[0, start], fall(damped * sample_rate, size))
 
     def noise(self, sample_rate: int, device: torch.device) -> Tensor:
         """White noise below and above the crossover, (2, 1, samples), made once: each clip starts somewhere in it."""

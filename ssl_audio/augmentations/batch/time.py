@@ -66,8 +66,8 @@ def span(clips: Tensor, low: int, high: int, generator: Generator | None) -> Ten
     length = randint(clips, low, high, generator)
     room = clips.shape[1] - length + 1
     first = (uniform(clips, 0, 1, generator) * room).long().minimum(room - 1)
-    here = positions(clips)
-    return (here >= first) & (here < first + length)
+    here = positions(clips).int()  # half the bytes to compare
+    return (here >= first.int()) & (here < (first + length).int())
 
 
 class Delay(BatchTransform):
