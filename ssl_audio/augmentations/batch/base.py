@@ -69,7 +69,7 @@ class BatchTransform(nn.Module):
         if clips.device.type != "cpu":
             return torch.where(chosen[:, None], self.transform(clips, sample_rate, generator), clips)
         for piece in split_evenly(chosen.nonzero().squeeze(1), len(clips) if self.whole else rows_in_a_piece(clips)):
-            clips[piece] = self.transform(clips[piece], sample_rate, generator)
+            clips[piece] = self.transform(clips.index_select(0, piece), sample_rate, generator)
         return clips
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
@@ -246,8 +246,9 @@ def excerpts(clips: Tensor, starts: Tensor, samples: int) -> Tensor:
 
     Whole runs are copied, so that no table of positions has to be made.
     """
-    rows = torch.arange(len(clips), device=clips.device)[:, None]
-    return clips.unfold(1, samples, 1)[rows, starts]
+    first = torch.arange(0, clips.numel(), clips.shape[1], device=clips.device)[:, None]
+    runs = clips.reshape(-1).unfold(0, samples, 1).index_select(0, (first + starts).view(-1))
+    return runs.view(*starts.shape, samples)
 
 
 def interpolate(clips: Tensor, index: Tensor, fraction: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def low_pass(clips: Tensor, share: Tensor) -> Tensor:
         return in_pieces(apply, clips, share)
     clips = clips.clone()
     for piece in split_evenly((share < 1).squeeze(1).nonzero().squeeze(1), rows_in_a_piece(clips)):
-        clips[piece] = apply(clips[piece], share[piece])
+        clips[piece] = apply(clips.index_select(0, piece), share[piece])
     return clips
 
 

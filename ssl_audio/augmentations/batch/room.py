@@ -135,8 +135,8 @@ class Reverb(BatchTransform):
         damped = decay * (1 - uniform(clips, 0, self.max_damping, generator))
         low, high = self.noise(sample_rate, clips.device)
         start = randint(clips, 0, low.shape[1] - size, generator)[:, 0]
-        response = low.unfold(1, size, 1)[0, start].mul_(fall(decay * sample_rate, size))
-        return response.addcmul_(high.unfold(1, size, 1)[0, start], fall(damped * sample_rate, size))
+        low, high = (part[0].unfold(0, size, 1).index_select(0, start) for part in (low, high))
+        return low.mul_(fall(decay * sample_rate, size)).addcmul_(high, fall(damped * sample_rate, size))
 
     def noise(self, sample_rate: int, device: torch.device) -> Tensor:
         """White noise below and above the crossover, (2, 1, samples), made once: each clip starts somewhere in it."""
