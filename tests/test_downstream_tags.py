@@ -77,3 +77,14 @@ def test_what_cannot_be_tagged_is_told(tagger, song, tmp_path, capsys):
     assert main(["tag", str(tmp_path / "none.wav"), *model]) == 2
     errors = capsys.readouterr().err.strip().splitlines()
     assert all("error: " in line for line in errors) and "same name" in errors[0] and "none.wav" in errors[-1]
+
+
+def test_a_bad_recording_does_not_stop_the_others(tagger, song, tmp_path, capsys):
+    save_model(tagger, tmp_path / "tagger")
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no sound at all")
+    names = [str(broken), str(song), "--model", str(tmp_path / "tagger"), "--output", str(tmp_path / "out")]
+    assert main(["tag", *names]) == 2
+    said = capsys.readouterr()
+    assert "3 clips" in said.out and (tmp_path / "out" / "song.json").exists()
+    assert said.err.splitlines()[-1] == "1 of 2 recordings could not be tagged" and "broken.wav" in said.err

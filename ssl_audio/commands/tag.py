@@ -5,6 +5,7 @@ on top that knows the names of its outputs. A run folder of supervised training 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 HELP = "tags of a song over time: a picture, a table, JSON"
@@ -30,13 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tag every file, print its strongest tags, write what was asked for."""
+    """Tag every file, print its strongest tags, write what was asked for; of several, a bad one does not stop the rest."""
+    from ssl_audio.audio import AudioError
     from ssl_audio.downstream.tags import check_names, load_tagger, tag_file, write_json, write_taggram
 
     check_names(args)
     model = load_tagger(args.model)
+    bad = 0
     for path in args.files:
-        tags = tag_file(model, path, args.clip, args.hop, args.device)
+        try:
+            tags = tag_file(model, path, args.clip, args.hop, args.device)
+        except AudioError as error:
+            print(f"error: {error}", file=sys.stderr)
+            bad += 1
+            continue
         print(f"{path}: {len(tags.times)} clips")
         for name, mean, when in tags.strongest(args.top):
             print(f"  {name:<24}{100 * mean:5.1f} %   most at {when:.1f} s")
@@ -49,4 +57,6 @@ def run(args: argparse.Namespace) -> int:
             write_taggram(places["png"], tags, args.top)
         for place in filter(None, places.values()):
             print(f"  written: {place}")
-    return 0
+    if bad and len(args.files) > 1:
+        print(f"{bad} of {len(args.files)} recordings could not be tagged", file=sys.stderr)
+    return 2 if bad else 0
