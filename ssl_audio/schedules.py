@@ -59,7 +59,10 @@ class WarmupCosine(LRScheduler):
         if self.total is None:
             self.total = self._training_length(trainer, steps)
             if self.total <= self.warmup:
-                raise InputError(f"a warm-up of {self.warmup} {self.unit} fills the whole training ({self.total:g})")
+                raise InputError(
+                    f"a warm-up of {self.warmup} {self.unit} fills the whole training ({self.total:g}); give "
+                    "model.lr_scheduler.init_args.warmup less, or train longer"
+                )
         self._set()
 
     def _training_length(self, trainer: Any, steps: float) -> float:

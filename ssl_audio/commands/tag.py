@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tag every file, print its strongest tags, write what was asked for; of several, a bad one does not stop the rest."""
+    """Tag every file, print its strongest tags, write what was asked for; a bad one does not stop the others."""
     from ssl_audio.audio import AudioError
     from ssl_audio.downstream.tags import check_names, load_tagger, tag_file, write_json, write_taggram
 
