@@ -135,15 +135,14 @@ def untrained_model(run: Path, seed: int, folder: Path) -> Path:
     return folder
 
 
-def probe(model: Path, task: Probe, folder: Path, data: Path, baselines: bool) -> Rows:
-    """The rows of `probe.json`: the model's, and those of the baselines that nothing is learned in."""
+def probe(model: Path, task: Probe, folder: Path, data: Path, baselines: bool) -> dict[str, Any]:
+    """`probe.json` of the command."""
     report = folder / "probe.json"
     if not report.exists():
         words = ["probe", "--model", str(model), "--corpus", task.corpus, "--root", str(data / task.root)]
         words += [*task.options.split(), *(() if baselines else ("--no_baselines",)), "--output", str(folder)]
         run_command(words, folder.with_suffix(".log"))
-    results = json.loads(report.read_text(encoding="utf-8"))["results"]
-    return [row for row in results if not row["baseline"] or row["model"] in BASELINES]
+    return json.loads(report.read_text(encoding="utf-8"))
 
 
 def study_results(name: str, args: argparse.Namespace) -> dict[str, dict[str, Rows]]:
@@ -156,10 +155,28 @@ def study_results(name: str, args: argparse.Namespace) -> dict[str, dict[str, Ro
         for i, task in enumerate(study.probes):
             rows = found.setdefault(task.title, {"trained": [], "untrained": [], **{key: [] for key in BASELINES}})
             for row, model in models.items():
-                with_baselines = row == "trained" and seed == 0  # they have no seed
-                for result in probe(model, task, folder / "probes" / f"{i}-{row}", args.data, with_baselines):
-                    rows[result["model"] if result["baseline"] else row].append(result)
+                results = probe(model, task, folder / "probes" / f"{i}-{row}", args.data, row == "trained")["results"]
+                rows[row] += [result for result in results if not result["baseline"]]
+                for result in results:
+                    if result["model"] in BASELINES and seed == 0:  # they have no seed
+                        rows[result["model"]].append(result)
     return found
+
+
+def paired_table(name: str, args: argparse.Namespace) -> str:
+    """Markdown: how much better trained is, seed by seed, with intervals of the paired bootstrap; all labels."""
+    others = ["untrained", *BASELINES]
+    lines = [f"| seed | figure | {' | '.join(f'against {other}' for other in others)} |", "|---|---|---|---|---|"]
+    for seed in range(args.seeds):
+        for i, task in enumerate(STUDIES[name].probes):
+            report = args.output / f"{name}-{seed}" / "probes" / f"{i}-trained" / "probe.json"
+            pairs = json.loads(report.read_text(encoding="utf-8"))["differences"]
+            found = {pair["other"]: pair for pair in pairs if pair["label_fraction"] == 1}
+            for figure in task.figures if found else ():
+                numbers = [[100 * number for number in found[other][figure]] for other in others]
+                cells = [f"{value:+.1f} [{low:+.1f}, {high:+.1f}]" for value, low, high in numbers]
+                lines.append(f"| {seed} | {task.title}: {figure.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def cell(results: Rows, figure: str) -> str:
@@ -209,7 +226,8 @@ def main() -> int:
     text = ""
     for name in names:
         found = study_results(name, args)
-        text += f"### {STUDIES[name].title}\n\n{table(found, STUDIES[name].probes)}\n\n{training_table(name, args)}\n\n"
+        tables = (table(found, STUDIES[name].probes), paired_table(name, args), training_table(name, args))
+        text += f"### {STUDIES[name].title}\n\n" + "\n\n".join(tables) + "\n\n"
     write_text(args.output / "tables.md", text)
     print(text)
     return 0

@@ -119,6 +119,11 @@ def test_a_run_of_the_command_writes_its_figures_and_a_model_with_named_outputs(
     assert [r["model"] for r in record["results"] if not r["baseline"]] == ["model"] * 2
     own = record["results"][1]
     assert own["accuracy"] == 1 and own["n_test"] == 3 and own["label_fraction"] == 1
+    beside = {d["other"]: d["accuracy"] for d in record["differences"] if d["label_fraction"] == 1}
+    assert len(beside) == 3 and "accuracy against mean mel: " in said
+    for other in (r for r in record["results"] if r["baseline"] and r["label_fraction"] == 1):
+        value, low, high = beside[other["model"]]
+        assert value == pytest.approx(1 - other["accuracy"]) and low <= value <= high
     report = json.loads((tmp_path / "out" / "classification_report.json").read_text())["model"]
     assert report["macro avg"]["f1-score"] == 1 and report["low"]["support"] == 1 and "weighted avg" in report
     assert (tmp_path / "out" / "confusion.png").read_bytes().startswith(b"\x89PNG")

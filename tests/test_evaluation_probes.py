@@ -242,3 +242,22 @@ def test_a_file_listed_twice_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("path,genre\na.wav,rock\nb.wav,folk\na.wav,rock\n")
     with pytest.raises(InputError, match=r"lists a.wav twice, which could be in training and test"):
         read_labels(tmp_path / "t.csv", "genre")
+
+
+def test_a_difference_is_paired_over_the_groups_that_both_were_tested_on():
+    rng = np.random.default_rng(0)
+    y, groups = np.repeat(np.arange(4), 100), np.arange(400) // 5
+    right = rng.random(80)[groups] < 0.7  # whole recordings are easy or hard, for both alike
+    better = right | (rng.random(400) < 0.2)
+
+    def judged(hits, **how):
+        guess = np.where(hits, y, (y + 1) % 4)
+        return Judge(y, np.eye(4)[guess], list("abcd")).judge(groups, **{"draws": 400, **how})
+
+    a, b = judged(better), judged(right)
+    value, (low, high) = a.difference(b, "accuracy")
+    assert value == pytest.approx(better.mean() - right.mean()) and 0 < low < value < high
+    assert a.intervals["accuracy"][0] < b.intervals["accuracy"][1]  # apart only as a pair
+    assert a.difference(a, "accuracy") == (0.0, (0.0, 0.0))
+    with pytest.raises(InputError, match="the same draws of both, got 400 and 10"):
+        a.difference(judged(right, draws=10), "accuracy")

@@ -47,6 +47,8 @@ def test_a_study_trains_probes_and_goes_on_where_it_stopped(sounds, monkeypatch,
     accuracy = next(line for line in text.splitlines() if line.startswith("| linear: accuracy"))
     assert accuracy.split(" | ")[3].startswith("100.0 ")  # a spectrum tells hiss from hum
     assert "| 0 | 2 | " in text
+    paired = next(line for line in text.splitlines() if line.startswith("| 0 | linear: accuracy | "))
+    assert paired.count("[") == 3  # against untrained, mean mel, MFCCs
     reports = sorted(output.glob("*/probes/*/probe.json"))
     assert [path.parent.name for path in reports] == ["0-trained", "0-untrained"]
     assert {json.loads(path.read_text())["split"] for path in reports} == {"5 folds"}

@@ -40,7 +40,31 @@ def table(rows: Sequence[Row]) -> str:
             spread = f"[{100 * low:.1f}, {100 * high:.1f}]" if len(values) == 1 else f"± {np.std(values, ddof=1):.1f}"
             cells.append(f"{np.mean(values):.1f} {spread}")
         lines.append(f"{model:<24}{100 * fraction:>6.3g} %" + "".join(f"{cell:>22}" for cell in cells))
+    for difference in differences(rows):
+        if difference["label_fraction"] == 1:
+            value, low, high = (100 * number for number in difference["accuracy"])
+            lines.append(f"accuracy against {difference['other']}: {value:+.1f} [{low:+.1f}, {high:+.1f}], paired")
     return "\n".join(lines)
+
+
+def differences(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What the judged model is better by than each baseline: {metric: [difference, low, high]}, paired 95 % intervals.
+
+    Only where both were tested on the same files with the same labels, and there are intervals at all.
+    """
+    found = []
+    for ours in (row for row in rows if not row.baseline):
+        for other in (row for row in rows if row.baseline):
+            a, b = ours.result, other.result
+            alike = (a.label_fraction, a.seed) == (b.label_fraction, b.seed) and np.array_equal(a.tested, b.tested)
+            if alike and a.figures.draws and b.figures.draws:
+                name: dict[str, Any] = {"model": ours.model, "other": other.model}
+                name |= {"label_fraction": a.label_fraction, "seed": a.seed}
+                for metric in METRICS:
+                    value, bounds = a.figures.difference(b.figures, metric)
+                    name[metric] = [value, *bounds]
+                found.append(name)
+    return found
 
 
 def write_report(folder: Path, task: Task, rows: Sequence[Row], settings: dict[str, Any]) -> None:
@@ -56,6 +80,7 @@ def write_report(folder: Path, task: Task, rows: Sequence[Row], settings: dict[s
         "classes": task.files.classes,
         "settings": settings,
         "versions": versions(),
+        "differences": differences(rows),
         "results": [{"model": row.model, "baseline": row.baseline, **row.result.summary()} for row in rows],
     }
     write_text(folder / "probe.json", json.dumps(record, indent=1, ensure_ascii=False))

@@ -4,7 +4,7 @@ Per class: precision, recall, f1, roc_auc, average_precision (each class against
 means over the classes that can be judged; the others are named. Definitions are scikit-learn's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Classification:
         per_class_intervals: likewise.
         confusion: (classes, classes) counts, rows are the truth; None for several labels an item.
         left_out: {class: why} of classes that no macro figure includes.
+        draws: {metric: (draws,)} of the bootstrap. One seed and one list of groups give every model the same draws.
     """
 
     summary: dict[str, float]
@@ -35,6 +36,18 @@ class Classification:
     per_class_intervals: dict[str, dict[str, Interval]]
     confusion: np.ndarray | None
     left_out: dict[str, str]
+    draws: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def difference(self, other: "Classification", metric: str) -> tuple[float, Interval]:
+        """This figure minus the other's, with a paired 95 % interval; both judged on the same items, groups and seed.
+
+        Raises:
+            InputError: the draws are not of the same number, or there are none.
+        """
+        ours, theirs = self.draws.get(metric, np.empty(0)), other.draws.get(metric, np.empty(0))
+        if not len(ours) or len(ours) != len(theirs):
+            raise InputError(f"a paired difference needs the same draws of both, got {len(ours)} and {len(theirs)}")
+        return self.summary[metric] - other.summary[metric], _interval(ours - theirs)
 
 
 class Judge:
@@ -136,16 +149,17 @@ class Judge:
         drawn = [
             self.figures(rng.multinomial(count, np.full(count, 1 / count))[group].astype(float)) for _ in range(draws)
         ]
-        intervals = {m: _interval(np.array([s[m] for s, _ in drawn])) for m in summary} if draws else {}
+        by_metric = {m: np.array([s[m] for s, _ in drawn]) for m in summary} if draws else {}
         kept = np.flatnonzero(self.kept)
         by_class = {m: np.array([v[m] for _, v in drawn]) for m in PER_CLASS} if draws else {}
         return Classification(
             summary=summary,
-            intervals=intervals,
+            intervals={m: _interval(values) for m, values in by_metric.items()},
             per_class={self.classes[c]: {m: float(values[m][c]) for m in PER_CLASS} for c in kept},
             per_class_intervals={self.classes[c]: {m: _interval(by_class[m][:, c]) for m in by_class} for c in kept},
             confusion=None if self.multi_label else self.truth.T.astype(int) @ self.decided.astype(int),
             left_out=self.left_out,
+            draws=by_metric,
         )
 
 
