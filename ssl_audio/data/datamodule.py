@@ -152,8 +152,8 @@ class AudioDataModule(LightningDataModule):
     def _raise_together(self, problem: str) -> None:
         """Raise on every process what one of them found, "" for nothing."""
         found = [problem]
-        if self._world_size > 1 and torch.distributed.is_initialized():
-            found = [""] * self._world_size
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            found = [""] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(found, problem)
         for rank, message in enumerate(found):
             if message:
