@@ -166,3 +166,15 @@ def test_help_shows_examples_and_configs_and_print_config_prints_yaml(capsys):
     assert "python train.py --config common" in text and "hardware/gpu" in text
     assert run_command("train", ["--config", "common", "--config", "byol", "--print_config"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"] == "ssl_audio.methods.BYOL"
+
+
+@pytest.mark.parametrize("encoder", ["encoder/cpc", "encoder/sinc_net"])
+def test_filters_in_hertz_are_laid_out_for_the_rate_of_the_data(encoder):
+    def rate(*overrides):
+        config = load_config(["common", "clmr", encoder], overrides)
+        return config["model"]["init_args"]["encoder"]["init_args"]["sample_rate"]
+
+    assert rate() == 22050
+    assert rate(("data.sample_rate", "8000")) == 8000
+    with pytest.raises(InputError, match=r"model\.encoder\.sample_rate is 16000 and data\.sample_rate is 22050"):
+        rate(("model.encoder.sample_rate", "16000"))

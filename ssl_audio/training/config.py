@@ -46,6 +46,11 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
     check_keys(config)
     _follow(config, "data", "sample_rate", "model")
+    encoder = (config["model"].get("init_args") or {}).get("encoder")
+    if isinstance(encoder, Mapping) and "sample_rate" in (
+        accepted_arguments(find_class("model.encoder.class_path", encoder.get("class_path"))) or ()
+    ):
+        _follow(config, "data", "sample_rate", "model.encoder")
     seed = config.setdefault("seed_everything", 0)
     if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 32):
         raise InputError(f"seed_everything is {shorten(seed)}; expected a whole number from 0 to {(1 << 32) - 1}")
@@ -61,7 +66,10 @@ def _follow(config: Config, source: str, name: str, target: str) -> None:
         given, source = (given.get("init_args") or {}).get(name), f"{source}.{name}"
     if given is None:
         return
-    arguments = config[target].setdefault("init_args", {})
+    head, *path = target.split(".")
+    arguments = config[head].setdefault("init_args", {})
+    for key in path:
+        arguments = arguments[key].setdefault("init_args", {})
     if arguments.setdefault(name, given) != given:
         raise InputError(f"{target}.{name} is {arguments[name]!r} and {source} is {given!r}; they must be equal")
 
