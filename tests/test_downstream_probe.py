@@ -198,3 +198,4 @@ def test_a_model_named_as_a_baseline_is_still_the_one_judged():
     found = beside("runs/untrained", "mine", {"untrained": "theirs", "mean mel": "mel"})
     assert list(found.values()) == ["mine", "theirs", "mel"]
     assert list(beside("runs/mine", "mine", {"untrained": "theirs"})) == ["mine", "untrained"]
+    assert list(beside("runs/mine/0", "mine", {})) == ["mine-0"]  # a numbered run says whose

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ssl_audio.commands.eval import model_name
 from ssl_audio.errors import InputError
 
 HELP = "what a frozen or tuned encoder knows about a labelled corpus, with baselines"
@@ -148,8 +149,8 @@ def _transfer(args: argparse.Namespace, task: Any, model: Any, seconds: float) -
 
 
 def beside(given: str, model: Any, others: dict[str, Any]) -> dict[str, Any]:
-    """The model first, by its folder's name, then its baselines: a model named as one of them stays."""
-    name = Path(given).name
+    """The model first, by its name in every table, then its baselines: a model named as one of them stays."""
+    name = model_name(given)
     return {f"{name} (the model)" if name in others else name: model} | others
 
 
