@@ -176,9 +176,9 @@ def make_corpus(
     absent = [track for track in tracks if track.path not in present]
     if absent and (missing == "error" or len(absent) == len(tracks)):
         examples = ", ".join(str(track.path) for track in absent[:3])
+        skip = "" if len(absent) == len(tracks) else "; missing=skip leaves them out (probe: --option missing=skip)"
         raise InputError(
-            f"{name}: {len(absent)} of {len(tracks)} audio files are missing, such as {examples}; {audio_from}; "
-            "missing='skip' leaves them out"
+            f"{name}: {len(absent)} of {len(tracks)} audio files are missing, such as {examples}; {audio_from}{skip}"
         )
     if not tracks:
         raise InputError(f"{name}: no track is left under these settings")
