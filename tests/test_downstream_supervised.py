@@ -118,6 +118,15 @@ def test_the_train_command_learns_the_classes_and_its_run_gives_tags(sounds, tmp
     assert run_command("train", resumed) == 0
 
 
+def test_a_data_config_without_labels_is_refused_with_what_to_take_instead(sounds, tmp_path, capsys):
+    names = ("common", "supervised", "encoder/compact_cnn", "data/folder")
+    stack = [word for name in names for word in ("--config", name)]
+    data = ["--data.dataset_dirs", f"['{sounds}']", "--data.batch_size", "4", "--data.num_workers", "0"]
+    data += ["--data.nr_samples", "4000", "--data.group_by_artist", "false", "--data.eval_frac", "0"]
+    assert run_command("train", [*stack, *data, "--trainer.logger.save_dir", str(tmp_path / "runs")]) == 2
+    assert "AudioDataModule has no labels; folders class/**/file need no data config" in capsys.readouterr().err
+
+
 def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_path, capsys):
     torch.manual_seed(0)
     model = EmbeddingModel(
@@ -164,7 +173,9 @@ def test_transfer_is_a_switch_of_the_probe_with_random_weights_beside(sounds, tm
         "cpu",
     ]
     assert main([*command, *switch]) == 0
-    assert "from random weights" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "from random weights" in printed.out
+    assert "litlogger" not in printed.err and "GPU available" not in printed.err
     results = json.loads((tmp_path / "out" / "probe.json").read_text())["results"]
     assert [(r["model"], r["baseline"], r["kind"]) for r in results] == [
         ("model", False, "transfer"),

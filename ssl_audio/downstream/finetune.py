@@ -1,8 +1,10 @@
 """Fine-tuning on a task, end to end: a copy of the network for each split, stopped by validation, tested once."""
 
 import copy
+import logging
 import tempfile
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -114,7 +116,11 @@ def train_on(
         optimizer=partial(torch.optim.AdamW, lr=settings.lr),
     )  # fmt: skip
     device = best_device(settings.device)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    chatter = logging.getLogger("pytorch_lightning.utilities.rank_zero")  # devices that are not there, advertisements
+    level = chatter.level
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), ExitStack() as quiet:
+        chatter.setLevel(logging.WARNING)
+        quiet.callback(chatter.setLevel, level)
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", module="lightning_fabric")
         best = ModelCheckpoint(folder, monitor="loss/val" if len(validation) else None, save_weights_only=True)

@@ -67,7 +67,11 @@ class Supervised(SiameseMethod):
             return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if not getattr(data, "classes", None):
-            raise InputError("data has no labels; set data.class_path to ssl_audio.data.labelled.LabelledDataModule")
+            raise InputError(
+                f"{type(data).__name__} has no labels; folders class/**/file need no data config on top of supervised"
+                " (leave data/folder out), else take a corpus (data/esc10, ...) or set data.class_path to"
+                " ssl_audio.data.labelled.LabelledDataModule"
+            )
         seconds = data.nr_samples / data.sample_rate
         self.projection = ProbeHead(self.encoder.dim, data.classes, self.hidden, data.multi_label, seconds)
 
