@@ -20,12 +20,14 @@ def main() -> int:
     names = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
     parser.add_argument("names", nargs="*", default=[], metavar="NAME", help=f"of {', '.join(names)}; all by default")
     parser.add_argument("--markdown", metavar="FILE", help="write the table there too")
+    parser.add_argument("--give_back", action="store_true", help="leave freed memory to the C library, for comparison")
     args = parser.parse_args()
     unknown = set(args.names) - set(names)
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
 
-    keep_freed_memory()  # as every command does; it makes both sides of a row quicker
+    if not args.give_back:
+        keep_freed_memory()  # as every command does; it makes both sides of a row quicker
 
     import torch
 

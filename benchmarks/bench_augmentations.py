@@ -29,19 +29,22 @@ def rows() -> Iterator[Row]:
     torch.set_num_threads(1)
     try:
         yield from singer()
-        yield from presets()
+        yield from presets(threads)
         yield memory()
     finally:
         torch.set_num_threads(threads)
 
 
-def seconds(call: Callable[[], object], times: int = 3, warm: bool = True) -> float:
-    """The median of so many calls, after one that warms up if asked for."""
+Clock = Callable[[], float]
+
+
+def seconds(call: Callable[[], object], times: int = 3, warm: bool = True, clock: Clock = time.process_time) -> float:
+    """The median of so many calls, after one that warms up if asked for. What else runs does not count."""
     taken = []
     for _ in range(times + warm):
-        start = time.process_time()  # of one thread: what else the machine does must not count
+        start = clock()
         call()
-        taken.append(time.process_time() - start)
+        taken.append(clock() - start)
     return float(np.median(taken[warm:]))
 
 
@@ -84,7 +87,8 @@ def singer(rate: int = 44100, samples: int = 176000) -> Iterator[Row]:
         yield name, plain, seconds(lambda t=transform: t(tensor, rate, generator)), note  # type: ignore[misc]
 
 
-def presets() -> Iterator[Row]:
+def presets(threads: int) -> Iterator[Row]:
+    """CLMR's and WaveBYOL's chains: processor time of one thread, then wall time with all threads for the batch."""
     for what, name, samples, rate, make in (
         ("CLMR's chain", "clmr", 59049, 22050, plain_clmr),
         ("WaveBYOL's chain", "wavebyol", 20480, 16000, plain_wavebyol),
@@ -94,12 +98,19 @@ def presets() -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as folder:
             write_rooms(Path(folder), rate)
             plain = make(folder)
-            slow, quick = interleaved(
-                lambda plain=plain, clips=clips, rate=rate: [plain(clip, rate) for clip in clips],  # type: ignore[misc]
-                partial(chain(name), tensor, rate, generator),
-            )
+            ours = partial(chain(name), tensor, rate, generator)
+
+            def clip_by_clip(plain: Callable = plain, clips: np.ndarray = clips, rate: int = rate) -> None:
+                for clip in clips:
+                    plain(clip, rate)
+
+            one = interleaved(clip_by_clip, ours)
+            torch.set_num_threads(threads)
+            every = interleaved(clip_by_clip, ours, clock=time.perf_counter)
+            torch.set_num_threads(1)
         note = f"{BATCH} clips of {samples} samples; plain: audiomentations clip by clip, impulse responses as reverb"
-        yield what, slow, quick, note
+        yield what, *one, note
+        yield f"{what}, wall time", *every, f"the same; {threads} threads for the batch, one for the plain chain"
 
 
 def memory(steps: int = 1000, rate: int = 16000) -> Row:
@@ -118,13 +129,15 @@ def memory(steps: int = 1000, rate: int = 16000) -> Row:
     return f"memory over {steps} steps", None, time.process_time() - start, note
 
 
-def interleaved(plain: Callable[[], object], ours: Callable[[], object], times: int = 15) -> tuple[float, float]:
+def interleaved(
+    plain: Callable[[], object], ours: Callable[[], object], times: int = 15, clock: Clock = time.process_time
+) -> tuple[float, float]:
     """Medians of so many calls of each in turn, so that both meet the same machine; ours more often, as it is short."""
     taken: tuple[list[float], list[float]] = ([], [])
     seconds(ours, 1)
     for _ in range(times):
-        taken[0].append(seconds(plain, 1, warm=False))
-        taken[1].append(seconds(ours, 5, warm=False))
+        taken[0].append(seconds(plain, 1, False, clock))
+        taken[1].append(seconds(ours, 5, False, clock))
     return float(np.median(taken[0])), float(np.median(taken[1]))
 
 
