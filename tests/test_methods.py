@@ -109,20 +109,27 @@ def gradients(method: SiameseMethod) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
 
 
+def half_of_a_step(name: str, process: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The mean loss and the gradients of one of two processes.
+
+    On return nothing holds the wrapper any more: its reducer would keep the process group alive, and freed after
+    `destroy_process_group` it would wait for gloo's threads with the interpreter's lock held, which they may need.
+    """
+    method = make(name)
+    step = nn.parallel.DistributedDataParallel(Step(method))
+    half = clips_for(name).chunk(2, dim=1)[process]
+    loss = step(*half)
+    loss.backward()
+    mean = loss.detach().clone()
+    dist.all_reduce(mean)
+    return mean / 2, gradients(method)
+
+
 def two_process_worker(process: int, folder: str) -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "You are trying to `self.log")
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=process, world_size=2)
-    results = {}
-    for name in METHODS:
-        method = make(name)
-        step = nn.parallel.DistributedDataParallel(Step(method))
-        half = clips_for(name).chunk(2, dim=1)[process]
-        loss = step(*half)
-        loss.backward()
-        mean = loss.detach().clone()
-        dist.all_reduce(mean)
-        results[name] = (mean / 2, gradients(method))
+    results = {name: half_of_a_step(name, process) for name in METHODS}
     if process == 0:
         torch.save(results, f"{folder}/results.pt")
     dist.destroy_process_group()
@@ -132,7 +139,7 @@ def two_process_worker(process: int, folder: str) -> None:
 def two_processes(tmp_path_factory):
     """Loss and gradients of every method from one pair of processes."""
     folder = tmp_path_factory.mktemp("gloo")
-    mp.start_processes(two_process_worker, (str(folder),), nprocs=2, start_method="spawn")
+    mp.start_processes(two_process_worker, (str(folder),), nprocs=2, start_method="spawn", daemon=True)
     return torch.load(folder / "results.pt", weights_only=True)
 
 

@@ -143,7 +143,7 @@ def test_a_shard_that_one_rank_lacks_stops_all_of_them(shards, tmp_path):
     gone.unlink()
     results = torch.multiprocessing.get_context("fork").SimpleQueue()
     arguments = ([str(shards), str(other)], str(tmp_path / "store"), results)
-    torch.multiprocessing.start_processes(rank_says, arguments, nprocs=2, start_method="fork")
+    torch.multiprocessing.start_processes(rank_says, arguments, nprocs=2, start_method="fork", daemon=True)
     for _ in range(2):
         assert results.get() == f"process 1: the shard {gone} is missing or cut short; copy the shards again"
 
