@@ -111,6 +111,10 @@ def runs(seeds: int) -> list[Run]:
             Run("efficientnet", f"{m} plain, longer, the paper's rate", m, EFFICIENTNET | PLAIN | {RATE: slow[m]})
             for m in slow
         ),
+        *(
+            Run("efficientnet", f"{m} {row}, long", m, EFFICIENTNET | helped[row], share=1.0)
+            for m, row in (("contrastive", "plain"), ("contrastive", "with all four"), ("byol", "plain"))
+        ),
         *(Run("ablation", row, overrides=ablation[row], seed=seed) for seed in every for row in ablation),
     ]
 
