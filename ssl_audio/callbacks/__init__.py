@@ -1,5 +1,6 @@
 """What watches a training run, from the outputs of its steps or on a held-out folder."""
 
+from ssl_audio.callbacks.checkpoint import Checkpoint
 from ssl_audio.callbacks.collapse import CollapseMonitor
 from ssl_audio.callbacks.finite import FiniteLoss
 from ssl_audio.callbacks.in_batch import InBatchMetrics
@@ -10,6 +11,7 @@ from ssl_audio.callbacks.verification import Verification
 from ssl_audio.callbacks.whiten import Whiten
 
 __all__ = [
+    "Checkpoint",
     "CollapseMonitor",
     "DataWaitProgressBar",
     "FiniteLoss",

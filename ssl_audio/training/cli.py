@@ -6,14 +6,14 @@ import os
 import re
 import warnings
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import torch
 import yaml
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -23,26 +23,6 @@ from ssl_audio.methods.base import SiameseMethod
 from ssl_audio.training.checkpoints import AtomicCheckpointIO
 from ssl_audio.training.config import Config, look_up, shorten
 from ssl_audio.weights import read_weights
-
-
-class NamedCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint whose state in a checkpoint is known by its file name too."""
-
-    @property
-    def state_key(self) -> str:
-        return f"{super().state_key}{{'filename': {self.filename!r}}}"
-
-
-def tell_apart(callbacks: Sequence[Callback]) -> None:
-    """Give checkpoint callbacks with the same occasion different keys, without which Lightning refuses them.
-
-    `last` saves every epoch, so `callbacks.periodic.every_n_epochs 1` would be its twin. The first keeps its own key.
-    """
-    seen = set()
-    for callback in callbacks:
-        if type(callback) is ModelCheckpoint and callback.state_key in seen:
-            callback.__class__ = NamedCheckpoint
-        seen.add(callback.state_key)
 
 
 class TrainCLI(LightningCLI):
@@ -109,7 +89,6 @@ class TrainCLI(LightningCLI):
         for key, value in (self.merged.get("trainer") or {}).items():
             if type(value) is int and isinstance(settings[key], float):
                 settings[key] = resolved["trainer"][key] = value
-        tell_apart(callbacks)
         callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
         plugins = settings["plugins"] or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
