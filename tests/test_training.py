@@ -162,14 +162,14 @@ def test_a_killed_run_goes_on_from_its_last_saved_step_to_the_same_weights(train
 
 
 def test_checkpoints_may_be_kept_at_the_end_of_every_epoch_as_last_is(train):
-    folder = train("byol", callbacks={"periodic": {"init_args": {"every_n_epochs": 1}}})
+    settings = {
+        "model": ENCODERS["compact-cnn"],
+        "callbacks": {"periodic": {"init_args": {"every_n_epochs": 1}}},
+    }
+    folder = train("byol", **settings)
     kept = {path.name for path in (folder / "checkpoints").glob("*.ckpt")}
     assert kept >= {"last.ckpt", "epoch-0.ckpt", "epoch-1.ckpt"}
-    resumed = train(
-        "byol",
-        callbacks={"periodic": {"init_args": {"every_n_epochs": 1}}},
-        arguments=("--ckpt_path", str(folder / "checkpoints" / "epoch-0.ckpt")),
-    )
+    resumed = train("byol", **settings, arguments=("--ckpt_path", str(folder / "checkpoints" / "epoch-0.ckpt")))
     expected, actual = (weights(run / "checkpoints" / "last.ckpt") for run in (folder, resumed))
     assert all(torch.equal(actual[name], value) for name, value in expected.items())
 
