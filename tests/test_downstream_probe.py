@@ -50,6 +50,19 @@ def test_clips_cover_each_file_and_equal_the_models_own_embeddings(model, sounds
     assert extract(model, paths, 0.5, 0.25, cache=tmp_path / "cache").owner.tolist().count(0) == 5
 
 
+def test_folds_that_tear_groups_apart_are_told(tmp_path):
+    (tmp_path / "t.csv").write_text("path,genre,fold,song\na,x,1,A\nb,y,2,A\nc,x,1,B\nd,y,1,B\n")
+    columns = {"label": "genre", "fold": "fold"}
+    (note,) = load_task("csv", tmp_path / "t.csv", {**columns, "group": "song"}).notes
+    assert note.startswith("1 of 2 groups (A first) have files in more than one of the given folds")
+    assert load_task("csv", tmp_path / "t.csv", columns).notes == ()
+
+
+def test_files_of_which_none_can_be_read_are_named(model, tmp_path):
+    with pytest.raises(InputError, match=r"none of the 2 files can be used, the first: .*a.wav"):
+        extract(model, [tmp_path / "a.wav", tmp_path / "b.wav"], 0.5, cache=tmp_path / "cache")
+
+
 def test_features_are_computed_once_a_model_and_a_state_of_the_files(model, sounds, tmp_path, write_tone):
     paths = sorted(sounds.rglob("*.wav"))[:3]
     passes = []

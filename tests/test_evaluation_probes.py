@@ -127,6 +127,30 @@ def test_validation_files_that_can_choose_nothing_are_said_to_be_so():
         probe(np.random.default_rng(1).normal(size=(12, 4)), targets, folds=folds, draws=5)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "test", "unused"], "also holds 'unused'"),
+        (["train", "test", ""], "also holds ''"),
+        (["1", "2", "test"], "also holds '1', '2'"),
+        (["train", "valid", "valid"], "has no items marked test"),
+        (["test", "test", "valid"], "has no items marked train"),
+    ],
+)
+def test_a_split_in_words_is_never_taken_for_folds_that_train_on_the_test(words, says):
+    x, y = clusters()
+    with pytest.raises(InputError, match=says):
+        probe(x, y, folds=np.resize(words, len(y)), draws=0)
+
+
+def test_other_spellings_of_the_parts_are_the_same_split():
+    x, y = clusters(noise=3.0)
+    split = np.array(["train"] * 150 + ["valid"] * 50 + ["test"] * 100)
+    spelled = np.array(["Training"] * 150 + ["val "] * 50 + ["TESTING"] * 100)
+    one, other = (probe(x, y, folds=folds, draws=0) for folds in (split, spelled))
+    assert one.n_test == other.n_test == 100 and np.array_equal(one.scores, other.scores)
+
+
 def test_groups_stay_whole_in_folds_and_classes_are_spread():
     groups = np.repeat(np.arange(40), 5)
     y = groups % 4
@@ -236,6 +260,12 @@ def test_environmental_sounds_by_their_official_folds(shared):
 def test_targets_that_are_no_classes_are_refused(targets, says):
     with pytest.raises(InputError, match=says):
         probe(np.ones((len(targets), 3)), targets)
+
+
+def test_an_item_of_no_fold_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("path,genre,fold\na.wav,rock,1\nb.wav,folk,2\nc.wav,rock,\n")
+    with pytest.raises(InputError, match="row 4 has no fold"):
+        read_labels(tmp_path / "t.csv", "genre", fold="fold")
 
 
 def test_a_file_listed_twice_is_refused(tmp_path):

@@ -81,6 +81,9 @@ def extract(
         device: None takes a GPU where there is one.
         label: of the progress bar.
         cache: folder; default: `features` in `$SSL_AUDIO_CACHE` or `~/.cache/ssl_audio`.
+
+    Raises:
+        InputError: not one of the files can be read.
     """
     folder = cache or cache_path(".").parent.parent / "features"
     output = folder / f"{_key(model, paths, seconds, hop_seconds)}.parquet"
@@ -150,5 +153,7 @@ def _read(path: Path) -> Features:
             unreadable = {int(row["path"]): row["reason"] for row in csv.DictReader(handle)}
     table = pq.read_table(path, columns=["path", "embedding"])
     file_of = np.array(table["path"].to_pylist(), dtype=np.int64)
+    if not len(file_of):
+        raise InputError(f"none of the {len(unreadable)} files can be used, the first: {unreadable[min(unreadable)]}")
     values = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(file_of), -1)
     return Features(values.astype(np.float32), file_of, unreadable)

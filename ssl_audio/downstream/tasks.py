@@ -64,8 +64,24 @@ def load_task(name: str, root: str | os.PathLike, options: dict[str, Any]) -> Ta
         raise InputError("csv needs --option label=COLUMN (several columns of 0 and 1: label=[a,b])")
     files = read_labels(root, **options)
     split = f"column {options['fold']}" if options.get("fold") else "5 random folds"
-    notes = (UNGROUPED,) if files.folds is None and files.groups is None else ()
+    notes = (UNGROUPED,) if files.folds is None and files.groups is None else _torn(files)
     return Task(os.path.basename(os.fspath(root)), split, files, notes)
+
+
+def _torn(files: LabelledFiles) -> tuple[str, ...]:
+    """A note when given folds pull the files of a group apart."""
+    if files.folds is None or files.groups is None:
+        return ()
+    folds: dict[str, set[str]] = {}
+    for group, fold in zip(files.groups, files.folds, strict=True):
+        folds.setdefault(group, set()).add(fold)
+    torn = [group for group, found in folds.items() if len(found) > 1]
+    if not torn:
+        return ()
+    return (
+        f"{len(torn)} of {len(folds)} groups ({torn[0]} first) have files in more than one of the given folds, so that "
+        "training and test share them, which flatters",
+    )
 
 
 def task_of(corpus: corpora.Corpus) -> Task:

@@ -55,7 +55,7 @@ def read_labels(
         root: folder of the files; default: that of the table.
 
     Raises:
-        InputError: missing file or columns, no rows, a file twice, an empty label, fewer than two classes.
+        InputError: missing file or columns, no rows, a file twice, an empty label or fold, fewer than two classes.
     """
     table = Path(table)
     if not table.is_file():
@@ -74,6 +74,9 @@ def read_labels(
         raise InputError(
             f"{table}: lists {twice[0]} twice, which could be in training and test; remove one of the rows"
         )
+    if fold is not None and not all((row[fold] or "").strip() for row in rows):
+        first = next(i for i, row in enumerate(rows, start=2) if not (row[fold] or "").strip())
+        raise InputError(f"{table}: row {first} has no {fold}; fill it in or remove the row")
     base = table.parent if root is None else Path(root)
     if len(columns) > 1:
         classes = columns

@@ -33,6 +33,7 @@ from ssl_audio.heads import ProbeHead
 
 KINDS = ("linear", "mlp", "knn")
 SPLITS = ("train", "validation", "test")
+_SAME_PART = {"training": "train", "valid": "validation", "val": "validation", "testing": "test"}
 _BLIND_EPOCHS = 20  # of an mlp for which there are too few labels to validate anything
 _PATIENCE = 2  # strengths in a row without a better validation figure, after which weaker ones are not tried
 
@@ -111,7 +112,8 @@ def probe(
         clips: (clips,) the item that each row of `features` belongs to; every item has one at least.
         folds: (items,) given folds, each tested once by a probe trained on the others; or the words train, validation
             (or valid) and test for one fixed split. None: `n_folds` folds, stratified by class.
-        groups: (items,) items of one group are never on two sides of a split, and are drawn together in the bootstrap.
+        groups: (items,) items of one group are drawn together in the bootstrap, and are never on two sides of a split
+            that is made here; given folds stand as they are.
         kind: "linear", "mlp" or "knn".
         keep_head: with folds, also fit a head on all items, with what validation chose (the median over folds).
         hidden: size of the layer of the mlp.
@@ -208,11 +210,16 @@ def group_folds(targets: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
 
 def splits_of(assigned: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(train, validation, test) positions; an empty validation part is cut from training later."""
-    words = {str(name).lower() for name in np.unique(assigned)}
-    if words <= {*SPLITS, "valid", "val"} and "test" in words:
-        named = np.array(
-            [{"valid": "validation", "val": "validation"}.get(str(w).lower(), str(w).lower()) for w in assigned]
-        )
+    words = [str(name).strip().lower() for name in assigned]
+    part_of = {name: name for name in SPLITS} | _SAME_PART
+    if any(word in part_of for word in words):  # as folds of a cross-validation they would train on the test items
+        unknown = sorted({word for word in words if word not in part_of})
+        if unknown or not any(part_of[word] == "test" for word in words):
+            wrong = f"also holds {', '.join(map(repr, unknown))}" if unknown else "has no items marked test"
+            raise InputError(
+                f"the given split {wrong}; mark every item train, validation or test, or leave those of no part out"
+            )
+        named = np.array([part_of[word] for word in words])
         parts = tuple(np.flatnonzero(named == name) for name in SPLITS)
         if not len(parts[0]):
             raise InputError("the given split has no items marked train")
