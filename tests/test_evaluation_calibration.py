@@ -49,6 +49,12 @@ def test_calibration_lowers_cllr_to_nearly_its_minimum():
     assert min_cllr(labels, 5 * scores - 9) == pytest.approx(lowest)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_classes_that_only_touch_cannot_be_calibrated(sign):
+    with pytest.raises(InputError, match="without error"):
+        fit_calibration([0, 0, 1, 1], sign * np.array([1.0, 2.0, 2.0, 4.0]))
+
+
 def test_separable_scores_cannot_be_calibrated():
     with pytest.raises(InputError, match="separates"):
         fit_calibration([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])

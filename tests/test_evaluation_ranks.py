@@ -95,6 +95,7 @@ def test_the_papers_protocol_draws_from_its_seed_and_estimates_the_exact_rank():
         (np.ones((3, 2)), ["a", "a", "b"], [(0, 2)], "pair 1 joins two singers"),
         (np.ones((3, 2)), ["a", "a", "b"], [(0, 1), (1, 1)], "pair 2 is of a recording with itself"),
         (np.ones((3, 2)), ["a", "a", "b"], [(0, 3)], "recording 3"),
+        (np.ones((3, 2)), ["a", "a", "b"], [(0, -1)], "recording -1"),
     ],
 )
 def test_degenerate_input_says_which(x, who, pairs, says):

@@ -197,6 +197,8 @@ def test_scores_are_cosines():
     x, pairs = rng.standard_normal((50, 700)), rng.integers(0, 50, (999, 2))
     expected = [x[a] @ x[b] / np.linalg.norm(x[a]) / np.linalg.norm(x[b]) for a, b in pairs]
     assert np.allclose(score_trials(x, pairs), expected, atol=1e-5)
+    with pytest.raises(InputError, match="recording -1"):
+        score_trials(x, np.array([[0, 1], [0, -1]]))
 
 
 def test_the_blockwise_curve_is_that_of_all_the_scores(monkeypatch):

@@ -130,6 +130,13 @@ def draw_paper_pairs(
     return pairs
 
 
+def check_positions(pairs: np.ndarray, count: int) -> None:
+    """InputError when a pair names a recording that is not there; numpy would take -1 for the last one."""
+    wrong = pairs[(pairs < 0) | (pairs >= count)]
+    if len(wrong):
+        raise InputError(f"pairs name recording {int(wrong[0])}, but there are {count} (numbers start at 0)")
+
+
 def unit_length(embeddings: ArrayLike) -> np.ndarray:
     """(recordings, dim) float32 rows of length 1, so that a dot product is a cosine.
 
@@ -193,8 +200,7 @@ def _check_pairs(pairs: ArrayLike, codes: np.ndarray) -> np.ndarray:
         raise InputError(f"pairs must be a non-empty (pairs, 2) list of recording numbers, got shape {pairs.shape}")
     if not np.issubdtype(pairs.dtype, np.integer):
         raise InputError(f"pairs must be whole numbers of recordings, got {pairs.dtype}")
-    if pairs.min() < 0 or pairs.max() >= len(codes):
-        raise InputError(f"pairs name recording {int(pairs.max())}, but there are {len(codes)} (numbers start at 0)")
+    check_positions(pairs, len(codes))
     wrong = codes[pairs[:, 0]] != codes[pairs[:, 1]]
     if wrong.any():
         raise InputError(f"pair {int(np.argmax(wrong)) + 1} joins two singers; a rank needs two recordings of one")

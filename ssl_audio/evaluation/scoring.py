@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from ssl_audio.evaluation.metrics import ErrorCurve, curve_from_counts
-from ssl_audio.evaluation.ranks import unit_length
+from ssl_audio.evaluation.ranks import check_positions, unit_length
 
 BINS = 1 << 18
 _ROWS = 1 << 10  # of a block of similarities
@@ -23,9 +23,10 @@ def score_trials(embeddings: ArrayLike, pairs: np.ndarray) -> np.ndarray:
         (trials,) float32 in [-1, 1].
 
     Raises:
-        InputError: NaN, infinite or all-zero embeddings.
+        InputError: NaN, infinite or all-zero embeddings, or a pair of recordings that are not there.
     """
     unit = unit_length(embeddings)
+    check_positions(pairs, len(unit))
     scores = np.empty(len(pairs), dtype=np.float32)
     rows = max(1, _VALUES // unit.shape[1])
     for first in range(0, len(pairs), rows):
