@@ -105,6 +105,32 @@ def test_singers_who_are_only_impostors_do_not_make_an_interval_sure(tmp_path):
     assert "24 singers (same-singer trials: of 3 of them)" in (tmp_path / "report" / "report.html").read_text()
 
 
+def test_names_that_matplotlib_reads_in_its_own_way_are_drawn_as_they_are(tmp_path, monkeypatch):
+    """An even number of dollars is a formula, which may not parse; a leading underscore leaves a legend."""
+    names = ["$x^{2$", "_under", "an endless name " * 8, "plain"]
+    singers = [name for name in names for _ in range(4)]
+    files = [f"{i}.wav" for i in range(len(singers))]
+    test_set = TestSet("odd", (found := Recordings(Path("odd"), files, singers, files, {})), all_pairs(found))
+    models = ["$m_{1$", "_model"]
+    here = [evaluate(n, embeddings(test_set, s), test_set, draws=100) for n, s in zip(models, (1.0, 2.0), strict=True)]
+    drawn = {}
+    for name in ("det", "singer", "confusion", "map"):
+        original = getattr(plots, f"{name}_plot")
+        monkeypatch.setattr(
+            plots, f"{name}_plot", lambda *given, n=name, draw=original: drawn.setdefault(n, draw(*given))
+        )
+    write_report(here, tmp_path / "report", settings={}, progress=False)
+    assert "$m_{1$" in (tmp_path / "report" / "report.html").read_text()
+
+    def legend(name):
+        return [text.get_text().strip() for text in drawn[name].axes[0].get_legend().get_texts()]
+
+    assert legend("det")[:2] == legend("singer") == models
+    assert {"$x^{2$", "_under", "plain"} < set(legend("map"))
+    ticks = [text.get_text() for name in ("singer", "confusion") for text in drawn[name].axes[0].get_yticklabels()]
+    assert "$x^{2$" in ticks and max(map(len, ticks)) <= 30
+
+
 def test_every_singer_has_their_own_eer(evaluations):
     evaluation = evaluations[2]
     trials, scores = evaluation.test_set.trials, evaluation.verification.scores

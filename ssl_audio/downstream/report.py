@@ -108,6 +108,13 @@ def classification_report(task: Task, result: ProbeResult) -> dict[str, Any]:
 
 def write_confusion(path: Path, rows: Sequence[Row]) -> None:
     """What is taken for what: shares of each class's files, a panel a model; rows are the truth."""
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):  # a name may hold dollars
+        _draw_confusion(path, rows)
+
+
+def _draw_confusion(path: Path, rows: Sequence[Row]) -> None:
     from matplotlib.figure import Figure
 
     columns = min(len(rows), 2)

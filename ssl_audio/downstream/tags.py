@@ -116,6 +116,13 @@ def write_json(path: Path, tags: Tags) -> None:
 
 def write_taggram(path: Path, tags: Tags, count: int) -> None:
     """The strongest tags over time as a PNG: dark is likely, a row a tag, the strongest on top."""
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):  # a name may hold dollars
+        _draw_taggram(path, tags, count)
+
+
+def _draw_taggram(path: Path, tags: Tags, count: int) -> None:
     from matplotlib.figure import Figure
 
     order = np.argsort(-tags.means, kind="stable")[:count]

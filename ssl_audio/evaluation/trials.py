@@ -177,7 +177,8 @@ def generate_trials(recordings: Recordings, count: int, seed: int, kind: str = "
     if not half:
         missing = "the same singer" if not len(same) else "different singers"
         raise InputError(
-            f"{recordings.root}: no {kind} trial of {missing} is possible with {len(recordings)} recordings"
+            f"{recordings.root}: no {kind} trial of {missing} is possible with these {len(recordings)} recordings; "
+            "add some, or choose another kind of trials"
         )
     pairs = np.concatenate([same[:half], different[:half]])
     order = rng.permutation(2 * half)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -62,6 +63,7 @@ def write_report(
     for evaluation in evaluations:
         by_set.setdefault(evaluation.test_set.name, []).append(evaluation)
     write_metrics(output / METRICS, evaluations, comparisons, settings)
+    (output / REPORT).unlink(missing_ok=True)  # an older page must not stand beside these figures if this is killed
     board = read_leaderboard(runs or output.resolve().parent)
     write_tables(output, evaluations, comparisons, board)
     verdicts = {name: verdict(here, comparisons) for name, here in by_set.items()}
@@ -69,7 +71,8 @@ def write_report(
     jobs = [(name, *job) for name, here in by_set.items() for job in _pictures(here, map_method, seed)]
     drawn: dict[str, list[str]] = {name: [] for name in by_set}
     for name, stem, drawing, alt, caption in tqdm(jobs, "drawing", disable=not progress, leave=False):
-        panels = _save(drawing(), output / "plots" / name / stem)
+        with rc_context({"text.parse_math": False}):  # a name may hold dollars
+            panels = _save(drawing(), output / "plots" / name / stem)
         drawn[name].append(page.figure(panels, alt, caption))
     for name, here in by_set.items():
         body += _section(name, here, comparisons) + drawn[name]
@@ -112,7 +115,9 @@ def _top(by_set: dict[str, list[Evaluation]], verdicts: dict[str, list[str]]) ->
     parts.append(page.paragraph(
         "EER: the error rate of telling whether two recordings are by one singer, at the threshold where both kinds of "
         "error are equally frequent; 50 % is chance. MNR: how far down the other recordings of a singer come among "
-        "everybody else's; 50 % is chance. Ranges are 95 % intervals over the choice of singers.", "soft"))  # fmt: skip
+        "everybody else's; 50 % is chance. minDCF: what errors cost at the best threshold if one trial in a hundred "
+        "were of the same singer; 1 is the cost of accepting nobody. Ranges are 95 % intervals over the choice of "
+        "singers.", "soft"))  # fmt: skip
     return parts
 
 
@@ -134,7 +139,7 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
         cells += [_cost(v)] if calibrated else []
         rows.append([*cells, with_interval(v.mnr, v.mnr_interval), accuracy])
     parts = [page.heading(2, name), page.paragraph(heard), page.table(header, rows, [e.baseline for e in ordered])]
-    parts += [page.paragraph(text, "soft") for text in _of_scores(here)]
+    parts += [page.paragraph(text, "soft") for text in [*_of_scores(here), *_of_probe(here)]]
     notes = {e.probe_note for e in here if e.probe_note} | {n for e in here if e.probe for n in e.probe.notes}
     parts += [page.paragraph(f"Singer identification: {note}.", "soft") for note in sorted(notes)]
     models = {e.model for e in here if not e.baseline}
@@ -147,6 +152,9 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
     if rows:
         header = ["model", "against", "EER difference, points", "95 % interval", "p"]
         parts += [page.heading(3, "In pairs, on the same trials"), page.table(header, rows)]
+    if len(rows) > 1:
+        alone = "Each p is of its pair alone: among many pairs of equal models, one in twenty comes below 0.05 by luck."
+        parts.append(page.paragraph(alone, "soft"))
     return parts + _retrieval(ordered)
 
 
@@ -171,6 +179,19 @@ def _of_scores(here: list[Evaluation]) -> list[str]:
     notes = {f"{e.model} is not calibrated: {e.verification.calibration_note}." for e in here
              if e.verification.calibration_note}  # fmt: skip
     return said + sorted(notes)
+
+
+def _of_probe(here: list[Evaluation]) -> list[str]:
+    """What the accuracy of the probe is of, and what guessing would reach."""
+    probe = next((e.probe for e in here if e.probe is not None), None)
+    if probe is None or probe.figures.confusion is None:
+        return []
+    how = "a vote of the nearest recordings" if probe.kind == "knn" else "a linear classifier"
+    guess = probe.figures.confusion.sum(axis=1).max() / probe.n_test
+    return [
+        f"Singer identification: the share of {probe.n_test:,} files of {len(probe.classes)} singers that {how} names "
+        f"rightly, in folds by recording; always naming the most frequent singer would be right in {percent(guess)}."
+    ]
 
 
 _TASKS = {

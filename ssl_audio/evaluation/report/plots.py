@@ -15,7 +15,7 @@ from ssl_audio.evaluation.verification import DET_RATES
 COLOURS = ("#4269d0", "#ff725c", "#3ca951", "#a463f2", "#9c6b4e", "#6cc5b0", "#ff8ab7", "#97bbf5", "#efb118", "#777777")
 MAX_MAPPED = 3_000  # recordings in a map: more hide each other, and UMAP takes minutes
 _TICKS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-_TITLE = 30  # letters above a panel
+_TITLE = 30  # letters of a name above a panel or at an axis
 _NAMED_SINGERS = 12  # more than that get no legend
 _SHOWN_SINGERS = 40  # in the bars of the EER per singer
 _SHOWN_CLASSES = 30  # of a confusion matrix that get a name at the axes
@@ -29,7 +29,7 @@ def det_plot(evaluations: Sequence[Evaluation]) -> Figure:
         assert curve is not None
         line = "--" if evaluation.baseline else "-"
         x, y = _probit(DET_RATES), _probit(curve.miss_at(DET_RATES))
-        axes[0].plot(x, y, line, color=colour, label=_short(evaluation.model))
+        axes[0].plot(x, y, line, color=colour, label=_label(evaluation.model))
         if draws is not None and not evaluation.baseline:
             low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
             axes[0].fill_between(x, _probit(low), _probit(high), color=colour, alpha=0.12, linewidth=0)
@@ -69,8 +69,8 @@ def singer_plot(evaluations: Sequence[Evaluation]) -> Figure:
     places = np.arange(len(names))
     for evaluation, colour in zip(shown, _cycle(), strict=False):
         values = [100 * evaluation.singer_eer.get(name, np.nan) for name in names]
-        axis.scatter(values, places, color=colour, label=_short(evaluation.model), s=24)
-    axis.set_yticks(places, names, fontsize="small")
+        axis.scatter(values, places, color=colour, label=_label(evaluation.model), s=24)
+    axis.set_yticks(places, map(_short, names), fontsize="small")
     axis.set(xlabel="EER, %", ylim=(-0.7, len(names) - 0.3))
     axis.grid(axis="x", alpha=0.3)
     axis.legend(frameon=False, fontsize="small", loc="lower right")
@@ -102,7 +102,7 @@ def confusion_plot(evaluations: Sequence[Evaluation]) -> Figure:
         accuracy = evaluation.probe.figures.summary["accuracy"]
         axis.set(title=f"{_short(evaluation.model)}: {100 * accuracy:.0f} % right", xlabel="taken for", ylabel="singer")
         places = range(len(counts)) if len(counts) <= _SHOWN_CLASSES else []
-        names = [evaluation.probe.classes[i] for i in places]
+        names = [_short(evaluation.probe.classes[i]) for i in places]
         axis.set_xticks(places, names, rotation=90, fontsize=5)
         axis.set_yticks(places, names, fontsize=5)
     return figure
@@ -119,7 +119,7 @@ def map_plot(evaluations: Sequence[Evaluation], method: str = "pca", seed: int =
         for name, colour in zip(names, _singer_colours(len(names)), strict=True):
             own = points[singers == name]
             axis.scatter(
-                own[:, 0], own[:, 1], s=10, color=colour, label=name, linewidths=0, rasterized=len(points) > 500
+                own[:, 0], own[:, 1], s=10, color=colour, label=_label(name), linewidths=0, rasterized=len(points) > 500
             )
         axis.set(title=_short(evaluation.model), xticks=[], yticks=[])
     if len(names) <= _NAMED_SINGERS:
@@ -165,8 +165,13 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
 
 
 def _short(name: str) -> str:
-    """A name that fits above a panel."""
+    """A name that fits above a panel or at an axis."""
     return name if len(name) <= _TITLE else f"{name[: _TITLE // 2 - 1]}…{name[-_TITLE // 2 :]}"
+
+
+def _label(name: str) -> str:
+    """A name in a legend, from which matplotlib leaves out what begins with an underscore."""
+    return " " * name.startswith("_") + _short(name)
 
 
 def _probit(rates: np.ndarray) -> np.ndarray:
