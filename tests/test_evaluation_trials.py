@@ -1,4 +1,5 @@
 import csv
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -190,6 +191,18 @@ def test_all_pairs_and_their_limit(monkeypatch):
         for (a, b), label in zip(some.pairs, some.labels, strict=True):
             assert (recordings.singers[a] == recordings.singers[b]) == label
             assert not label or recordings.recording[a] != recordings.recording[b]
+
+
+def test_within_a_song_clips_of_one_recording_are_no_pair_whatever_they_were_cut_from(tmp_path, write_tone):
+    lines = ["path,song,recording,source"]
+    for singer, recording, cut in itertools.product("ab", (1, 2), (1, 2)):
+        path = write_tone(tmp_path / singer / f"{recording}{cut}.wav", seconds=0.05)
+        lines.append(f"{path.relative_to(tmp_path)},Lied,{singer}{recording},{singer}-{recording}-{cut}.flac")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    recordings = find_recordings(tmp_path)
+    trials = generate_trials(recordings, 100, 0, "within-song")
+    assert trials.labels.sum() == 8  # two singers, two clips of one recording with two of the other
+    assert all(recordings.recording[a] != recordings.recording[b] for a, b in trials.pairs)
 
 
 def test_scores_are_cosines():

@@ -230,6 +230,16 @@ def test_clips_of_one_recording_are_no_pair_that_is_counted(tmp_path, write_tone
     assert load_test_set(tmp_path, max_trials=60).n_pairs == 0  # exactly so many: all are listed
 
 
+def test_a_list_that_pairs_clips_of_one_recording_is_said_to(tmp_path, write_tone):
+    for name in ("a/x_0_4_0s.wav", "a/x_4_8_1s.wav", "a/y.wav", "b/x_0_4_0s.wav"):
+        write_tone(tmp_path / "choir" / name, seconds=0.1)
+    fair, unfair = "1,a/x_0_4_0s.wav,a/y.wav\n0,a/y.wav,b/x_0_4_0s.wav\n", "1,a/x_0_4_0s.wav,a/x_4_8_1s.wav\n"
+    (tmp_path / "list.txt").write_text(fair)
+    assert load_test_set(tmp_path / "choir", tmp_path / "list.txt").words() == "2 trials of the list list.txt"
+    (tmp_path / "list.txt").write_text(fair + unfair)
+    assert "1 of them of two clips of one recording" in load_test_set(tmp_path / "choir", tmp_path / "list.txt").words()
+
+
 def test_more_pairs_than_the_limit_are_counted_without_a_list(singers, tmp_path):
     whole = load_test_set(singers)
     sampled = load_test_set(singers, max_trials=80)

@@ -61,7 +61,10 @@ class TestSet:
         """What the trials are, for the page."""
         count = f"{len(self.trials):,}"
         if self.kind == LISTED:
-            return f"{count} trials of the list {Path(self.trials.name).name}"
+            listed = f"{count} trials of the list {Path(self.trials.name).name}"
+            recording = np.unique(self.recordings.recording, return_inverse=True)[1][self.trials.pairs]
+            alike = int(np.sum(self.trials.labels & (recording[:, 0] == recording[:, 1])))
+            return listed + (f", {alike:,} of them of two clips of one recording, which flatters" if alike else "")
         if self.kind != ALL_PAIRS:
             return f"{count} {self.kind} trials, drawn"
         if self.n_pairs:

@@ -18,7 +18,7 @@ _COLUMNS = {  # what is asked for -> the columns that may hold it, best first; e
     "file": ("path", "file", "filename"),
     "singer": ("singer", "speaker"),
     "recording": ("recording", "utterance", "song", "source"),
-    "take": ("source", "recording", "utterance"),
+    "take": ("recording", "utterance", "source"),  # sources may be cuts of one recording
     "song": ("song",),
     "gender": ("gender",),
     "genre": ("genre",),
