@@ -126,6 +126,7 @@ def test_a_run_of_the_command_writes_its_figures_and_a_model_with_named_outputs(
     fractions = ["--fractions", "0.3", "1", "--seeds", "1", "--draws", "10"]
     assert main([*base, *fractions, "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
+    assert "3 files tested, 27 to learn from" in said and "each file is split by itself" in said
     assert "30 files, 3 classes" in said and "mean mel" in said and "MFCC statistics" in said and "untrained" in said
     record = json.loads((tmp_path / "out" / "probe.json").read_text())
     assert record["classes"] == ["high", "low", "middle"] and len(record["results"]) == 4 * 2

@@ -90,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
         print(note)
     for name, reason in rows[0].result.figures.left_out.items():
         print(f"{name} is in no average: {reason}")
+    whole = max((row.result for row in rows), key=lambda result: result.n_train)
+    print(f"{whole.n_test} files tested, {whole.n_train} to learn from")
     print(report.table(rows))
     if args.output is not None:
         settings = {key: _plain(value) for key, value in vars(args).items()}

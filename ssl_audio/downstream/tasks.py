@@ -13,6 +13,10 @@ UNGROUPED = (
     "nothing tells which files belong together: clips of one recording may be in training and in test, which flatters; "
     "name a column that tells, such as --option group=song, or one of folds"
 )
+EACH_ALONE = (
+    "each file is split by itself: clips of one recording may be in training and in test, which flatters; put those of "
+    "one recording into a folder of their own below the class"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ def load_task(name: str, root: str | os.PathLike, options: dict[str, Any]) -> Ta
         InputError: no such task or option, files missing, fewer than two classes.
     """
     if name != "csv":
-        return task_of(corpora.load(name, root, **options))
+        task = task_of(corpora.load(name, root, **options))
+        alone = name == "folder" and len(set(task.files.groups or ())) == len(task.files.paths)
+        return replace(task, notes=(*task.notes, EACH_ALONE)) if alone else task
     known = ("label", "file", "fold", "group", "separator", "root")
     if unknown := [key for key in options if key not in known]:
         raise InputError(f"csv has no option {', '.join(unknown)}; it has {', '.join(known)}")
