@@ -193,6 +193,17 @@ def test_the_leaderboard_gathers_reports_and_passes_over_rubbish(report, evaluat
     assert entries[0].eer == min(e.verification.eer for e in evaluations[:2]) <= entries[1].eer
 
 
+def test_a_report_is_in_its_own_leaderboard_wherever_the_earlier_ones_lie(evaluations, tmp_path):
+    write_report(evaluations[:1], tmp_path / "earlier" / "one", settings={}, progress=False)
+    here = tmp_path / "elsewhere" / "two"
+    write_report(evaluations[2:3], here, settings={}, runs=tmp_path / "earlier", progress=False)
+    with open(here / "leaderboard.csv", newline="") as file:
+        assert [(row["model"], row["report"]) for row in csv.DictReader(file)] == [
+            ("good", "one"),
+            ("poor", here.as_posix()),
+        ]
+
+
 def test_another_model_of_the_same_name_has_its_own_row_in_the_leaderboard(evaluations, tmp_path):
     good, poor = evaluations[0], replace(evaluations[2], model="good")
     for name, evaluation in (("one", good), ("two", poor), ("again", poor)):

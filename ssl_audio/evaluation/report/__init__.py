@@ -64,7 +64,7 @@ def write_report(
         by_set.setdefault(evaluation.test_set.name, []).append(evaluation)
     write_metrics(output / METRICS, evaluations, comparisons, settings)
     (output / REPORT).unlink(missing_ok=True)  # an older page must not stand beside these figures if this is killed
-    board = read_leaderboard(runs or output.resolve().parent)
+    board = read_leaderboard(runs or output.resolve().parent, output)
     write_tables(output, evaluations, comparisons, board)
     verdicts = {name: verdict(here, comparisons) for name, here in by_set.items()}
     body = _top(by_set, verdicts)
@@ -226,7 +226,7 @@ def _bottom(board: list[Entry], settings: dict[str, Any]) -> list[str]:
     ]
     return [
         page.heading(2, "Leaderboard"),
-        page.paragraph("All reports beside this one. Figures with the same trials are comparable.", "soft"),
+        page.paragraph("This report and those beside it. Figures with the same trials are comparable.", "soft"),
         page.table(header, rows, [e.baseline for e in board]),
         page.heading(2, "To repeat this"),
         page.table(["setting", "value"], [[k, _plain(v)] for k, v in settings.items() if v not in (None, [], "")]),

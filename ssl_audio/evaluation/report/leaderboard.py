@@ -23,14 +23,19 @@ class Entry:
     created: str
 
 
-def read_leaderboard(runs: Path) -> list[Entry]:
+def read_leaderboard(runs: Path, current: Path | None = None) -> list[Entry]:
     """Entries of every metrics.json below a folder, by data set and trials, the lowest EER first.
+
+    The report folder `current` is among them wherever it lies.
 
     A file that is damaged or of something else is passed over. Of the same model on the same trials, the newest counts;
     one of the same name with other figures is another model, or was trained on, and has its own row.
     """
     found: dict[tuple, Entry] = {}
-    for path in sorted(runs.rglob(METRICS)):
+    paths = sorted(runs.rglob(METRICS))
+    if current is not None and (current / METRICS).resolve() not in {path.resolve() for path in paths}:
+        paths.append(current / METRICS)
+    for path in paths:
         for entry in _entries(path, runs):
             figures = tuple(None if figure is None else round(figure, 4) for figure in (entry.eer, entry.mnr))
             key = (entry.data_set, entry.trials, entry.model, entry.score, figures)
@@ -52,7 +57,7 @@ def _entries(path: Path, runs: Path) -> list[Entry]:
                 eer_interval=tuple(figures["eer_interval"]) if figures["eer_interval"] else None,
                 mnr=figures["mnr"],
                 baseline=bool(figures["baseline"]),
-                report=path.parent.relative_to(runs).as_posix(),
+                report=(path.parent.relative_to(runs) if path.is_relative_to(runs) else path.parent).as_posix(),
                 created=str(content["created"]),
             )
             for model, sets in content["models"].items()
