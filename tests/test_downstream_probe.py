@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ssl_audio.cli import main
+from ssl_audio.commands.probe import parse_options
 from ssl_audio.data.corpora import load
 from ssl_audio.downstream.features import AnyLength, clip_seconds, extract
 from ssl_audio.downstream.frozen import common_files, probe_frozen
@@ -48,6 +49,32 @@ def test_clips_cover_each_file_and_equal_the_models_own_embeddings(model, sounds
     assert np.allclose(found.values[:3], expected, atol=1e-5)
     assert np.allclose(found.values[3], model.embed(paths[1]), atol=1e-5)
     assert extract(model, paths, 0.5, 0.25, cache=tmp_path / "cache").owner.tolist().count(0) == 5
+
+
+@pytest.mark.parametrize("sign", [*"|>-,;~#&/ ", "||"])
+def test_a_separator_on_the_command_line_is_what_stands_there(sign, tmp_path):
+    """YAML makes an empty text of `|`, with which every combination of labels was a class of its own."""
+    quoted = f'"rock{sign}loud"'
+    (tmp_path / "t.csv").write_text(f"path,tags\na.wav,{quoted}\nb.wav,rock\n")
+    files = load_task("csv", tmp_path / "t.csv", parse_options(["label=tags", f"separator={sign}"])).files
+    assert files.classes == ["loud", "rock"] and files.targets.tolist() == [[True, True], [False, True]]
+
+
+def test_options_are_read_as_yaml():
+    assert parse_options(["fold=1", "of=[de,en]", "x=true", "y=", "z=[]"]) == {
+        "fold": 1,
+        "of": ["de", "en"],
+        "x": True,
+        "y": "",
+        "z": [],
+    }
+
+
+@pytest.mark.parametrize("separator", ["", 1])
+def test_a_separator_that_separates_nothing_is_refused(separator, tmp_path):
+    (tmp_path / "t.csv").write_text("path,tags\na.wav,rock|loud\nb.wav,rock\n")
+    with pytest.raises(InputError, match="the separator of the labels in a cell must be text"):
+        load_task("csv", tmp_path / "t.csv", {"label": "tags", "separator": separator})
 
 
 def test_folds_that_tear_groups_apart_are_told(tmp_path):

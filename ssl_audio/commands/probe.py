@@ -167,7 +167,10 @@ def baselines(model: Any) -> dict[str, Any]:
 
 
 def parse_options(given: list[str]) -> dict[str, Any]:
-    """`["fold=1", "languages=[de,en]"]` -> values as YAML reads them; a value that is empty or not YAML is text."""
+    """`["fold=1", "languages=[de,en]"]` -> values as YAML reads them; what is empty or not YAML is text.
+
+    So are signs alone: of `separator=|` YAML would make an empty text, of `-` a list.
+    """
     import yaml
 
     options: dict[str, Any] = {}
@@ -179,7 +182,8 @@ def parse_options(given: list[str]) -> dict[str, Any]:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:
             parsed = value
-        options[name] = value if parsed is None else parsed
+        signs = not any(letter.isalnum() or letter in "[{" for letter in value)
+        options[name] = value if parsed is None or signs else parsed
     return options
 
 

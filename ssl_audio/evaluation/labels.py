@@ -77,6 +77,8 @@ def read_labels(
     if fold is not None and not all((row[fold] or "").strip() for row in rows):
         first = next(i for i, row in enumerate(rows, start=2) if not (row[fold] or "").strip())
         raise InputError(f"{table}: row {first} has no {fold}; fill it in or remove the row")
+    if separator is not None and (not isinstance(separator, str) or not separator):
+        raise InputError(f"the separator of the labels in a cell must be text such as '|', got {separator!r}")
     base = table.parent if root is None else Path(root)
     if len(columns) > 1:
         classes = columns
