@@ -74,7 +74,8 @@ def read_trials(path: str | os.PathLike) -> Trials:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise InputError(f"{path}: cannot read the trial list: {why}") from error
+        remedy = "; ssl-audio pairs makes one" if isinstance(error, FileNotFoundError) else ""
+        raise InputError(f"{path}: cannot read the trial list: {why}{remedy}") from error
     numbers: dict[str, int] = {}
     pairs, labels, used = [], [], []
     for number, line in enumerate(lines, start=1):
