@@ -222,6 +222,12 @@ def test_the_map_is_the_first_two_components():
         assert np.allclose(np.linalg.norm(project(x), axis=0), sizes[:2])
 
 
+def test_the_smallest_set_that_can_be_judged_has_a_map_too():
+    pytest.importorskip("umap")
+    points = project(np.random.default_rng(0).standard_normal((3, 8)), "umap")
+    assert points.shape == (3, 2) and np.isfinite(points).all()
+
+
 def test_a_large_map_is_drawn_of_a_part_and_says_so(monkeypatch):
     test_set = made_up(people=20, songs=4)
     evaluation = evaluate("m", embeddings(test_set, 1.0), test_set, draws=100, probe=None)

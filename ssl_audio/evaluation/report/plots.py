@@ -139,8 +139,9 @@ def project(embeddings: np.ndarray, method: str = "pca", seed: int = 0) -> np.nd
     if method == "umap":
         import umap
 
+        start = "spectral" if len(unit) > 3 else "random"  # the first needs more points than eigenvectors
         return umap.UMAP(
-            n_neighbors=min(15, len(unit) - 1), metric="cosine", random_state=seed, n_jobs=1
+            n_neighbors=min(15, len(unit) - 1), metric="cosine", init=start, random_state=seed, n_jobs=1
         ).fit_transform(unit)
     centred = (unit - unit.mean(axis=0)).astype(np.float64)
     covariance, dim = centred.T @ centred, centred.shape[1]
