@@ -71,6 +71,18 @@ def test_odd_clips_come_through_unharmed(kind):
 
 
 @pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e25])
+def test_a_clip_that_is_no_sound_does_not_reach_the_others(kind, bad):
+    clips = noise(4)
+    broken = clips.clone()
+    broken[1, 5000], broken[2] = bad, bad
+    transform = kind(p=1.0)
+    expected, got = (transform(given, RATE, generator()) for given in (clips, broken))
+    assert torch.equal(got[[0, 3]], expected[[0, 3]])
+    assert got.shape == clips.shape
+
+
+@pytest.mark.parametrize("kind", PLAIN)
 def test_nothing_waits_for_the_device(kind):
     """A meta tensor has no values: anything that asked for one (.item(), nonzero) would raise."""
     for p in (0.5, 1.0):

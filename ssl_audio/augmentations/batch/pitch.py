@@ -22,6 +22,7 @@ SILENCE_THRESHOLD = 0.03
 OCTAVE_COST = 0.01
 OCTAVE_JUMP_COST = 0.35
 VOICING_COST = 0.14
+LOUDEST = 1e6  # full scale is 1; the squares of much larger numbers overflow
 
 
 class PitchTrack(NamedTuple):
@@ -68,12 +69,16 @@ def track_pitch(clips: Tensor, sample_rate: int) -> PitchTrack:
 
 
 def pool(values: Tensor, step: int) -> Tensor:
-    """Means of `step` columns each: (batch, n) -> (batch, n / step rounded up)."""
+    """Means of `step` columns each: (batch, n) -> (batch, n / step rounded up).
+
+    What is NaN, infinite or absurdly loud counts as silence, so that no index is ever computed from it: one beyond its
+    tensor ends the program, and on a GPU all further work of the process.
+    """
     values = F.pad(values, (0, -values.shape[1] % step))
-    if step == 1:
-        return values
-    weight = values.new_full((step,), 1 / step)  # (a mean over so few columns takes twice as long)
-    return torch.mv(values.reshape(-1, step), weight).view(len(values), -1)
+    if step > 1:
+        weight = values.new_full((step,), 1 / step)  # (a mean over so few columns takes twice as long)
+        values = torch.mv(values.reshape(-1, step), weight).view(len(values), -1)
+    return torch.where(values.abs() < LOUDEST, values, 0.0)
 
 
 def candidates(frames: Tensor, window: Tensor, rate: float) -> tuple[Tensor, Tensor]:
