@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ssl_audio.errors import InputError
 
+PARTIAL = ".partial-"  # begins the temporary names
+
 
 @contextmanager
 def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
@@ -26,7 +28,7 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
         raise InputError(f"{path}: is a folder; give the name of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written there: {error.strerror}; choose another place") from error
     os.close(handle)

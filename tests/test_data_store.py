@@ -156,6 +156,17 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(tmp_path, write_tone):
     assert main(arguments) == 0 and len(copies(tmp_path / "d")) == 2
 
 
+def test_two_builds_at_once_leave_each_other_s_half_copies_alone(tmp_path, write_tone):
+    write_tone(tmp_path / "d" / "s" / "a.wav")
+    place = tmp_path / "d" / STORE_NAME / "16000" / "s"
+    place.mkdir(parents=True)
+    growing, left = place / ".partial-now.int16", place / ".partial-old.int16"
+    growing.write_bytes(b"1"), left.write_bytes(b"2")
+    os.utime(left, (1e9, 1e9))  # of a process that was killed
+    assert build(tmp_path / "d", 16000)[:2] == (1, 1)
+    assert growing.exists() and not left.exists()
+
+
 def test_copies_lie_elsewhere_when_the_data_may_not_be_written(singers, tmp_path, capsys, monkeypatch):
     def refuse(path, **_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

@@ -154,3 +154,9 @@ def test_tar_members_lie_where_the_index_says(shards):
         with tarfile.open(shards / index["shards"][facts["shard"]]["name"]) as tar:
             ends = [member.offset_data + member.size for member in tar if member.name.endswith(".npy")]
         assert facts["start"] + 2 * facts["samples"] in ends
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "0"])
+def test_a_size_that_is_none_is_refused(singers, tmp_path, capsys, size):
+    assert main(["shard", str(singers), "--output", str(tmp_path / "s"), "--shard_mb", size]) == 2
+    assert "--shard_mb" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from ssl_audio.data.store import build
+    from ssl_audio.data.store import build, store_folder
 
     if args.sample_rate < 1:
         raise InputError(f"--sample_rate is {args.sample_rate}; it must be at least 1")
@@ -37,8 +37,8 @@ def run(args: Namespace) -> int:
         try:
             copies, made, left_out = build(folder, args.sample_rate, args.workers, args.check, store=args.store)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise InputError(f"{folder}: {reason}; what is written is whole, run again to go on") from error
+            place, reason = store_folder(folder, args.sample_rate, args.store), error.strerror or str(error)
+            raise InputError(f"{folder}: {place}: {reason}; what is written is whole, run again to go on") from error
         unreadable += len(left_out)
         print(f"{folder}: {copies} recordings at {args.sample_rate} Hz, {made} made now, {len(left_out)} left out")
         for item in sorted(left_out)[:10]:

@@ -5,6 +5,7 @@ order that mixes the singers, with an index beside them. Train with --config dat
 recording could not be read, or 2 if nothing could be done.
 """
 
+import math
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -32,8 +33,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from ssl_audio.data.shards import write_shards
 
-    if args.sample_rate < 1 or args.shard_mb <= 0 or args.seed < 0:
-        raise InputError("--sample_rate, --shard_mb and --seed must be above 0 (--seed may be 0)")
+    if args.sample_rate < 1 or not 0 < args.shard_mb < math.inf or args.seed < 0:
+        raise InputError("--sample_rate, --shard_mb and --seed must be numbers above 0 (--seed may be 0)")
     size = round(args.shard_mb * 1e6)
     try:
         written, shards, left_out = write_shards(args.dataset, args.output, args.sample_rate, size, args.seed)

@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,13 +25,14 @@ from tqdm import tqdm
 from ssl_audio.audio import AudioError, AudioFile
 from ssl_audio.data.index import AudioEntry, AudioIndex, LeftOut
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically
+from ssl_audio.files import PARTIAL, write_atomically
 
 STORE_NAME = ".ssl_audio_store"
 _SUFFIX = ".int16"
 _MAGIC = b"sslaudio1\n"  # the digit is the version of the layout
 _LAYOUT = struct.Struct("<10sxxIQqQdI4x")  # little endian; the samples begin after it, at a multiple of 8 bytes
 _SECONDS_AT_ONCE = 600  # of a recording in memory
+_SECONDS_AT_REST = 600  # after which half a copy is nobody's
 
 
 class UnwritableStoreError(InputError):
@@ -223,14 +225,14 @@ def build(
     index = AudioIndex.scan([folder], group_by_artist=False, workers=workers, progress=progress)
     entries = [entry for group in index.groups for entry in group.entries]
     wanted = {stored_path(folder, entry.path, sample_rate, store): entry for entry in entries}
-    gone = [path for path in Path(place).rglob(f"*{_SUFFIX}") if os.fspath(path) not in wanted]
+    gone = [path for path in Path(place).rglob(f"*{_SUFFIX}") if os.fspath(path) not in wanted and not _growing(path)]
     todo = {path: entry for path, entry in wanted.items() if not is_current(path, entry, sample_rate)}
     if check:
         todo |= {path: entry for path, entry in wanted.items() if path not in todo and not _checked(path)}
     if todo or gone:
         _check_writable(place, store)
     for path in gone:
-        path.unlink()
+        path.unlink(missing_ok=True)
     left_out = list(index.left_out)
     pool = ThreadPoolExecutor(workers or os.cpu_count())  # decoding and resampling run outside Python's lock
     try:
@@ -289,6 +291,14 @@ def _check_writable(place: str, store: str | os.PathLike | None) -> None:
         if store is None:
             remedy = "keep the copies elsewhere: ssl-audio cache with --store DIR, and training with --data.store DIR"
         raise UnwritableStoreError(f"{place}: cannot be written ({error.strerror}); {remedy}") from error
+
+
+def _growing(path: Path) -> bool:
+    """Whether another process is writing this copy now; what a killed one left has not grown for a while."""
+    try:
+        return path.name.startswith(PARTIAL) and time.time() - path.stat().st_mtime < _SECONDS_AT_REST
+    except FileNotFoundError:  # it has its name by now
+        return True
 
 
 def _parse(content: bytes) -> Header | None:
