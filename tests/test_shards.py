@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -154,6 +155,22 @@ def test_tar_members_lie_where_the_index_says(shards):
         with tarfile.open(shards / index["shards"][facts["shard"]]["name"]) as tar:
             ends = [member.offset_data + member.size for member in tar if member.name.endswith(".npy")]
         assert facts["start"] + 2 * facts["samples"] in ends
+
+
+def test_many_who_make_room_at_once_neither_fail_nor_take_more(shards, tmp_path):
+    cache, room = tmp_path / "cache", 250_000
+
+    def read_all(seed):
+        found = ShardSet(f"pipe:cat {shards}/{{}}", str(cache), room)
+        entries = [entry for group in found.index().groups for entry in group.entries]
+        for i in np.random.default_rng(seed).permutation(len(entries)):
+            with found.open(entries[i]) as recording:
+                assert len(recording.read(0, 100, 16000)) == 100
+        return sum(path.stat().st_size for path in cache.glob("*.tar"))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(read_all, range(12)))
+    assert read_all(0) <= room
 
 
 @pytest.mark.parametrize("size", ["nan", "inf", "0"])

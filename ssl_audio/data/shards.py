@@ -204,7 +204,7 @@ class ShardSet:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if size is not None and os.path.exists(path):
                 return path
-            self._make_room(size or 0)
+            self._make_room(name, size or 0)
             try:
                 with write_atomically(path) as temporary, webdataset.gopen(address) as source:
                     with open(temporary, "wb") as target:
@@ -216,15 +216,33 @@ class ShardSet:
                 raise NoAudioError(f"{address} cannot be fetched: {' '.join(str(error).split())}") from error
         return path
 
-    def _make_room(self, size: int) -> None:
-        here = [Path(str(self.cache), shard.name) for shard in getattr(self, "shards", ())]
-        present = sorted((path for path in here if path.exists()), key=lambda path: path.stat().st_mtime)
-        used = sum(path.stat().st_size for path in present)
-        for path in present:
-            if used + size <= self.room:
-                return
-            used -= path.stat().st_size
-            path.unlink(missing_ok=True)
+    def _make_room(self, name: str, size: int) -> None:
+        """Remove the shards used longest ago until this one fits beside what other processes are fetching."""
+        with open(os.path.join(str(self.cache), "room.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would each take the same room, or the same shard away
+            present, used = [], size
+            for shard in getattr(self, "shards", ()):
+                path = os.path.join(str(self.cache), shard.name)
+                with suppress(FileNotFoundError):
+                    present.append((os.stat(path).st_mtime, shard.size, path))
+                    used += shard.size
+                    continue
+                used += shard.size if shard.name != name and _is_locked(f"{path}.lock") else 0
+            for _, freed, path in sorted(present):
+                if used <= self.room:
+                    return
+                Path(path).unlink(missing_ok=True)
+                used -= freed
+
+
+def _is_locked(path: str) -> bool:
+    """Whether a process holds this lock; a file that is not there is none."""
+    with suppress(FileNotFoundError), open(path) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class ShardedRecording:
