@@ -300,6 +300,8 @@ def _reason(path: str, error: Exception) -> str:
         return "may not be read (permission denied)"
     if os.path.getsize(path) == 0:
         return "is empty (0 bytes)"
+    if isinstance(error, UnicodeEncodeError):
+        return "has a name that is not UTF-8; rename it"
     return f"cannot be opened as audio: {_message(error)}"
 
 

@@ -62,6 +62,8 @@ def run_command(name: str, arguments: Sequence[str], program: str | None = None)
     that has `main(arguments) -> int` instead parses for itself (training, whose parser is Lightning's).
     """
     keep_freed_memory()
+    if sys.stdout.errors == "strict" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no encoding has, as on stderr
     command = import_module(f"ssl_audio.commands.{name.replace('-', '_')}")
     try:
         if hasattr(command, "main"):

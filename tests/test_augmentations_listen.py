@@ -44,3 +44,11 @@ def test_what_cannot_work_is_said_in_one_line(tmp_path, capsys, arguments, compl
     assert main(["listen", str(tmp_path), "--output", str(tmp_path / "out"), *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and complaint in error
+
+
+def test_a_bad_recording_does_not_stop_the_others(voices, tmp_path, capsys):
+    (voices / "broken.wav").write_text("no audio")
+    command = ["listen", str(voices), "--output", str(tmp_path / "out"), "--pitch", "1.25", "--formant"]
+    assert main(command) == 1
+    assert f"left out: {voices / 'broken.wav'}: " in capsys.readouterr().out
+    assert len([path for path in (tmp_path / "out").iterdir() if path.is_dir()]) == 3

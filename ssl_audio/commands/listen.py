@@ -2,6 +2,7 @@
 
 Praat also measures both: how far the median pitch went, how far F1 to F3 moved, how many voicing decisions stayed, how
 far the spectral envelope lies from the input's. The figures are printed and written to measures.csv beside the sounds.
+Exit status: 0, or 1 if a recording could not be read, or 2 if nothing could be done.
 """
 
 import csv
@@ -44,14 +45,22 @@ def run(args: Namespace) -> int:
     paths = paths[:: max(1, len(paths) // args.number)][: args.number]
 
     rows: list[list[str]] = []
+    left_out: list[InputError] = []
     for number, path in enumerate(tqdm(paths, desc="listening", unit="recording")):
-        rows += examples(path, Path(args.output) / f"{number + 1:02d} {path.stem}", args)
+        try:
+            rows += examples(path, Path(args.output) / f"{number + 1:02d} {path.stem}", args)
+        except audio.AudioError as problem:
+            left_out.append(problem)
+    if len(left_out) == len(paths):
+        raise left_out[0]
     table = io.StringIO()
     csv.writer(table).writerows([HEADER, *rows])
     write_text(Path(args.output) / "measures.csv", table.getvalue())
     print_table(rows)
+    for error in left_out:
+        print(f"left out: {error}")
     print(f"sounds and measures.csv: {args.output}")
-    return 0
+    return 1 if left_out else 0
 
 
 def examples(path: Path, folder: Path, args: Namespace) -> list[list[str]]:
@@ -62,12 +71,11 @@ def examples(path: Path, folder: Path, args: Namespace) -> list[list[str]]:
     from ssl_audio.augmentations.batch.psola import overlap_add
     from ssl_audio.augmentations.measure import compare, listen_to
     from ssl_audio.augmentations.praat import change_gender
-    from ssl_audio.errors import InputError
 
     rate = audio.info(path).sample_rate
     clip = audio.read(path, samples=int(args.seconds * rate))
     if len(clip) < 0.1 * rate:
-        raise InputError(f"{path}: shorter than .1 s, too short to hear a pitch; leave it out")
+        raise audio.AudioError(path, "shorter than .1 s, too short to hear a pitch; leave it out")
     audio.write(folder / "input.wav", clip, rate)
     before = listen_to(clip, rate)
     rows = []
