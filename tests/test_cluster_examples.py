@@ -24,7 +24,7 @@ def test_a_script_parses_and_calls_what_is_there(script):
     subprocess.run(["bash", "-n", str(script)], check=True, capture_output=True)
     text = script.read_text()
     assert text.startswith("#!/usr/bin/env bash\n") and "set -euo pipefail" in text
-    for command in re.findall(r"^(?:srun \S+ )?ssl-audio (\w+)", text, re.MULTILINE):
+    for command in re.findall(r"^(?:srun (?:-\S+ )+)?ssl-audio (\w+)", text, re.MULTILINE):
         assert command in COMMANDS
     for config in re.findall(r"hardware/[\w-]+", text):
         assert (FOLDER.parents[1] / "train_configs" / f"{config}.yaml").is_file()
@@ -35,8 +35,10 @@ def test_a_script_parses_and_calls_what_is_there(script):
 def test_slurm_tasks_equal_devices():
     """Lightning refuses to start otherwise."""
     for name in ("train.sbatch", "embed.sbatch"):
-        options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", (FOLDER / name).read_text(), re.MULTILINE))
+        text = (FOLDER / name).read_text()
+        options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", text, re.MULTILINE))
         assert options["ntasks-per-node"] == options["gpus-per-node"]
+        assert '\nsrun --cpus-per-task="$SLURM_CPUS_PER_TASK" ' in text  # else a task has one core, since SLURM 22.05
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")

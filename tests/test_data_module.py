@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ssl_audio import audio
-from ssl_audio.data import AudioDataModule
+from ssl_audio.data import AudioDataModule, datamodule
 from ssl_audio.errors import InputError
 
 COMMON = {"sample_rate": 16000, "nr_samples": 4000, "batch_size": 3, "num_workers": 0, "seed": 7}
@@ -206,6 +206,28 @@ def test_bad_input_is_one_line_before_training(singers, tmp_path, monkeypatch, w
     with pytest.raises(InputError, match=message) as caught:
         AudioDataModule(**{**COMMON, "dataset_dirs": [str(singers)], **change}).setup()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "workers"),
+    [
+        ({}, 3),  # two processes share eight cores
+        ({"SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": "8"}, 7),  # srun gave eight to each of them
+        ({"SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": "2"}, 1),  # not bound to them
+        ({"SLURM_NTASKS": "2"}, 3),
+        ({"SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": "8", "LOCAL_WORLD_SIZE": "2"}, 3),  # torchrun in a task
+    ],
+)
+def test_workers_take_the_cores_of_their_process(singers, monkeypatch, environment, workers):
+    for name in ("SLURM_NTASKS", "SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(datamodule, "available_cores", lambda: 8)
+    monkeypatch.setattr(AudioDataModule, "_processes_here", 2)
+    data = AudioDataModule(**{**COMMON, "batch_size": 1, "num_workers": "auto"}, dataset_dirs=[str(singers)])
+    data.setup()
+    assert data.train_dataloader().num_workers == workers
 
 
 def test_no_validation_is_possible(singers, tmp_path):

@@ -46,7 +46,8 @@ class AudioDataModule(LightningDataModule):
         sample_rate: Hz of the clips; files of other rates are resampled.
         nr_samples: length of a clip in samples.
         batch_size: items (pairs of clips) a step, on each device.
-        num_workers: processes that read and augment; "auto" takes the cores of this process but one, 16 at most.
+        num_workers: processes that read and augment; "auto" takes the cores of this process but one, 16 at most (those
+            of the task under SLURM, else an equal share of the machine's).
         eval_frac: share of each data set's groups for validation, in [0, 1); 0 trains on all and validates nothing.
         seed: of split, order, fragments and per-clip augmentation.
         batch_sampling_mode: "sample_clips": an epoch visits each file; "sample_groups": each group, with a random file.
@@ -302,7 +303,7 @@ class AudioDataModule(LightningDataModule):
         )
 
     def _loader(self, dataset: TwoViewDataset, sampler: EpochSampler) -> DataLoader:
-        cores = available_cores() // self._processes_here
+        cores = cores_of_a_task() or available_cores() // self._processes_here
         workers = min(16, max(1, cores - 1), sampler.steps) if self.num_workers == "auto" else self.num_workers
         options: dict[str, Any] = {}
         if workers:
@@ -391,6 +392,13 @@ class AudioDataModule(LightningDataModule):
     def _processes_here(self) -> int:
         """Training processes that share this machine's cores."""
         return max(1, self._world_size // self.trainer.num_nodes) if self.trainer is not None else 1
+
+
+def cores_of_a_task() -> int:
+    """Cores that SLURM gave to this task alone; 0 without SLURM, or where the task starts the processes itself."""
+    if int(os.environ.get("SLURM_NTASKS", 0)) < 2 or "LOCAL_WORLD_SIZE" in os.environ:  # (the latter is torchrun's)
+        return 0
+    return min(available_cores(), int(os.environ.get("SLURM_CPUS_PER_TASK", 0)))
 
 
 def available_cores() -> int:
