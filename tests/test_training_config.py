@@ -9,6 +9,7 @@ import yaml
 
 from ssl_audio.cli import run_command
 from ssl_audio.errors import InputError
+from ssl_audio.training.cli import explain
 from ssl_audio.training.config import find_config, load_config, merge, packaged_configs, read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -178,3 +179,8 @@ def test_filters_in_hertz_are_laid_out_for_the_rate_of_the_data(encoder):
     assert rate(("data.sample_rate", "8000")) == 8000
     with pytest.raises(InputError, match=r"model\.encoder\.sample_rate is 16000 and data\.sample_rate is 22050"):
         rate(("model.encoder.sample_rate", "16000"))
+
+
+def test_a_machine_without_a_gpu_is_said_with_the_way_out():
+    config = {"trainer": {"accelerator": "gpu"}}
+    assert explain("No supported gpu backend found!", config).endswith("finds none here; stack hardware/cpu")

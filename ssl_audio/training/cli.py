@@ -149,6 +149,10 @@ def explain(message: str, config: Mapping[str, Any]) -> str:
     ...               {"trainer": {"max_epochs": "x"}}))
     trainer.max_epochs is 'x'; expected int
     """
+    if "gpu backend" in message:
+        return (
+            f"trainer.accelerator is {config['trainer']['accelerator']}, and torch finds none here; stack hardware/cpu"
+        )
     message = message.split("Given value type: <class 'dict'>")[0]
     if missing := re.search(r"the following arguments are required: ([\w., ]+)", message):
         where = _full_key(re.findall(r'[kK]ey "([^"]+)"', message[: missing.start()]), config)
