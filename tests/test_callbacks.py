@@ -138,7 +138,7 @@ def test_a_dying_representation_is_told_once_in_words_and_a_live_one_is_not():
 def test_a_loss_that_is_not_finite_names_step_and_clips_before_the_weights_are_touched():
     views = [torch.randn(3, 2, 4) for _ in range(3)]
     training = batches(views[:2]) + batches(views[2:], loss=math.nan)
-    with pytest.raises(InputError, match="not finite at step 2 on clips 100, 101, 102"):
+    with pytest.raises(InputError, match="not finite at step 2 on a batch of clips from 100, 101, 102;"):
         fit(FiniteLoss(), training)
 
 

@@ -131,6 +131,21 @@ def test_names_that_matplotlib_reads_in_its_own_way_are_drawn_as_they_are(tmp_pa
     assert "$x^{2$" in ticks and max(map(len, ticks)) <= 30
 
 
+@pytest.mark.filterwarnings("error")
+def test_another_report_in_the_folder_leaves_no_picture_of_the_one_before(tmp_path):
+    """Nor does it say on the console which letters no font here has; what is not a report's own stays."""
+    mine = tmp_path / "plots" / "choir" / "notes.txt"
+    for name in ("choir", "合唱團"):
+        test_set = made_up(people=6, name=name)
+        test_set.recordings.singers[:] = [singer.replace("singer", "歌手") for singer in test_set.recordings.singers]
+        one = evaluate("歌", embeddings(test_set, 1.0), test_set, draws=100, probe=None)
+        write_report([one], tmp_path, settings={}, progress=False)
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        mine.write_text("mine")
+    assert [path.name for path in (tmp_path / "plots" / "choir").iterdir()] == ["notes.txt"]
+    assert len([*(tmp_path / "plots" / "合唱團").glob("*.png")]) == 5
+
+
 def test_every_singer_has_their_own_eer(evaluations):
     evaluation = evaluations[2]
     trials, scores = evaluation.test_set.trials, evaluation.verification.scores

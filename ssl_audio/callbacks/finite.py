@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ssl_audio.errors import InputError
 
+_NAMED = 12  # clips of a batch
+
 
 class FiniteLoss(Callback):
     """Raises before the weights are touched on a CPU; on another device, where looking costs a wait, every n steps.
@@ -33,7 +35,7 @@ class FiniteLoss(Callback):
         step = trainer.global_step
         if loss.device.type == "cpu":
             if not finite:
-                raise InputError(_message(step, self._index))
+                raise InputError(_message(step, self._index, trainer))
             return
         if self._bad_step is None:
             self._bad_step = torch.full((), -1, device=loss.device)
@@ -49,19 +51,22 @@ class FiniteLoss(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step % self.every_n_steps == 0:
-            self._check()
+            self._check(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._check()
+        self._check(trainer)
 
-    def _check(self) -> None:
+    def _check(self, trainer: Trainer) -> None:
         if self._bad_step is not None and self._bad_step >= 0:
-            raise InputError(_message(int(self._bad_step), self._bad_index))
+            raise InputError(_message(int(self._bad_step), self._bad_index, trainer))
 
 
-def _message(step: int, index: Tensor | None) -> str:
-    clips = "" if index is None else f" on clips {', '.join(map(str, index.flatten().tolist()[:12]))}"
-    clips += ", ..." if index is not None and index.numel() > 12 else ""
+def _message(step: int, index: Tensor | None, trainer: Trainer) -> str:
+    places = [] if index is None else index.flatten().tolist()
+    entries = getattr(getattr(trainer.train_dataloader, "dataset", None), "entries", None)
+    names = [str(place) if entries is None else str(entries[place].path) for place in places[:_NAMED]]
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    clips = f" on a batch of clips from {', '.join(names)}{more}" if names else ""
     return (
         f"the loss is not finite at step {step}{clips}; training stopped and earlier checkpoints are kept. "
         "Lower model.optimizer's lr, or set trainer.precision to 32-true, or look at these clips"

@@ -7,6 +7,7 @@ have changed or after an interruption: only what is missing is made. Delete the 
 """
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from ssl_audio.errors import InputError
 
@@ -32,6 +33,9 @@ def run(args: Namespace) -> int:
         raise InputError(f"--sample_rate is {args.sample_rate}; it must be at least 1")
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers is {args.workers}; it must be at least 1")
+    gone = next((folder for folder in args.datasets if not Path(folder).is_dir()), None)
+    if gone is not None:
+        raise InputError(f"{gone}: no such folder")
     unreadable = 0
     for folder in args.datasets:
         try:

@@ -156,7 +156,8 @@ def explain(message: str, config: Mapping[str, Any]) -> str:
     message = message.split("Given value type: <class 'dict'>")[0]
     if missing := re.search(r"the following arguments are required: ([\w., ]+)", message):
         where = _full_key(re.findall(r'[kK]ey "([^"]+)"', message[: missing.start()]), config)
-        return f"{where} needs {missing.group(1).strip()}; stack a config that gives it, such as --config common"
+        remedy = "stack a config that gives it, such as --config common; a second method takes nothing of a first"
+        return f"{where} needs {missing.group(1).strip()}; {remedy}"
     keys = re.findall(r'[kK]ey "([^"]+)"', message)
     if not keys:
         message = message.split("Given value type:")[0]

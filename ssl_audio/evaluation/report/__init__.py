@@ -7,12 +7,13 @@ plots/<data set>/    det, scores, singers, ranks, confusion, map as PNG and SVG
 """
 
 import io
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -29,6 +30,8 @@ from ssl_audio.files import write_atomically, write_text
 from ssl_audio.provenance import versions
 
 REPORT = "report.html"
+_PICTURES = ("det", "scores", "singers", "ranks", "confusion", "map")
+_WIDE_FONTS = ("Noto Sans CJK", "WenQuanYi", "IPAGothic", "Hiragino Sans", "Microsoft YaHei", "Arial Unicode")
 _DPI = 130
 _MARGIN = 6  # pixels around a panel that is cut out
 
@@ -47,7 +50,7 @@ def write_report(
 
     Args:
         evaluations: of every model on every test set, all with bootstrap draws of the same seed.
-        output: folder; files of the same names are replaced.
+        output: folder; an earlier report in it is replaced, with its pictures.
         settings: what was asked for, written into metrics.json.
         runs: folder whose metrics.json files make the leaderboard; default: that which holds `output`.
         map_method: "pca" or "umap".
@@ -63,7 +66,7 @@ def write_report(
     for evaluation in evaluations:
         by_set.setdefault(evaluation.test_set.name, []).append(evaluation)
     write_metrics(output / METRICS, evaluations, comparisons, settings)
-    (output / REPORT).unlink(missing_ok=True)  # an older page must not stand beside these figures if this is killed
+    _clear(output)
     board = read_leaderboard(runs or output.resolve().parent, output)
     write_tables(output, evaluations, comparisons, board)
     verdicts = {name: verdict(here, comparisons) for name, here in by_set.items()}
@@ -71,14 +74,24 @@ def write_report(
     jobs = [(name, *job) for name, here in by_set.items() for job in _pictures(here, map_method, seed)]
     drawn: dict[str, list[str]] = {name: [] for name in by_set}
     for name, stem, drawing, alt, caption in tqdm(jobs, "drawing", disable=not progress, leave=False):
-        with rc_context({"text.parse_math": False}):  # a name may hold dollars
-            panels = _save(drawing(), output / "plots" / name / stem)
+        panels = _save(drawing, output / "plots" / name / stem)
         drawn[name].append(page.figure(panels, alt, caption))
     for name, here in by_set.items():
         body += _section(name, here, comparisons) + drawn[name]
     body += _bottom(board, settings)
     write_text(output / REPORT, page.page("Evaluation of embeddings", body))
     return [f"{name}: {sentence}" for name, sentences in verdicts.items() for sentence in sentences]
+
+
+def _clear(output: Path) -> None:
+    """Take away the page and the pictures of an earlier report: they must not stand beside these figures."""
+    (output / REPORT).unlink(missing_ok=True)
+    for path in (output / "plots").glob("*/*"):
+        if path.stem in _PICTURES and path.suffix in (".png", ".svg"):
+            path.unlink()
+    for folder in (output / "plots").glob("*"):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _pictures(here: list[Evaluation], map_method: str, seed: int) -> Iterator[tuple]:
@@ -238,8 +251,21 @@ def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _save(figure: Figure, stem: Path) -> list[page.Panel]:
+def _save(drawing: Callable[[], Figure], stem: Path) -> list[page.Panel]:
     """Write PNG and SVG beside each other, and give the panels of the picture: whole ones are too small on a phone."""
+    # a name may hold dollars, or letters that no font here has: the tables of the page have it as it is
+    with rc_context({"text.parse_math": False, "font.family": _fonts()}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        return _saved(drawing(), stem)
+
+
+def _fonts() -> list[str]:
+    """Matplotlib's own, then those here that have the letters of other scripts."""
+    here = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *sorted(name for name in here if name.startswith(_WIDE_FONTS))]
+
+
+def _saved(figure: Figure, stem: Path) -> list[page.Panel]:
     figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
