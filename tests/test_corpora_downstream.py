@@ -169,6 +169,7 @@ def test_voxforge_parts_speakers(tmp_path):
             put(tmp_path / language / f"anonymous-20080320-{code}" / "wav" / "a.wav")
     corpus = voxforge.read(tmp_path, languages=["de", "en"])
     assert len(corpus.tracks) == 44 and corpus == voxforge.read(tmp_path, languages=["de", "en"])
+    assert {track.labels for track in voxforge.read(tmp_path, languages="de").tracks} == {("de",)}
     assert corpus.artist_filtered() == corpus and len({track.group for track in corpus.tracks}) == 24
     counts = {name: Counter(t.labels[0] for t in corpus.split(name)) for name in ("train", "valid", "test")}
     assert all(count["de"] and count["en"] for count in counts.values())

@@ -226,6 +226,14 @@ def test_librispeech_by_chapters_keeps_recordings_together(librispeech_root):
     assert parts["39-121-0000"] == "train"
     with pytest.raises(InputError, match=r"dev-clean \(from https://www.openslr.org/12, dev-clean.tar.gz\)"):
         librispeech.read(librispeech_root, ["dev-clean"])
+    assert librispeech.read(librispeech_root, "train-clean-100", split="chapters") == corpus  # as on a command line
+
+
+def test_librispeech_refuses_a_subset_whose_split_nothing_tells(librispeech_root):
+    put(librispeech_root / "music" / "9" / "1" / "9-1-0000.flac")
+    with pytest.raises(InputError, match="subset music is not train"):
+        librispeech.read(librispeech_root, ["train-clean-100", "music"])
+    assert len(librispeech.read(librispeech_root, "music", split="chapters").tracks) == 1
 
 
 def test_any_folder_is_split_within_labels_by_whole_folders(tmp_path):
@@ -241,8 +249,9 @@ def test_any_folder_is_split_within_labels_by_whole_folders(tmp_path):
     assert [len(labels) for labels in counts.values()] == [32, 4, 4]
     assert corpus.artist_filtered() == corpus and folder.read(tmp_path) == corpus
     assert folder.read(tmp_path, seed=1) != corpus
-    with pytest.raises(InputError, match="adding up to 1"):
-        folder.read(tmp_path, fractions=(0.5, 0.1, 0.1))
+    for fractions in ((0.5, 0.1, 0.1), 3, "0.8", ["a", 0, 0]):
+        with pytest.raises(InputError, match="adding up to 1"):
+            folder.read(tmp_path, fractions=fractions)
 
 
 def test_real_folders_become_a_corpus(shared):
@@ -325,6 +334,7 @@ def test_fma_filters(fma_root):
     assert {t.id for t in fma.read(fma_root, licenses=lambda name: "ShareAlike" in name).tracks} == {"2", "10"}
     assert {t.id for t in fma.read(fma_root, min_listens=1000, min_seconds=165).tracks} == {"2"}
     assert fma.read(fma_root, subset="large", labels="all", genres=["Punk"]).label_names == ("Punk",)
+    assert fma.read(fma_root, genres="Rock") == fma.read(fma_root, genres=["Rock"])
     with pytest.raises(InputError, match="no genre Polka"):
         fma.read(fma_root, genres=["Polka"])
     with pytest.raises(InputError, match="no track is left"):

@@ -133,6 +133,11 @@ def split_of_fold(fold: str, folds: Sequence[str], tested: str) -> str:
     return "test" if fold == tested else "valid" if fold == valid else "train"
 
 
+def named(names: Sequence[str] | str) -> list[str]:
+    """Names of subsets, languages, ...; a single one may be given as it is."""
+    return [names] if isinstance(names, str) else list(names)
+
+
 def split_groups(names: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
     """{group: split}, by seed and name alone, so that a new group moves no other one far.
 
@@ -143,8 +148,10 @@ def split_groups(names: Sequence[str], fractions: Sequence[float], seed: int) ->
     Raises:
         InputError: fractions that do not add up to 1.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise InputError(f"fractions are {list(fractions)}; give train, valid and test, adding up to 1")
+    given = list(fractions) if isinstance(fractions, Sequence) else [fractions]
+    numbers = all(isinstance(fraction, (int, float)) for fraction in given)
+    if len(given) != 3 or not numbers or min(given) < 0 or abs(sum(given) - 1) > 1e-6:
+        raise InputError(f"fractions are {given}; give train, valid and test, adding up to 1, such as [0.8, 0.1, 0.1]")
     order = sorted(set(names), key=lambda name: hashlib.blake2b(f"{seed}/{name}".encode(errors="replace")).digest())
     test = min(max(round(fractions[2] * len(order)), int(fractions[2] > 0)), len(order) - 1)
     valid = min(max(round(fractions[1] * len(order)), int(fractions[1] > 0)), len(order) - 1 - test)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, require
+from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, named, require
 from ssl_audio.errors import InputError
 
 _HOME = "https://github.com/mdeff/fma"
@@ -113,7 +113,7 @@ def read(
     root: str | os.PathLike,
     subset: str = "small",
     labels: str = "top",
-    genres: Sequence[str] | None = None,
+    genres: Sequence[str] | str | None = None,
     licenses: str | Callable[[str], bool] | None = None,
     min_listens: int = 0,
     min_seconds: float = 0,
@@ -139,6 +139,7 @@ def read(
     if isinstance(licenses, str) and licenses != "public_domain":
         raise InputError(f"licenses is {licenses!r}; give 'public_domain' or a function of the licence's name")
     titles = {number: genre.title for number, genre in read_genres(root).items()}
+    genres = None if genres is None else named(genres)
     if unknown := sorted(set(genres or ()) - set(titles.values())):
         raise InputError(f"FMA has no genre {', '.join(unknown)}; their names are in genres.csv")
     held = set(SUBSETS[: SUBSETS.index(subset) + 1])

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_audio.audio import find_audio_files
-from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, require
+from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, named, require
 from ssl_audio.errors import InputError
 
 _HOME = "https://www.openslr.org/12"
+_SPLIT_OF = {"train": "train", "dev": "valid", "test": "test"}
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)")
 
 
 def read(
-    root: str | os.PathLike, subsets: Sequence[str] = ("train-clean-100", "test-clean"), split: str = "subsets"
+    root: str | os.PathLike,
+    subsets: Sequence[str] | str = ("train-clean-100", "test-clean"),
+    split: str = "subsets",
 ) -> Corpus:
     """Utterances with their speaker as label and group.
 
@@ -30,10 +33,14 @@ def read(
             its room would give the speaker away.
 
     Raises:
-        InputError: a subset is missing or empty, or a file is not named as above.
+        InputError: a subset is missing, empty or, to split by, of another name; a file is not named as above.
     """
     if split not in ("subsets", "chapters"):
         raise InputError(f"LibriSpeech has no split {split!r}; there are subsets and chapters")
+    subsets = named(subsets)
+    odd = [name for name in subsets if name.split("-")[0] not in _SPLIT_OF]
+    if split == "subsets" and odd:
+        raise InputError(f"LibriSpeech: subset {odd[0]} is not train-*, dev-* or test-*; split=chapters takes any")
     root = require("LibriSpeech", root, {name: f"{_HOME}, {name}.tar.gz" for name in subsets})
     found = [(subset, *_parse(path), path) for subset in subsets for path in find_audio_files(root / subset)]
     chapters = defaultdict(set)
@@ -42,7 +49,7 @@ def read(
     tracks = []
     for subset, speaker, chapter, path in found:
         if split == "subsets":
-            part = {"train": "train", "dev": "valid", "test": "test"}[subset.split("-")[0]]
+            part = _SPLIT_OF[subset.split("-")[0]]
         else:
             order = sorted(chapters[speaker], key=int)
             last = len(order) - 1 - order.index(chapter)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_audio.audio import find_audio_files
-from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, require, split_groups
+from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, named, require, split_groups
 from ssl_audio.errors import InputError
 
 _HOME = "http://www.repository.voxforge1.org/downloads"
@@ -18,7 +18,7 @@ LANGUAGES = ("de", "en", "es", "fr", "it", "ru")
 
 def read(
     root: str | os.PathLike,
-    languages: Sequence[str] = LANGUAGES,
+    languages: Sequence[str] | str = LANGUAGES,
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     seed: int = 0,
 ) -> Corpus:
@@ -32,6 +32,7 @@ def read(
     Raises:
         InputError: lists every missing language; a file outside of a session's folder.
     """
+    languages = named(languages)
     root = require("VoxForge", root, {name: f"{_HOME}/{name}/Trunk/Audio" for name in languages})
     tracks = []
     for language in languages:
