@@ -214,6 +214,17 @@ def test_impossible_probes_are_refused(change, says):
         probe(x, y)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_split_that_can_show_nothing_is_refused_before_anything_is_learned(several):
+    y = np.repeat([0, 1, 2, 3], 5)  # speakers, of whom some are in training and others in test
+    targets = y[:, None] == np.arange(4) if several else y
+    features = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(InputError, match="none of the test items' classes has an item to learn from"):
+        probe(features, targets, folds=np.where(y < 2, "train", "test"), draws=0)
+    with pytest.raises(InputError, match="as train, valid and none as test"):
+        probe(features, targets, folds=np.where(y < 2, "train", "valid"), draws=0)
+
+
 def test_tables_and_folders_of_labels(tmp_path, write_tone):
     (tmp_path / "t.csv").write_text(
         "path,genre,tags,rock,loud,fold,artist\na.wav,pop,x|y,1,0,1,A\nb.wav,jazz,,0,1,2,B\n"

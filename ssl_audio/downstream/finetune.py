@@ -21,7 +21,7 @@ from ssl_audio.embedding import embed_files
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.classification import Judge
 from ssl_audio.evaluation.embeddings import best_device
-from ssl_audio.evaluation.probes import ProbeResult, group_folds, limit_labels, splits_of
+from ssl_audio.evaluation.probes import ProbeResult, check_known, group_folds, limit_labels, splits_of
 from ssl_audio.heads import ProbeHead
 
 
@@ -71,6 +71,7 @@ def finetune(
     scores = np.full((len(y), len(files.classes)), np.nan)
     epochs, sizes, trained = [], [], np.zeros(len(files.classes), dtype=bool)
     splits = splits_of(folds)
+    check_known(splits, y)
     for train, validation, test in tqdm(splits, "transfer", leave=False, disable=len(splits) < 2):
         train, validation = limit_labels(train, validation, y, groups, fraction, rng)
         tuned, head, epoch = train_on(model, task, train, validation, settings, seed)

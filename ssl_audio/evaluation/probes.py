@@ -140,6 +140,7 @@ def probe(
     scores = np.full((len(y), len(names)), np.nan)
     chosen, sizes, trained = [], [], np.zeros(len(names), dtype=bool)
     splits = splits_of(assigned)
+    check_known(splits, y)
     for train, validation, test in tqdm(splits, f"{kind} probe", disable=not progress, leave=False, delay=2):
         train, validation = limit_labels(train, validation, y, group, label_fraction, rng)
         scores[test], best, head = fit.and_predict(train, validation, test)
@@ -224,6 +225,8 @@ def splits_of(assigned: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.nda
         if not len(parts[0]):
             raise InputError("the given split has no items marked train")
         return [parts]  # type: ignore[list-item]
+    if words <= {*SPLITS, "valid", "val"}:
+        raise InputError(f"the given split marks items as {', '.join(sorted(words))} and none as test")
     names = sorted(np.unique(assigned).tolist(), key=str)
     if len(names) < 2:
         raise InputError(f"all items are in one fold ({names[0]!r}); a probe needs at least two")
@@ -234,6 +237,20 @@ def splits_of(assigned: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.nda
         following = others.pop(i % len(others)) if len(others) > 1 else np.empty(0, dtype=np.int64)
         found.append((np.concatenate(others), following, test))
     return found
+
+
+def check_known(splits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], y: np.ndarray) -> None:
+    """Raise InputError where no split has a class both in test and in what is learned from, as with other speakers."""
+    for train, validation, test in splits:
+        known = np.concatenate([train, validation])
+        if y.ndim == 2 and (y[known].any(axis=0) & y[test].any(axis=0)).any():
+            return
+        if y.ndim == 1 and np.isin(y[test], y[known]).any():
+            return
+    raise InputError(
+        "none of the test items' classes has an item to learn from, so none can be recognised; take another split "
+        "(LibriSpeech: --option split=chapters)"
+    )
 
 
 def limit_labels(
