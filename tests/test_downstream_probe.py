@@ -240,3 +240,10 @@ def test_a_model_named_as_a_baseline_is_still_the_one_judged():
     assert list(found.values()) == ["mine", "theirs", "mel"]
     assert list(beside("runs/mine", "mine", {"untrained": "theirs"})) == ["mine", "untrained"]
     assert list(beside("runs/mine/0", "mine", {})) == ["mine-0"]  # a numbered run says whose
+
+
+def test_transfer_refuses_what_only_a_frozen_probe_does(model, sounds, tmp_path, capsys):
+    save_model(model, tmp_path / "model")
+    words = ["probe", "--model", str(tmp_path / "model"), "--corpus", "folder", "--root", str(sounds)]
+    assert main([*words, "--mode", "transfer", "--head", "mlp", "--hop", "1"]) == 2
+    assert "no --head, --hop" in capsys.readouterr().err

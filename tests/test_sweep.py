@@ -176,6 +176,13 @@ def test_figures_of_an_interrupted_and_continued_run_are_joined(tmp_path):
     assert text.splitlines()[0].split() == ["run", "status", "loss/val", "eer/val"]
 
 
+def test_the_table_of_runs_without_validation_shows_their_training_loss(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,loss/train_epoch\n0,9,1.0\n1,19,.25\n")
+    figures = read_metrics(tmp_path)
+    assert figures == {"loss/train_epoch last": 0.25}
+    assert format_table([{"run": "a", **figures}]).split() == ["run", "loss/train_epoch", "last", "a", "0.25"]
+
+
 def test_runs_travel_to_the_workers_of_a_dask_cluster(tmp_path, capsys):
     distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
     sweep = write(tmp_path / "s.yaml", {

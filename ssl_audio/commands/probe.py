@@ -107,6 +107,10 @@ def _check(args: argparse.Namespace) -> None:
     for fraction in args.fractions:
         if not 0 < fraction <= 1:
             raise InputError(f"--fractions must lie above 0 and at most be 1, got {fraction:g}")
+    given = {"--head": args.head != "linear", "--hop": args.hop is not None, "--skip_unreadable": args.skip_unreadable}
+    if args.mode == "transfer" and any(given.values()):
+        names = ", ".join(name for name, there in given.items() if there)
+        raise InputError(f"--mode transfer tunes the network with a linear classifier on whole clips: no {names}")
     if min(args.seeds, args.epochs, args.hidden) < 1:
         raise InputError("--seeds, --epochs and --hidden must be at least 1")
 

@@ -244,9 +244,11 @@ def gather(runs: Sequence[Run], output: Path, failed: Mapping[str, str], report:
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for a terminal: a line a run, without intervals and last values, which the CSV has."""
+    """The rows for a terminal: a line a run, without intervals and last values beside best ones, which the CSV has."""
     keys = dict.fromkeys(key for row in rows for key in row)
-    shown = [key for key in keys if key not in ("changes", "reason") and not key.endswith((" last", " low", " high"))]
+    hidden = {"changes", "reason", *(key for key in keys if key.endswith((" low", " high")))}
+    hidden |= {f"{key} last" for key in keys}
+    shown = [key for key in keys if key not in hidden]
     cells = [shown, *([_cell(row.get(key)) for key in shown] for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(shown))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells)
