@@ -29,7 +29,9 @@ UNSUPPORTED_EXTENSIONS = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv")
 _BLOCK = 1 << 20  # samples over all channels that one decoding call may return
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2**63 - 1 for streams of unknown length
 _RESAMPLER_MARGIN = 256  # samples, at the lower rate, after which soxr's filter no longer hears the edge (1e-7)
-_VORBIS_LEAD_IN = 8192  # the longest Vorbis block: after a seek libsndfile's first half block may be wrong
+# Samples before a part that are decoded with it, because after a seek the first ones may be wrong: half a block of
+# Vorbis (of 8192 at the most); MP3 frames, which take bits from frames before them.
+_LEAD_IN = {"VORBIS": 8192, "MPEG_LAYER_I": 4608, "MPEG_LAYER_II": 4608, "MPEG_LAYER_III": 4608}
 
 
 _DATA_SIZES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -152,7 +154,7 @@ class AudioFile:
         frames = available if frames is None else min(frames, available)
         if frames == 0:
             return np.empty(0, np.float32)
-        lead_in = min(start, _VORBIS_LEAD_IN) if self._file.subtype == "VORBIS" else 0
+        lead_in = min(start, _LEAD_IN.get(self._file.subtype, 0))
         blocks = list(self._blocks(start - lead_in, frames + lead_in))
         audio = (blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)]))[lead_in:]
         if not np.isfinite(audio).all():
@@ -302,7 +304,10 @@ def _reason(path: str, error: Exception) -> str:
         return "is empty (0 bytes)"
     if isinstance(error, UnicodeEncodeError):
         return "has a name that is not UTF-8; rename it"
-    return f"cannot be opened as audio: {_message(error)}"
+    reason = _message(error)
+    if reason.startswith("File does not exist"):  # libsndfile's words for an MP3 without a frame
+        reason = "there is no audio of a known format in it"
+    return f"cannot be opened as audio: {reason}"
 
 
 def _message(error: Exception) -> str:

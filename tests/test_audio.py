@@ -155,12 +155,14 @@ def test_a_header_that_promises_more_than_the_file_holds(tmp_path, write_tone):
 @pytest.mark.parametrize(
     ("content", "reason"), [(None, "no such file"), (b"", "empty"), (b"words\n", "cannot be opened")]
 )
-def test_what_is_not_audio_says_so_in_one_line(tmp_path, content, reason):
-    path = tmp_path / "x.wav"
+@pytest.mark.parametrize("name", ["x.wav", "x.mp3"])
+def test_what_is_not_audio_says_so_in_one_line(tmp_path, name, content, reason):
+    path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(AudioError, match=reason) as caught:
         audio.info(path)
+    assert "does not exist" not in caught.value.reason
     assert caught.value.path == str(path) and isinstance(caught.value, InputError)
     copy = pickle.loads(pickle.dumps(caught.value))  # comes back from a worker process
     assert (copy.path, copy.reason) == (caught.value.path, caught.value.reason)
@@ -208,3 +210,16 @@ def test_seeking_never_gives_wrong_samples(tmp_path, name):
     with AudioFile(tmp_path / name) as file:
         for start in rng.integers(0, 470000, 100):
             np.testing.assert_allclose(file.read(start, 3000), whole[start : start + 3000], atol=1e-5)
+
+
+def test_a_part_of_an_mp3_is_right_from_its_first_sample(tmp_path):
+    """Frames of a tone leave bits to those that follow: without a lead-in one seek in 200 gave 15 ms of noise."""
+    rng = np.random.default_rng(0)
+    time = np.arange(16000 * 6) / 16000
+    for frequency in (200, 400, 600, 800):
+        tone = 0.3 * np.sin(2 * np.pi * frequency * time) + 0.03 * rng.standard_normal(len(time))
+        audio.write(tmp_path / "a.mp3", tone.astype(np.float32), 16000)
+        whole = audio.read(tmp_path / "a.mp3")
+        with AudioFile(tmp_path / "a.mp3") as file:
+            for start in rng.integers(0, 90000, 200):
+                np.testing.assert_allclose(file.read(start, 500), whole[start : start + 500], atol=1e-4)

@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
     transcriber = load_transcriber(args.model).to(best_device(args.device))
     transcriber.threshold = transcriber.threshold if args.threshold is None else args.threshold
     samples = audio.read(args.recording, transcriber.sample_rate)
-    probabilities = transcriber.probabilities(samples, args.batch_size, progress=True)
+    try:
+        probabilities = transcriber.probabilities(samples, args.batch_size, progress=True)
+    except InputError as error:
+        raise InputError(f"{args.recording}: {error}") from error
     notes = transcriber.notes(probabilities, args.min_seconds)
     write_midi(notes, args.output)
     written = str(args.output)
