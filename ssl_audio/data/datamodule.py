@@ -66,7 +66,12 @@ class AudioDataModule(LightningDataModule):
             training tracks alone, validate on its validation tracks (where it has none, on `eval_frac` of the others,
             and not at all if that is 0). Groups are its artists or speakers. None: all files of the folders.
         store: where `ssl-audio cache --store` has put the copies; None: in the data sets' folders.
+
+    Attributes:
+        can_repeat: whether `short` can be "repeat".
     """
+
+    can_repeat = True
 
     def __init__(
         self,
@@ -174,10 +179,10 @@ class AudioDataModule(LightningDataModule):
             longest = max(entry.samples(self.sample_rate) for group in index.groups for entry in group.entries)
             index = index.at_least(self.nr_samples, self.sample_rate)
             if not index.groups:
+                remedy = "make nr_samples smaller" + (", or set data.short to repeat" if self.can_repeat else "")
                 raise InputError(
                     f"none of the files in {', '.join(self.dataset_dirs)} is as long as data.nr_samples = "
-                    f"{self.nr_samples} at {self.sample_rate} Hz; the longest has {longest}; "
-                    "make nr_samples smaller, or set data.short to repeat"
+                    f"{self.nr_samples} at {self.sample_rate} Hz; the longest has {longest}; {remedy}"
                 )
         index, stored, unstored = attach(index, self.sample_rate, self.store)
         if unstored:

@@ -188,6 +188,8 @@ class WindowDataModule(AudioDataModule):
             `ssl_audio.data.store`; 115 MB an hour at 16 kHz); damaged and outdated ones are made anew, and said.
     """
 
+    can_repeat = False
+
     def __init__(
         self,
         dataset_dirs: list[str],
