@@ -51,3 +51,15 @@ def test_no_norm_hears_loudness():
     encoder = encoders.WaveBYOL("h1", channels=48, input_norm="none", image_norm="none").eval()
     x = torch.randn(1, 8000)
     assert not torch.allclose(encoder(0.01 * x), encoder(x), atol=1e-3)
+
+
+def test_training_on_clips_that_are_too_short_says_how_long_they_must_be():
+    from ssl_audio.errors import InputError
+    from ssl_audio.frontends import Waveform
+    from ssl_audio.heads import Identity
+    from ssl_audio.methods import NTXent
+
+    model = encoders.WaveBYOL("h1", channels=51)
+    method = NTXent(frontend=Waveform(), encoder=model, projection=Identity, sample_rate=16000)
+    with pytest.raises(InputError, match=f"clips of {model.minimum_frames} samples or more; raise data.nr_samples"):
+        method.check(2, 100)

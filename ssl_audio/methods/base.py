@@ -144,6 +144,9 @@ class SiameseMethod(LightningModule):
                 self.objective(*clips)
         except (ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())
+            shortest = self.frontend.samples_for(self.encoder.minimum_frames)
+            if samples < shortest:
+                reason = f"too short: this model needs clips of {shortest} samples or more; raise data.nr_samples"
             raise InputError(f"{reason} (trying a batch of {batch_size} clips of {samples} samples)") from error
         finally:
             for module, mode in training.items():
