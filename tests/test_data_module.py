@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ssl_audio import audio
-from ssl_audio.data import AudioDataModule, datamodule
+from ssl_audio.data import AudioDataModule, cores
 from ssl_audio.errors import InputError
 
 COMMON = {"sample_rate": 16000, "nr_samples": 4000, "batch_size": 3, "num_workers": 0, "seed": 7}
@@ -223,7 +223,7 @@ def test_workers_take_the_cores_of_their_process(singers, monkeypatch, environme
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(datamodule, "available_cores", lambda: 8)
+    monkeypatch.setattr(cores, "available_cores", lambda: 8)
     monkeypatch.setattr(AudioDataModule, "_processes_here", 2)
     data = AudioDataModule(**{**COMMON, "batch_size": 1, "num_workers": "auto"}, dataset_dirs=[str(singers)])
     data.setup()

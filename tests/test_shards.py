@@ -166,11 +166,11 @@ def test_many_who_make_room_at_once_neither_fail_nor_take_more(shards, tmp_path)
         for i in np.random.default_rng(seed).permutation(len(entries)):
             with found.open(entries[i]) as recording:
                 assert len(recording.read(0, 100, 16000)) == 100
-        return sum(path.stat().st_size for path in cache.glob("*.tar"))
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(read_all, range(12)))
-    assert read_all(0) <= room
+    read_all(0)  # what six fetch in one moment may be more than there is room for; the next takes it away
+    assert sum(path.stat().st_size for path in cache.glob("*.tar")) <= room
 
 
 @pytest.mark.parametrize("size", ["nan", "inf", "0"])

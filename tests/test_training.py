@@ -233,7 +233,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_clips(train, sing
     with pytest.raises(AssertionError):
         train("contrastive", model={"encoder": COMPACT, "optimizer": {"init_args": {"lr": 1e37}}})
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: the loss is not finite at step ") and "on clips " in error
+    assert error.startswith("error: the loss is not finite at step ") and "on a batch of clips from " in error
 
 
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(train, capsys):

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Subset
 
 from ssl_audio.augmentations.base import ClipTransform
+from ssl_audio.data.cores import cores_of_one
 from ssl_audio.data.corpora import Corpus
 from ssl_audio.data.corpus_index import TRAIN, VALID, read_corpus, scan_corpus
 from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate
@@ -308,7 +309,7 @@ class AudioDataModule(LightningDataModule):
         )
 
     def _loader(self, dataset: TwoViewDataset, sampler: EpochSampler) -> DataLoader:
-        cores = cores_of_a_task() or available_cores() // self._processes_here
+        cores = cores_of_one(self._processes_here)
         workers = min(16, max(1, cores - 1), sampler.steps) if self.num_workers == "auto" else self.num_workers
         options: dict[str, Any] = {}
         if workers:
@@ -397,15 +398,3 @@ class AudioDataModule(LightningDataModule):
     def _processes_here(self) -> int:
         """Training processes that share this machine's cores."""
         return max(1, self._world_size // self.trainer.num_nodes) if self.trainer is not None else 1
-
-
-def cores_of_a_task() -> int:
-    """Cores that SLURM gave to this task alone; 0 without SLURM, or where the task starts the processes itself."""
-    if int(os.environ.get("SLURM_NTASKS", 0)) < 2 or "LOCAL_WORLD_SIZE" in os.environ:  # (the latter is torchrun's)
-        return 0
-    return min(available_cores(), int(os.environ.get("SLURM_CPUS_PER_TASK", 0)))
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

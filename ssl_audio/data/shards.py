@@ -223,11 +223,11 @@ class ShardSet:
             present, used = [], size
             for shard in getattr(self, "shards", ()):
                 path = os.path.join(str(self.cache), shard.name)
+                # Looked at before the file: what is fetched in between is there then, or was being fetched.
+                used += shard.size if (fetching := shard.name != name and _is_locked(f"{path}.lock")) else 0
                 with suppress(FileNotFoundError):
                     present.append((os.stat(path).st_mtime, shard.size, path))
-                    used += shard.size
-                    continue
-                used += shard.size if shard.name != name and _is_locked(f"{path}.lock") else 0
+                    used += 0 if fetching else shard.size
             for _, freed, path in sorted(present):
                 if used <= self.room:
                     return

@@ -146,7 +146,8 @@ class SiameseMethod(LightningModule):
             reason = " ".join(str(error).split())
             shortest = self.frontend.samples_for(self.encoder.minimum_frames)
             if samples < shortest:
-                reason = f"too short: this model needs clips of {shortest} samples or more; raise data.nr_samples"
+                reason = f"a clip of {samples} samples is too short: the model needs {shortest}; raise data.nr_samples"
+                raise InputError(reason) from error
             raise InputError(f"{reason} (trying a batch of {batch_size} clips of {samples} samples)") from error
         finally:
             for module, mode in training.items():
