@@ -19,7 +19,7 @@ from ssl_audio.model import EmbeddingModel
 
 Views = tuple[Tensor, Tensor]
 Batch = dict[str, Any]
-_CHECKED = 1 << 20  # samples of `check`, at most: a slip in the length must not fill the memory before data refuses it
+_CHECKED = 1 << 18  # samples of `check`, at most: a slip in the length must not fill the memory before data refuses it
 
 
 class Objective(NamedTuple):
@@ -135,7 +135,8 @@ class SiameseMethod(LightningModule):
             if (dim := getattr(getattr(self, name), "dim", 1)) < 1:
                 raise InputError(f"model.{name} gives {dim} dimensions; it must give at least 1")
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(2, min(batch_size, 2), min(samples, _CHECKED), generator=generator)
+        shortest = self.frontend.samples_for(self.encoder.minimum_frames)
+        noise = torch.randn(2, min(batch_size, 2), min(samples, max(_CHECKED, shortest)), generator=generator)
         clips = noise.mul_(0.1).to(self.device)
         training = {module: module.training for module in self.modules()}
         self.eval()
@@ -144,7 +145,6 @@ class SiameseMethod(LightningModule):
                 self.objective(*clips)
         except (ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())
-            shortest = self.frontend.samples_for(self.encoder.minimum_frames)
             if samples < shortest:
                 reason = f"a clip of {samples} samples is too short: the model needs {shortest}; raise data.nr_samples"
                 raise InputError(reason) from error
