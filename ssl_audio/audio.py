@@ -30,8 +30,9 @@ _BLOCK = 1 << 20  # samples over all channels that one decoding call may return
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2**63 - 1 for streams of unknown length
 _RESAMPLER_MARGIN = 256  # samples, at the lower rate, after which soxr's filter no longer hears the edge (1e-7)
 # Samples before a part that are decoded with it, because after a seek the first ones may be wrong: half a block of
-# Vorbis (of 8192 at the most); MP3 frames, which take bits from frames before them.
-_LEAD_IN = {"VORBIS": 8192, "MPEG_LAYER_I": 4608, "MPEG_LAYER_II": 4608, "MPEG_LAYER_III": 4608}
+# Vorbis (of 8192 at the most); MP3 frames, which take bits from those before (up to 255 bytes, at 8 kbit/s from 23
+# frames of 576 samples; up to 511 bytes, at 32 kbit/s from 8 frames of 1152).
+_LEAD_IN = {"VORBIS": 8192, "MPEG_LAYER_I": 4608, "MPEG_LAYER_II": 4608, "MPEG_LAYER_III": 24 * 576}
 
 
 _DATA_SIZES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)

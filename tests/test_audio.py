@@ -223,3 +223,17 @@ def test_a_part_of_an_mp3_is_right_from_its_first_sample(tmp_path):
         with AudioFile(tmp_path / "a.mp3") as file:
             for start in rng.integers(0, 90000, 200):
                 np.testing.assert_allclose(file.read(start, 500), whole[start : start + 500], atol=1e-4)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (24000, 1), (48000, 2)])
+def test_a_part_of_an_mp3_of_few_bits_is_right_too(tmp_path, rate, channels):
+    """The fewer bits a frame has of its own, the more frames before it hold what it needs."""
+    pytest.importorskip("soundfile", "0.13", reason="no choice of a bit rate")
+    rng = np.random.default_rng(0)
+    tone = 0.3 * np.sin(2 * np.pi * 600 * np.arange(6 * rate) / rate) + 0.03 * rng.standard_normal(6 * rate)
+    clip = np.stack([tone, tone[::-1]][:channels], axis=1).astype(np.float32)
+    soundfile.write(tmp_path / "a.mp3", clip, rate, bitrate_mode="CONSTANT", compression_level=0.99)
+    whole = audio.read(tmp_path / "a.mp3")
+    with AudioFile(tmp_path / "a.mp3") as file:
+        for start in rng.integers(0, 5 * rate, 60):
+            np.testing.assert_allclose(file.read(start, 500), whole[start : start + 500], atol=1e-4)
