@@ -9,8 +9,9 @@ from sklearn.preprocessing import StandardScaler
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.classification import Judge
 from ssl_audio.evaluation.labels import folder_labels, read_labels
-from ssl_audio.evaluation.probes import group_folds, probe, singer_probe
+from ssl_audio.evaluation.probes import probe, singer_probe
 from ssl_audio.evaluation.recordings import Recordings
+from ssl_audio.evaluation.splits import group_folds
 
 
 def clusters(n=300, classes=4, dim=10, noise=1.0, seed=0):
