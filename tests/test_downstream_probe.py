@@ -61,12 +61,14 @@ def test_a_separator_on_the_command_line_is_what_stands_there(sign, tmp_path):
 
 
 def test_options_are_read_as_yaml():
-    assert parse_options(["fold=1", "of=[de,en]", "x=true", "y=", "z=[]"]) == {
+    assert parse_options(["fold=1", "of=[de,en]", "x=true", "y=", "z=[]", "s='|'", "t='"]) == {
         "fold": 1,
         "of": ["de", "en"],
         "x": True,
         "y": "",
         "z": [],
+        "s": "|",
+        "t": "'",
     }
 
 
@@ -83,6 +85,16 @@ def test_folds_that_tear_groups_apart_are_told(tmp_path):
     (note,) = load_task("csv", tmp_path / "t.csv", {**columns, "group": "song"}).notes
     assert note.startswith("1 of 2 groups (A first) have files in more than one of the given folds")
     assert load_task("csv", tmp_path / "t.csv", columns).notes == ()
+
+
+def test_files_of_a_folder_that_are_split_one_by_one_are_told(tmp_path, write_tone):
+    for label in "xy":
+        for name in "abc":
+            write_tone(tmp_path / "flat" / label / f"{name}.wav", seconds=0.05)
+            write_tone(tmp_path / "deep" / label / name / "1.wav", seconds=0.05)
+    (note,) = load_task("folder", tmp_path / "flat", {}).notes
+    assert note.startswith("each file is split by itself")
+    assert load_task("folder", tmp_path / "deep", {}).notes == ()  # a folder a recording, as the note asks for
 
 
 def test_files_of_which_none_can_be_read_are_named(model, tmp_path):

@@ -173,7 +173,7 @@ def baselines(model: Any) -> dict[str, Any]:
 def parse_options(given: list[str]) -> dict[str, Any]:
     """`["fold=1", "languages=[de,en]"]` -> values as YAML reads them; what is empty or not YAML is text.
 
-    So are signs alone: of `separator=|` YAML would make an empty text, of `-` a list.
+    So are signs alone, unless they are quoted: of `separator=|` YAML would make an empty text, of `-` a list.
     """
     import yaml
 
@@ -186,7 +186,7 @@ def parse_options(given: list[str]) -> dict[str, Any]:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:
             parsed = value
-        signs = not any(letter.isalnum() or letter in "[{" for letter in value)
+        signs = not any(letter.isalnum() or letter in "[{'\"" for letter in value)
         options[name] = value if parsed is None or signs else parsed
     return options
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ssl_audio.data import corpora
@@ -61,8 +62,9 @@ def load_task(name: str, root: str | os.PathLike, options: dict[str, Any]) -> Ta
     """
     if name != "csv":
         task = task_of(corpora.load(name, root, **options))
-        alone = name == "folder" and len(set(task.files.groups or ())) == len(task.files.paths)
-        return replace(task, notes=(*task.notes, EACH_ALONE)) if alone else task
+        if name == "folder" and _each_alone(task.files):
+            return replace(task, notes=(*task.notes, EACH_ALONE))
+        return task
     known = ("label", "file", "fold", "group", "separator", "root")
     if unknown := [key for key in options if key not in known]:
         raise InputError(f"csv has no option {', '.join(unknown)}; it has {', '.join(known)}")
@@ -72,6 +74,12 @@ def load_task(name: str, root: str | os.PathLike, options: dict[str, Any]) -> Ta
     split = f"column {options['fold']}" if options.get("fold") else "5 random folds"
     notes = (UNGROUPED,) if files.folds is None and files.groups is None else _torn(files)
     return Task(os.path.basename(os.fspath(root)), split, files, notes)
+
+
+def _each_alone(files: LabelledFiles) -> bool:
+    """Whether each file of a folder is a group of its own; one in a folder below the class is of that folder's."""
+    groups = files.groups or []
+    return all(Path(group).name == path.name for group, path in zip(groups, files.paths, strict=True))
 
 
 def _torn(files: LabelledFiles) -> tuple[str, ...]:
@@ -85,8 +93,8 @@ def _torn(files: LabelledFiles) -> tuple[str, ...]:
     if not torn:
         return ()
     return (
-        f"{len(torn)} of {len(folds)} groups ({torn[0]} first) have files in more than one of the given folds, so that "
-        "training and test share them, which flatters",
+        f"{len(torn)} of {len(folds)} groups ({torn[0]} first) have files in more than one of the given folds, which "
+        "flatters where training and test share them",
     )
 
 
