@@ -139,6 +139,7 @@ def test_the_command_says_what_it_did_and_training_uses_it(singers, capsys, monk
     batch = next(iter(data.train_dataloader()))
     assert batch["clip1"].shape == (4, 4000) and batch["failures"] == []
     assert main(["cache", "nowhere"]) == 2 and capsys.readouterr().err == "error: nowhere: no such folder\n"
+    assert main(["cache", __file__]) == 2 and capsys.readouterr().err.endswith("is a file where a folder is needed\n")
 
 
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(tmp_path, write_tone):

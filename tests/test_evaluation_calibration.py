@@ -51,7 +51,7 @@ def test_calibration_lowers_cllr_to_nearly_its_minimum():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_classes_that_only_touch_cannot_be_calibrated(sign):
-    with pytest.raises(InputError, match="without error"):
+    with pytest.raises(InputError, match="but for ties, a threshold separates"):
         fit_calibration([0, 0, 1, 1], sign * np.array([1.0, 2.0, 2.0, 4.0]))
 
 

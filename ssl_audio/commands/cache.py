@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
         raise InputError(f"--workers is {args.workers}; it must be at least 1")
     gone = next((folder for folder in args.datasets if not Path(folder).is_dir()), None)
     if gone is not None:
-        raise InputError(f"{gone}: no such folder")
+        raise InputError(f"{gone}: {'is a file where a folder is needed' if Path(gone).exists() else 'no such folder'}")
     unreadable = 0
     for folder in args.datasets:
         try:

@@ -33,14 +33,17 @@ def fit_calibration(labels: ArrayLike, scores: ArrayLike, p_target: float = 0.5)
         p_target: prior at which the fit matters most.
 
     Raises:
-        InputError: as `equal_error_rate`, or when a threshold separates the classes (no line is steep enough).
+        InputError: as `equal_error_rate`, or when a threshold separates the classes but for ties (no line is steep
+            enough).
     """
     labels, scores = check_trials(labels, scores)
     if not 0 < p_target < 1:
         raise InputError(f"p_target must lie between 0 and 1, got {p_target}")
     # Classes that only touch have no best line either: it gets steeper for ever.
     if scores[labels].min() >= scores[~labels].max() or scores[labels].max() <= scores[~labels].min():
-        raise InputError("a threshold separates these scores without error; calibration needs trials that overlap")
+        raise InputError(
+            "but for ties, a threshold separates these scores without error; calibration needs trials that overlap"
+        )
     x = scores.astype(np.float64)
     centre, spread = x.mean(), x.std()
     design = np.stack([(x - centre) / spread, np.ones_like(x)])
