@@ -9,7 +9,7 @@ import torch
 
 from ssl_audio import audio
 from ssl_audio.cli import main
-from ssl_audio.downstream.tags import load_tagger, tag_file
+from ssl_audio.downstream.tags import Tags, load_tagger, tag_file, write_taggram
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
@@ -88,3 +88,11 @@ def test_a_bad_recording_does_not_stop_the_others(tagger, song, tmp_path, capsys
     said = capsys.readouterr()
     assert "3 clips" in said.out and (tmp_path / "out" / "song.json").exists()
     assert said.err.splitlines()[-1] == "1 of 2 recordings could not be tagged" and "broken.wav" in said.err
+
+
+@pytest.mark.filterwarnings("error")
+def test_tags_with_dollars_and_in_other_scripts_are_drawn_without_a_word(tmp_path):
+    names, scores = ["$x^{2$", "歌手"], np.array([[0.2, 0.8], [0.4, 0.6]])
+    tags = Tags(tmp_path / "$a$ 歌.wav", names, False, np.array([[0.0, 1.0], [1.0, 2.0]]), scores)
+    write_taggram(tmp_path / "tags.png", tags, 2)
+    assert (tmp_path / "tags.png").read_bytes().startswith(b"\x89PNG")

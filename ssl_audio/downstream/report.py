@@ -14,6 +14,7 @@ import numpy as np
 from ssl_audio.downstream.tasks import Task
 from ssl_audio.evaluation.probes import ProbeResult
 from ssl_audio.files import write_atomically, write_text
+from ssl_audio.pictures import names_as_they_are
 from ssl_audio.provenance import versions
 
 METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision")
@@ -106,15 +107,9 @@ def classification_report(task: Task, result: ProbeResult) -> dict[str, Any]:
     return report(truth, decided, labels=numbers, target_names=result.classes, output_dict=True, zero_division=0)
 
 
+@names_as_they_are()
 def write_confusion(path: Path, rows: Sequence[Row]) -> None:
     """What is taken for what: shares of each class's files, a panel a model; rows are the truth."""
-    from matplotlib import rc_context
-
-    with rc_context({"text.parse_math": False}):  # a name may hold dollars
-        _draw_confusion(path, rows)
-
-
-def _draw_confusion(path: Path, rows: Sequence[Row]) -> None:
     from matplotlib.figure import Figure
 
     columns = min(len(rows), 2)

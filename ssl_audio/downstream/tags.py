@@ -16,6 +16,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.evaluation.embeddings import best_device
 from ssl_audio.files import write_atomically, write_text
 from ssl_audio.heads import ProbeHead
+from ssl_audio.pictures import names_as_they_are
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,9 @@ def write_json(path: Path, tags: Tags) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False))
 
 
+@names_as_they_are()
 def write_taggram(path: Path, tags: Tags, count: int) -> None:
     """The strongest tags over time as a PNG: dark is likely, a row a tag, the strongest on top."""
-    from matplotlib import rc_context
-
-    with rc_context({"text.parse_math": False}):  # a name may hold dollars
-        _draw_taggram(path, tags, count)
-
-
-def _draw_taggram(path: Path, tags: Tags, count: int) -> None:
     from matplotlib.figure import Figure
 
     order = np.argsort(-tags.means, kind="stable")[:count]

@@ -7,13 +7,11 @@ plots/<data set>/    det, scores, singers, ranks, confusion, map as PNG and SVG
 """
 
 import io
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -27,11 +25,11 @@ from ssl_audio.evaluation.report.tables import write_metrics, write_tables
 from ssl_audio.evaluation.report.words import percent, points, verdict, with_interval
 from ssl_audio.evaluation.verification import Verification
 from ssl_audio.files import write_atomically, write_text
+from ssl_audio.pictures import names_as_they_are
 from ssl_audio.provenance import versions
 
 REPORT = "report.html"
 _PICTURES = ("det", "scores", "singers", "ranks", "confusion", "map")
-_WIDE_FONTS = ("Noto Sans CJK", "WenQuanYi", "IPAGothic", "Hiragino Sans", "Microsoft YaHei", "Arial Unicode")
 _DPI = 130
 _MARGIN = 6  # pixels around a panel that is cut out
 
@@ -74,7 +72,8 @@ def write_report(
     jobs = [(name, *job) for name, here in by_set.items() for job in _pictures(here, map_method, seed)]
     drawn: dict[str, list[str]] = {name: [] for name in by_set}
     for name, stem, drawing, alt, caption in tqdm(jobs, "drawing", disable=not progress, leave=False):
-        panels = _save(drawing, output / "plots" / name / stem)
+        with names_as_they_are():
+            panels = _save(drawing(), output / "plots" / name / stem)
         drawn[name].append(page.figure(panels, alt, caption))
     for name, here in by_set.items():
         body += _section(name, here, comparisons) + drawn[name]
@@ -239,7 +238,9 @@ def _bottom(board: list[Entry], settings: dict[str, Any]) -> list[str]:
     ]
     return [
         page.heading(2, "Leaderboard"),
-        page.paragraph("This report and those beside it. Figures with the same trials are comparable.", "soft"),
+        page.paragraph(
+            "This report and the others that were found. Figures with the same trials are comparable.", "soft"
+        ),
         page.table(header, rows, [e.baseline for e in board]),
         page.heading(2, "To repeat this"),
         page.table(["setting", "value"], [[k, _plain(v)] for k, v in settings.items() if v not in (None, [], "")]),
@@ -251,21 +252,8 @@ def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _save(drawing: Callable[[], Figure], stem: Path) -> list[page.Panel]:
+def _save(figure: Figure, stem: Path) -> list[page.Panel]:
     """Write PNG and SVG beside each other, and give the panels of the picture: whole ones are too small on a phone."""
-    # a name may hold dollars, or letters that no font here has: the tables of the page have it as it is
-    with rc_context({"text.parse_math": False, "font.family": _fonts()}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        return _saved(drawing(), stem)
-
-
-def _fonts() -> list[str]:
-    """Matplotlib's own, then those here that have the letters of other scripts."""
-    here = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *sorted(name for name in here if name.startswith(_WIDE_FONTS))]
-
-
-def _saved(figure: Figure, stem: Path) -> list[page.Panel]:
     figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
