@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from os import PathLike, cpu_count
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ssl_audio import audio
+from ssl_audio.cores import available_cores
 from ssl_audio.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class _Settings:
             hop=max(1, round(hop_seconds * rate)) if hop_seconds is not None else window or 0,
             aggregate=aggregate is not None,
             device=device,
-            workers=int(workers or min(8, cpu_count() or 1)),
+            workers=int(workers or min(8, available_cores())),
             report=on_error == "report",
         )
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ssl_audio import audio
 from ssl_audio.audio import AudioError, AudioFile, find_audio_files
+from ssl_audio.cores import available_cores
 from ssl_audio.data.index import LeftOut, write_report
 from ssl_audio.errors import InputError
 from ssl_audio.files import write_atomically
@@ -65,7 +66,7 @@ def run(args: Namespace) -> int:
     dataset = Path(args.dataset_root_dir, args.dataset_name)  # its name has no slash at the end, as shells complete it
     target = dataset.with_name(f"{dataset.name}_renamed_split_{args.segment_length}s")
     recordings, left_out = plan(dataset)
-    pool = ThreadPoolExecutor(args.workers or os.cpu_count())  # decoding and resampling run outside Python's lock
+    pool = ThreadPoolExecutor(args.workers or available_cores())  # decoding and resampling run outside Python's lock
     segments, unreadable = 0, 0
     try:
         jobs = {

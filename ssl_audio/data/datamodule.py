@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Subset
 
 from ssl_audio.augmentations.base import ClipTransform
-from ssl_audio.data.cores import cores_of_one
+from ssl_audio.cores import cores_of_one
 from ssl_audio.data.corpora import Corpus
 from ssl_audio.data.corpus_index import TRAIN, VALID, read_corpus, scan_corpus
 from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate

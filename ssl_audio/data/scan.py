@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, AudioError, AudioFile, walk_files
+from ssl_audio.cores import available_cores
 from ssl_audio.errors import InputError
 from ssl_audio.files import write_text
 
@@ -90,7 +91,7 @@ def _look(
     progress: bool,
 ) -> None:
     """Open the changed files in parallel and put what they are into `facts`."""
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    pool = ThreadPoolExecutor(workers or available_cores())
     try:
         found = pool.map(lambda item: inspect(os.path.join(folder, item[0])), changed)
         bar = tqdm(

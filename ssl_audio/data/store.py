@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_audio.audio import AudioError, AudioFile
+from ssl_audio.cores import available_cores
 from ssl_audio.data.index import AudioEntry, AudioIndex, LeftOut
 from ssl_audio.errors import InputError
 from ssl_audio.files import PARTIAL, write_atomically
@@ -234,7 +235,7 @@ def build(
     for path in gone:
         path.unlink(missing_ok=True)
     left_out = list(index.left_out)
-    pool = ThreadPoolExecutor(workers or os.cpu_count())  # decoding and resampling run outside Python's lock
+    pool = ThreadPoolExecutor(workers or available_cores())  # decoding and resampling run outside Python's lock
     try:
         jobs = [pool.submit(copy, entry, path, sample_rate) for path, entry in todo.items()]
         quiet = None if progress else True

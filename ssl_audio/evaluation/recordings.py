@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssl_audio import audio
+from ssl_audio.cores import available_cores
 from ssl_audio.errors import InputError
 
 METADATA_NAME = "manifest.csv"
@@ -121,7 +122,7 @@ def unreadable_files(paths: Sequence[Path], progress: bool = True) -> dict[Path,
             return error.reason
         return None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         found = pool.map(reason, paths)
         checked = tqdm(found, "checking files", len(paths), unit="file", disable=not progress, leave=False, delay=2)
         return {path: why for path, why in zip(paths, checked, strict=True) if why is not None}
