@@ -3,6 +3,9 @@
 import contextlib
 import csv
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +132,18 @@ def test_the_batches_of_a_run_do_not_depend_on_the_number_of_workers(singers, tm
         for n in (0, 1, 3)
     ]
     assert runs[0] == runs[1] == runs[2]
+
+
+def test_workers_go_on_reading_when_the_terminal_sends_them_ctrl_c_too(singers):
+    data = AudioDataModule(**{**COMMON, "num_workers": 2}, dataset_dirs=[str(singers)])
+    data.setup()
+    before = set(multiprocessing.active_children())
+    batches = iter(data.train_dataloader())
+    seen = [next(batches)]  # they run by now
+    workers = set(multiprocessing.active_children()) - before
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)
+    assert len(workers) == 2 and len([*seen, *batches]) == 5
 
 
 def test_two_processes_share_an_epoch_without_loss_or_repetition(singers, tmp_path):

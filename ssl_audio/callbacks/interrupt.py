@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class SaveOnInterrupt(Callback):
     def _ask(self, number: int, frame: Any) -> None:
         self._asked = True
         self._restore()  # the next one is the ordinary one
-        print("\ninterrupted: finishing the step, then saving (Ctrl-C again stops at once)", flush=True)
+        with suppress(RuntimeError):  # the signal came while the progress bar was being written
+            print("\ninterrupted: finishing the step, then saving (Ctrl-C again stops at once)", flush=True)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import signal
 import warnings
 from collections import defaultdict
 from typing import Any, Literal
@@ -26,6 +27,11 @@ from ssl_audio.errors import InputError
 logger = logging.getLogger(__name__)
 
 REPORT_NAME = "data_report.csv"
+
+
+def _leave_interrupts(worker: int) -> None:
+    """A terminal sends Ctrl-C to the workers too; they stay until the process that they read for ends the step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class AudioDataModule(LightningDataModule):
@@ -322,6 +328,7 @@ class AudioDataModule(LightningDataModule):
             num_workers=workers,
             collate_fn=collate,
             pin_memory=self.pin_memory,
+            worker_init_fn=_leave_interrupts,
             generator=torch.Generator().manual_seed(self.seed),  # a DataLoader else draws from torch's global numbers
             **options,
         )
