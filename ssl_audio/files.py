@@ -1,9 +1,10 @@
 """Writing that is never half done: to a temporary name in the same folder, then renamed over the target."""
 
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ssl_audio.errors import InputError
@@ -28,14 +29,12 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
         raise InputError(f"{path}: is a folder; give the name of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
+        temporary, mode = _new(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written there: {error.strerror}; choose another place") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, mode)  # what wrote it may have made it anew, for its owner alone
         with open(temporary, "rb") as file:  # on disk before the name points at it, or a power cut leaves an empty file
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -50,7 +49,10 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _new(path: Path) -> tuple[Path, int]:
+    """An empty file beside `path`, and its mode as the umask has it, which cannot be asked for without being changed:
+    threads that did so at once would leave the process with none."""
+    while True:
+        temporary = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}{path.suffix}")
+        with suppress(FileExistsError), open(temporary, "xb") as file:
+            return temporary, stat.S_IMODE(os.fstat(file.fileno()).st_mode)
