@@ -1,11 +1,24 @@
 """What several test files need: the shared recordings, where they are, and small recordings made on the spot."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, settings
+
+# What passed once passes again, and on a slow machine too. For other examples: --hypothesis-profile default
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
+
+# Before anything reads them: hubs and weights are on the loopback address here, behind no proxy, and a job of a cluster
+# in which the tests run is none of theirs.
+for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", *(name for name in os.environ if name.startswith("SLURM_"))):
+    os.environ.pop(name, None)
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 
 
 @pytest.fixture(scope="session", autouse=True)
