@@ -128,10 +128,14 @@ def put_runtime(folder):
         return
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed, and examples/browser/static is not built")
-    install = ["npm", "ci", "--prefer-offline", "--fetch-retries=0"]
-    if subprocess.run(install, cwd=folder, capture_output=True, timeout=300).returncode:
+    install = ["npm", "ci", "--prefer-offline", "--fetch-retries=0", "--fetch-timeout=60000"]
+    try:
+        installed = subprocess.run(install, cwd=folder, capture_output=True, timeout=300).returncode == 0
+    except subprocess.TimeoutExpired:  # a network that swallows what is asked of it
+        installed = False
+    if not installed:
         pytest.skip("npm cannot install onnxruntime-web here (no network, nothing in its cache)")
-    subprocess.run(["npm", "run", "build"], cwd=folder, capture_output=True, check=True)
+    subprocess.run(["npm", "run", "build"], cwd=folder, capture_output=True, check=True, timeout=120)
     shutil.rmtree(folder / "node_modules")
 
 
@@ -164,6 +168,7 @@ def open_page(browser, site, pages):
             page = pages[key] = browser.new_page(viewport={"width": width, "height": 640})
             if window_milliseconds:
                 page.route("**/worker.js", functools.partial(slow_worker, window_milliseconds))
+            page.set_default_timeout(120_000)
             page.requests, page.problems = [], []
             page.on("request", lambda request: page.requests.append(request.url))
             page.on("pageerror", lambda error: page.problems.append(str(error)))

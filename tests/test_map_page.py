@@ -47,6 +47,7 @@ def browser():
 @pytest.fixture
 def page(browser, library):
     page = browser.new_page(viewport={"width": 1000, "height": 700})
+    page.set_default_timeout(120_000)
     page.requests, page.problems = [], []
     page.on("request", lambda request: page.requests.append(request.url))
     page.on("pageerror", lambda error: page.problems.append(str(error)))
@@ -65,6 +66,14 @@ def spot(page, i):
     return box["x"] + x, box["y"] + y
 
 
+def wait(page, condition):
+    """Until it holds, for two minutes at most; the page's own policy forbids `wait_for_function`."""
+    look = (
+        f"const look = () => {condition} ? done() : Date.now() > end ? fail('never {condition}') : setTimeout(look, 5)"
+    )
+    page.evaluate(f"new Promise((done, fail) => {{ const end = Date.now() + 120000; {look}; look(); }})")
+
+
 def test_hovering_names_the_track(page):
     page.mouse.move(*spot(page, 5))
     assert page.locator("#tip").inner_text() == "song5 · artist 1"
@@ -75,7 +84,7 @@ def test_hovering_names_the_track(page):
 def test_a_click_plays_the_local_file_and_lists_what_sounds_alike(page, library):
     page.mouse.click(*spot(page, 0))
     # it can be decoded: the address is right, odd characters and all
-    page.evaluate("new Promise(done => player.readyState >= 3 ? done() : player.addEventListener('canplay', done))")
+    wait(page, "player.readyState >= 3")
     assert page.evaluate("decodeURIComponent(player.src)") == f"file://{library}/artist 0/{ODD}"
     assert page.locator("#now").inner_text().startswith(ODD.removesuffix(".wav"))
     near = page.locator("#list button").all_inner_texts()
@@ -115,7 +124,7 @@ def test_zoom_keeps_the_point_under_the_pointer(page):
     before = spot(page, 7)
     page.mouse.move(*before)
     page.mouse.wheel(0, -300)
-    page.evaluate("new Promise(done => { const look = () => view.zoom > 1 ? done() : setTimeout(look, 5); look(); })")
+    wait(page, "view.zoom > 1")
     assert spot(page, 7) == pytest.approx(before, abs=1.5)  # events come in whole pixels
 
 

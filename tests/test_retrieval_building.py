@@ -256,10 +256,12 @@ def test_readers_that_open_and_ask_while_it_is_rewritten_see_a_whole_index(tmp_p
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    for turn in range(30):
-        n = 300 - 100 * (turn % 2)
-        Index.from_embeddings(rng.standard_normal((n, 16)), [f"{i}" for i in range(n)]).save(path)
-    done.set()
+    try:
+        for turn in range(30):
+            n = 300 - 100 * (turn % 2)
+            Index.from_embeddings(rng.standard_normal((n, 16)), [f"{i}" for i in range(n)]).save(path)
+    finally:  # else they would read for ever
+        done.set()
     for reader in readers:
         reader.join()
     assert not problems
