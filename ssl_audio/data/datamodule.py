@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import signal
 import warnings
 from collections import defaultdict
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.cores import cores_of_one
 from ssl_audio.data.corpora import Corpus
 from ssl_audio.data.corpus_index import TRAIN, VALID, read_corpus, scan_corpus
-from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate
+from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate, leave_interrupts
 from ssl_audio.data.index import AudioIndex, Group, write_report
 from ssl_audio.data.resuming import go_on
 from ssl_audio.data.sampler import Draw, EpochSampler
@@ -27,11 +26,6 @@ from ssl_audio.errors import InputError
 logger = logging.getLogger(__name__)
 
 REPORT_NAME = "data_report.csv"
-
-
-def _leave_interrupts(worker: int) -> None:
-    """A terminal sends Ctrl-C to the workers too; they stay until the process that they read for ends the step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class AudioDataModule(LightningDataModule):
@@ -328,7 +322,7 @@ class AudioDataModule(LightningDataModule):
             num_workers=workers,
             collate_fn=collate,
             pin_memory=self.pin_memory,
-            worker_init_fn=_leave_interrupts,
+            worker_init_fn=leave_interrupts,
             generator=torch.Generator().manual_seed(self.seed),  # a DataLoader else draws from torch's global numbers
             **options,
         )

@@ -1,5 +1,6 @@
 """Items for learning without labels: two fragments of one recording, from (seed, epoch, item) and nothing else."""
 
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -150,3 +151,8 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     failures = [failure for item in items for failure in item["failures"]]
     batch = default_collate([{key: value for key, value in item.items() if key != "failures"} for item in items])
     return {**batch, "failures": failures}
+
+
+def leave_interrupts(worker: int) -> None:
+    """A terminal sends Ctrl-C to the workers too; they stay until the process that they read for ends the step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
