@@ -139,7 +139,7 @@ def test_workers_go_on_reading_when_the_terminal_sends_them_ctrl_c_too(singers):
     data.setup()
     before = set(multiprocessing.active_children())
     batches = iter(data.train_dataloader())
-    seen = [next(batches)]  # they run by now
+    seen = [next(batches), next(batches)]  # one of each worker: both run by now
     workers = set(multiprocessing.active_children()) - before
     for worker in workers:
         os.kill(worker.pid, signal.SIGINT)
