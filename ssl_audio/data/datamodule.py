@@ -311,9 +311,6 @@ class AudioDataModule(LightningDataModule):
     def _loader(self, dataset: TwoViewDataset, sampler: EpochSampler) -> DataLoader:
         cores = cores_of_one(self._processes_here)
         workers = min(16, max(1, cores - 1), sampler.steps) if self.num_workers == "auto" else self.num_workers
-        options: dict[str, Any] = {}
-        if workers:
-            options = {"persistent_workers": True, "prefetch_factor": self.prefetch_factor}
         return DataLoader(
             dataset,
             self.batch_size,
@@ -324,7 +321,8 @@ class AudioDataModule(LightningDataModule):
             pin_memory=self.pin_memory,
             worker_init_fn=leave_interrupts,
             generator=torch.Generator().manual_seed(self.seed),  # a DataLoader else draws from torch's global numbers
-            **options,
+            persistent_workers=workers > 0,
+            prefetch_factor=self.prefetch_factor if workers else None,
         )
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

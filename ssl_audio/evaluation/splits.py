@@ -39,10 +39,10 @@ def splits_of(assigned: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.nda
                 f"the given split {wrong}; mark every item train, validation or test, or leave those of no part out"
             )
         named = np.array([part_of[word] for word in words])
-        parts = tuple(np.flatnonzero(named == name) for name in SPLITS)
-        if not len(parts[0]):
+        train, validation, test = (np.flatnonzero(named == name) for name in SPLITS)
+        if not len(train):
             raise InputError("the given split has no items marked train")
-        return [parts]  # type: ignore[list-item]
+        return [(train, validation, test)]
     names = sorted(np.unique(assigned).tolist(), key=str)
     if len(names) < 2:
         raise InputError(f"all items are in one fold ({names[0]!r}); a probe needs at least two")
