@@ -6,13 +6,98 @@ holds, and what a run's resolved config holds for the same keys.
 """
 
 import inspect
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from torch import nn
 
-from ssl_audio.errors import InputError
+from ssl_audio.errors import InputError, suggest
+
+MOVED: dict[str, str] = {}
+"""Old path of a class -> its path now. Saved models name the old one for ever, so entries are never removed."""
+
+ADDED: dict[str, dict[str, Any]] = {}
+"""Class path -> arguments that it has got since 0.1.0, each with the value under which it works as before.
+
+An argument with this value is left out of `identity`, so that a model keeps its fingerprint when its class learns
+something new. Entries are never removed.
+"""
+
+
+def class_path(kind: type) -> str:
+    """The path under which users know a class: through the outermost package that exports it.
+
+    class_path(CompactCNN)        # ssl_audio.encoders.CompactCNN, whatever file it is in
+    """
+    parts = kind.__module__.split(".")
+    for end in range(1, len(parts)):
+        package = ".".join(parts[:end])
+        if getattr(sys.modules.get(package), kind.__qualname__, None) is kind:
+            return f"{package}.{kind.__qualname__}"
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def find(path: str) -> Any:
+    """What a class path of this or an earlier release names.
+
+    Raises:
+        InputError: there is no such module, or nothing of this name in it; the nearest right name is given.
+        ModuleNotFoundError: the module is there and needs a package that is not installed.
+    """
+    module_name, _, name = MOVED.get(path, path).rpartition(".")
+    if not module_name:
+        raise InputError("expected a full path such as ssl_audio.methods.Contrastive")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise
+        raise InputError(f"there is no module {error.name!r}") from error
+    except (ImportError, TypeError, ValueError) as error:
+        raise InputError(f"{module_name} cannot be imported: {error}") from error
+    if not hasattr(module, name):
+        names = [key for key in dir(module) if not key.startswith("_") and inspect.isclass(getattr(module, key))]
+        raise InputError(f"{module_name} has no {name!r}{suggest(name, names)}")
+    return getattr(module, name)
+
+
+def canonical_path(path: str) -> str:
+    """One spelling for all paths of one class; a path that names no class stays as it is."""
+    try:
+        kind = find(path)
+    except (InputError, ImportError):
+        return path
+    return class_path(kind) if isinstance(kind, type) else MOVED.get(path, path)
+
+
+def canonical(description: Any) -> Any:
+    """A description in which every class path has its one spelling, so that equal models have equal descriptions."""
+    if isinstance(description, Mapping):
+        return {
+            key: canonical_path(value) if key == "class_path" and isinstance(value, str) else canonical(value)
+            for key, value in description.items()
+        }
+    return [canonical(item) for item in description] if isinstance(description, (list, tuple)) else description
+
+
+def identity(description: Any) -> Any:
+    """The canonical description without the arguments of `ADDED` that change nothing."""
+    if isinstance(description, (list, tuple)):
+        return [identity(item) for item in description]
+    if not isinstance(description, Mapping):
+        return description
+    if "class_path" not in description:
+        return {key: identity(value) for key, value in description.items()}
+    path = canonical_path(description["class_path"])
+    neutral = ADDED.get(path, {})
+    arguments = {
+        key: identity(value)
+        for key, value in (description.get("init_args") or {}).items()
+        if key not in neutral or value != neutral[key]
+    }
+    return {"class_path": path, "init_args": arguments}
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
@@ -32,7 +117,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
                 f"add 'self.{name} = {name}' to its __init__"
             )
         init_args[name] = _describe_value(getattr(module, name))
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": init_args}
+    return {"class_path": class_path(kind), "init_args": init_args}
 
 
 def _describe_value(value: Any) -> Any:
@@ -65,15 +150,14 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
     if "class_path" not in spec:
         return {key: build(value, trusted=trusted) for key, value in spec.items()}
     path = spec["class_path"]
-    module_name, _, class_name = path.rpartition(".")
-    if not trusted and module_name.split(".")[0] != "ssl_audio":
+    if not trusted and str(path).split(".")[0] != "ssl_audio":
         raise InputError(
             f"the config names the class {path!r}, which is not part of ssl_audio; "
             "pass trusted=True if you know where this config comes from"
         )
     try:
-        kind = getattr(import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+        kind = find(str(path))
+    except (InputError, ImportError) as error:
         raise InputError(f"unknown class {path!r} in the config: {error}") from error
     if not trusted and not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise InputError(

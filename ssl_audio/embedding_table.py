@@ -25,7 +25,7 @@ from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, walk_files
 from ssl_audio.embedding import FileEmbedding, embed_files
 from ssl_audio.errors import InputError
 from ssl_audio.files import write_atomically, write_text
-from ssl_audio.provenance import fingerprint
+from ssl_audio.provenance import fingerprint, made_by
 
 if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
@@ -125,6 +125,8 @@ class EmbeddingTable:
             write_text(path, json.dumps(mine, indent=1))
             return
         theirs = json.loads(path.read_text(encoding="utf-8"))
+        if made_by(self.model, str(theirs.get("model"))):
+            theirs["model"] = mine["model"]
         differing = [key for key in mine if theirs.get(key) != mine[key]]
         if differing:
             raise InputError(

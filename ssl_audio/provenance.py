@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import ssl_audio
-from ssl_audio.config import describe
+from ssl_audio.config import MOVED, describe, find, identity
 from ssl_audio.errors import InputError
 
 PACKAGES = ("torch", "numpy", "soundfile", "soxr", "nnAudio")
@@ -55,11 +55,57 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Sixteen hex digits that follow from an `EmbeddingModel`'s construction, rate and weights."""
-    parts = [getattr(model, name, None) for name in ("frontend", "encoder", "head")]
+    """Sixteen hex digits that follow from a model's description, rate and weights.
+
+    Args:
+        model: described by `config.describe`, or with a TorchScript module in it; has `sample_rate`.
+
+    Raises:
+        InputError: a part does not store its arguments, so that two different models could look alike.
+    """
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+    description = str(model) if scripted else identity(describe(model))
+    return _digest([description, model.sample_rate, weights_digest(model)])
+
+
+def made_by(model: nn.Module, recorded: str) -> bool:
+    """Whether the fingerprint in a file is this model's, as this release computes it or as 0.1.0 did."""
+    return recorded in (fingerprint(model), fingerprint_in_0_1(model))
+
+
+def fingerprint_in_0_1(model: nn.Module) -> str:
+    """What `fingerprint` of 0.1.0 gave: it saw the frontend, encoder and head alone.
+
+    "" for models that it could not tell apart (the statistics of mel bands, wrappers), and for those that 0.1.0 could
+    not have made.
+    """
+    if not {"frontend", "encoder", "head"} <= {*dict(model.named_children()), *vars(model)}:
+        return ""
+    parts: list[Any] = [part for part in (model.frontend, model.encoder, model.head) if part is not None]
     try:
-        built: Any = [describe(part) for part in parts if part is not None] or str(model)
-    except (InputError, ValueError):
-        built = str(model)  # a scripted module
-    text = json.dumps([built, model.sample_rate, weights_digest(model)], default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+        built: Any = [description_in_0_1(part) for part in parts]
+    except InputError:
+        built = str(model)
+    return _digest([built, model.sample_rate, weights_digest(model)])
+
+
+def description_in_0_1(module: nn.Module) -> Any:
+    """What `config.describe` of 0.1.0 gave: with the modules' private paths, and without the arguments of today."""
+    return _with_old_paths(identity(describe(module)))
+
+
+def _with_old_paths(description: Any) -> Any:
+    if isinstance(description, list):
+        return [_with_old_paths(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    changed = {key: _with_old_paths(value) for key, value in description.items()}
+    if "class_path" in changed:
+        kind = find(changed["class_path"])
+        old = [old for old, new in MOVED.items() if find(new) is kind]
+        changed["class_path"] = old[0] if old else f"{kind.__module__}.{kind.__qualname__}"
+    return changed
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ from torch import Tensor
 import ssl_audio
 from ssl_audio import published
 from ssl_audio.clmr import is_clmr, model_from_clmr
-from ssl_audio.config import build, describe
+from ssl_audio.config import build, canonical, describe
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.whitened import Whitened
 from ssl_audio.errors import InputError
@@ -134,7 +134,7 @@ def load_checkpoint(
         written = _run_config(Path(config))
         spec = spec if isinstance(spec, Mapping) else written
         for key in ("frontend", "encoder", "sample_rate"):
-            _agree(written.get(key), spec.get(key), key, f"{config} and {path}")
+            _agree(canonical(written.get(key)), canonical(spec.get(key)), key, f"{config} and {path}")
     if not isinstance(weights, Mapping) or not isinstance(spec, Mapping):
         raise InputError(
             f"{path} is not a checkpoint of an ssl_audio method; give the run's config if it is an old one"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssl_audio.errors import InputError
+from ssl_audio.errors import InputError, suggest
 
 HELP = "many trainings that differ in a few keys -> one table"
 
@@ -85,8 +85,6 @@ def run(args: argparse.Namespace, overrides_of_all: Sequence[str] = ()) -> int:
 
 def _chosen(names: list[str], wanted: list[str]) -> list[str]:
     """The names of runs given by name or by number."""
-    from ssl_audio.training.config import suggest
-
     chosen = []
     for word in wanted:
         name = names[int(word)] if word not in names and word.isdigit() and int(word) < len(names) else word

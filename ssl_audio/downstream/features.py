@@ -12,12 +12,12 @@ import numpy as np
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ssl_audio.config import describe
 from ssl_audio.data.scan import cache_path
 from ssl_audio.embedding import FileEmbedding
-from ssl_audio.embedding_table import EmbeddingTable, Recording, fingerprint
+from ssl_audio.embedding_table import EmbeddingTable, Recording
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.embeddings import best_device
+from ssl_audio.provenance import description_in_0_1, fingerprint, fingerprint_in_0_1
 
 CLIP_SECONDS = 3.0
 
@@ -87,6 +87,9 @@ def extract(
     """
     folder = cache or cache_path(".").parent.parent / "features"
     output = folder / f"{_key(model, paths, seconds, hop_seconds)}.parquet"
+    before = folder / f"{_key_in_0_1(model, paths, seconds, hop_seconds)}.parquet"
+    if before.is_file() and not output.is_file():
+        output = before
     if not output.is_file():
         recordings = [Recording(path, str(i), "") for i, path in enumerate(paths)]
         settings = {"window_seconds": seconds, "hop_seconds": hop_seconds, "aggregate": None}
@@ -126,11 +129,21 @@ class AnyLength(nn.Module):
 
 def _key(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
     """A name that changes with the model, the clips, or any of the files."""
+    return _name([fingerprint(model), seconds, hop_seconds], paths)
+
+
+def _key_in_0_1(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
+    """The name that 0.1.0 gave; its features are as good as today's. "" for models that it did not know."""
     try:
-        built: Any = describe(model)
+        built: Any = description_in_0_1(model)
     except InputError:  # TorchScript
         built = str(model)
-    digest = hashlib.sha256(json.dumps([built, fingerprint(model), seconds, hop_seconds], default=str).encode())
+    mark = fingerprint_in_0_1(model)
+    return _name([built, mark, seconds, hop_seconds], paths) if mark else ""
+
+
+def _name(what: list[Any], paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256(json.dumps(what, default=str).encode())
     for path in paths:
         try:
             status = os.stat(path)

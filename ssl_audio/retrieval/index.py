@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ssl_audio import audio
 from ssl_audio.errors import InputError
-from ssl_audio.provenance import fingerprint
+from ssl_audio.provenance import fingerprint, made_by
 from ssl_audio.retrieval import building, storage
 from ssl_audio.retrieval.ranking import Search, State
 from ssl_audio.retrieval.search import METRICS, SEARCHES, normalize
@@ -158,13 +158,13 @@ class Index:
 
     def use(self, model: "EmbeddingModel") -> None:
         """Take this model for queries and additions. Raises InputError if another one made the index."""
-        mark = fingerprint(model)
-        if self.settings["fingerprint"] not in (None, mark) or (len(self) and self.settings["fingerprint"] is None):
-            made_by = self.settings["model"] or "embeddings that were given"
+        recorded = self.settings["fingerprint"]
+        if (len(self) and recorded is None) or not (recorded is None or made_by(model, recorded)):
+            maker = self.settings["model"] or "embeddings that were given"
             raise InputError(
-                f"this index was made by another model ({made_by}); use that one, or build it again with this one"
+                f"this index was made by another model ({maker}); use that one, or build it again with this one"
             )
-        self.settings["fingerprint"] = mark
+        self.settings["fingerprint"] = fingerprint(model)
         self.model = model
 
     def __len__(self) -> int:

@@ -11,17 +11,16 @@ Merging is deep, and a later file says only what it changes:
 """
 
 import copy
-import difflib
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 
-from ssl_audio.errors import InputError
+from ssl_audio.config import canonical_path, find
+from ssl_audio.errors import InputError, suggest
 
 Config = dict[str, Any]
 
@@ -121,7 +120,7 @@ def merge(base: Any, over: Any) -> Any:
             over = {"class_path": over}  # --model ssl_audio.methods.VICReg
         else:
             return copy.deepcopy(over)
-    if "class_path" in over and "class_path" in base and over["class_path"] != base["class_path"]:
+    if "class_path" in over and "class_path" in base and not _same_class(over["class_path"], base["class_path"]):
         return copy.deepcopy(dict(over))
     if "class_path" in base:
         direct = {key: value for key, value in over.items() if key not in _SPEC}
@@ -132,6 +131,10 @@ def merge(base: Any, over: Any) -> Any:
     for key, value in over.items():
         merged[key] = merge(merged[key], value) if key in merged else copy.deepcopy(value)
     return merged
+
+
+def _same_class(path: Any, other: Any) -> bool:
+    return path == other or canonical_path(str(path)) == canonical_path(str(other))
 
 
 def check_keys(config: Config) -> None:
@@ -192,18 +195,10 @@ def _check_nulls(path: str, arguments: Mapping, kind: Any) -> None:
 
 def find_class(key: str, class_path: Any) -> Any:
     """Import `module.Class`, or say at `key` what is wrong with it."""
-    module_name, _, name = str(class_path).rpartition(".")
-    if not module_name:
-        raise InputError(f"{key} is {class_path!r}; expected a full path such as ssl_audio.methods.Contrastive")
     try:
-        module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise  # the module is there and needs a package that is not: the command line names the extra
-        raise InputError(f"{key} is {class_path!r}: there is no module {error.name!r}") from error
-    if not hasattr(module, name):
-        raise InputError(f"{key} is {class_path!r}: {module_name} has no {name!r}{suggest(name, _public(module))}")
-    return getattr(module, name)
+        return find(str(class_path))
+    except InputError as error:
+        raise InputError(f"{key} is {class_path!r}: {error}") from error
 
 
 def accepted_arguments(kind: Any) -> list[str] | None:
@@ -229,13 +224,6 @@ def accepted_arguments(kind: Any) -> list[str] | None:
     return None
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or all there is."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(known) or 'none'}"
-
-
 def look_up(config: Any, path: str) -> Any:
     """The value at `a.b.c` of nested mappings, or None."""
     for key in path.split("."):
@@ -257,10 +245,6 @@ def _check_names(path: str, mapping: Any, known: Iterable[str] | None) -> None:
 def shorten(value: Any, length: int = 80) -> str:
     text = repr(value)
     return text if len(text) <= length else f"{text[: length - 3]}..."
-
-
-def _public(module: Any) -> list[str]:
-    return [name for name in dir(module) if not name.startswith("_") and inspect.isclass(getattr(module, name))]
 
 
 def _nested(keys: Sequence[str], value: Any) -> Any:

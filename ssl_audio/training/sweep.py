@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ssl_audio.errors import InputError
+from ssl_audio.errors import InputError, suggest
 from ssl_audio.files import write_text
-from ssl_audio.training.config import Config, find_config, load_config, read_yaml, shorten, suggest
+from ssl_audio.training.config import Config, find_config, load_config, read_yaml, shorten
 
 RECIPE = "sweep.yaml"  # in a run's folder: the config that the sweep gave it
 LOG = "log.txt"
