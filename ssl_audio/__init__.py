@@ -10,11 +10,12 @@ Everything here is imported on first use, so that `import ssl_audio` costs nothi
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ssl_audio.version import __version__
+
 if TYPE_CHECKING:
     from ssl_audio.hub import load_model, push_to_hub, save_model
     from ssl_audio.model import EmbeddingModel
 
-__version__ = "0.1.0"
 __all__ = ["EmbeddingModel", "__version__", "load_model", "push_to_hub", "save_model"]
 
 _HOME = {

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
-import ssl_audio
 from ssl_audio.config import MOVED, describe, find, identity
 from ssl_audio.errors import InputError
+from ssl_audio.version import __version__
 
 PACKAGES = ("torch", "numpy", "soundfile", "soxr", "nnAudio")
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
     """Of Python, of this package and of those whose change can change a result; None for what is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "ssl-audio": ssl_audio.__version__}
+    found: dict[str, str | None] = {"python": platform.python_version(), "ssl-audio": __version__}
     for package in packages:
         try:
             found[package] = version(package)
@@ -32,7 +32,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
 
 def git_state() -> dict[str, Any] | None:
     """Commit of the code that runs and which files differ from it; None outside a clone."""
-    root = Path(ssl_audio.__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
     try:

@@ -13,7 +13,6 @@ import torch
 import yaml
 from torch import Tensor
 
-import ssl_audio
 from ssl_audio import published
 from ssl_audio.clmr import is_clmr, model_from_clmr
 from ssl_audio.config import build, canonical, describe
@@ -23,6 +22,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.files import write_atomically, write_text
 from ssl_audio.frontends import Waveform
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.version import __version__
 from ssl_audio.weights import UnsafeFileError, put_weights, read_inert, read_weights
 
 FORMAT_VERSION = 1  # of config.yaml; raise it when an older release could no longer read it
@@ -45,7 +45,7 @@ def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | Non
     folder = Path(folder)
     config = {
         "format_version": FORMAT_VERSION,
-        "ssl_audio_version": ssl_audio.__version__,
+        "ssl_audio_version": __version__,
         "sample_rate": model.sample_rate,
         "dim": model.dim,
         "model": describe(model),
