@@ -11,8 +11,8 @@ import platform
 import sys
 from pathlib import Path
 
-from ssl_audio.allocator import keep_freed_memory
-from ssl_audio.files import write_text
+from ssl_audio.utils.files import write_text
+from ssl_audio.utils.malloc import keep_freed_memory
 
 
 def main() -> int:

@@ -27,11 +27,11 @@ from ssl_audio import audio
 from ssl_audio.config import build
 from ssl_audio.data import AudioDataModule
 from ssl_audio.encoders import EfficientNet
-from ssl_audio.files import write_text
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.heads import Projection
 from ssl_audio.losses import contrastive_loss
 from ssl_audio.methods import Contrastive
+from ssl_audio.utils.files import write_text
 
 PAIRS, SAMPLES, REPEATS = 16, 176_400, 5
 

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.recordings import METADATA_NAME, find_recordings
-from ssl_audio.files import write_text
+from ssl_audio.utils.files import write_text
 
 SETS = ("librispeech", "arabic_commands", "audiomnist_az", "gtsinger", "pesnq")
 RETRIEVAL = ("gtsinger", "pesnq")

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_text
+from ssl_audio.utils.files import write_text
 
 SETS = {  # recordings trained on, and what of a file's path says which belong together and are never split
     "music/note_mixes/train_data": r"(.+)\.\w+",

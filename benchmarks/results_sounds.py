@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks.results import training_figures
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_text
+from ssl_audio.utils.files import write_text
 
 MUSIC = ("music/notes", "music/vocal_mixtures", "music/librosa_examples", "music/aligned_samples")
 SOUNDS = (*MUSIC, "voices_dev", "singing_dev")

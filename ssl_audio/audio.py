@@ -18,7 +18,7 @@ import soundfile
 import soxr
 
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically
+from ssl_audio.utils.files import write_atomically
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".au", ".caf")
 """Suffixes, in lower case, that count as audio when a folder is searched. An opened file is judged by its content."""

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ssl_audio.allocator import keep_freed_memory
 from ssl_audio.errors import InputError
+from ssl_audio.utils.malloc import keep_freed_memory
 
 # name -> what `ssl-audio --help` says of it. `ssl_audio.commands.<name>` holds EXAMPLES, add_arguments and run.
 COMMANDS: dict[str, str] = {

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from ssl_audio import audio
-from ssl_audio.cores import available_cores
 from ssl_audio.errors import InputError
+from ssl_audio.utils.cpu import available_cores
 
 if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, walk_files
 from ssl_audio.embedding import FileEmbedding, embed_files
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically, write_text
 from ssl_audio.provenance import fingerprint, made_by
+from ssl_audio.utils.files import write_atomically, write_text
 
 if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel

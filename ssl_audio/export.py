@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically, write_text
 from ssl_audio.heads import ProbeHead
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.files import write_atomically, write_text
 
 TOLERANCE = 1e-3  # of the largest value of the embeddings
 INPUT, OUTPUT = "audio", "embedding"  # names in the ONNX graph: (batch, samples) -> (batch, dim)

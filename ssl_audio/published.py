@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ssl_audio.encoders.efficientnet import EfficientNet
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically, write_text
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.weights import put_weights, read_weights
 
 SAMPLE_RATE = 44100  # of the audio; the mel bank is laid out for 22,050 Hz all the same

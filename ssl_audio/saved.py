@@ -19,9 +19,9 @@ from ssl_audio.config import build, canonical, describe
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.whitened import Whitened
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically, write_text
 from ssl_audio.frontends import Waveform
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.version import __version__
 from ssl_audio.weights import UnsafeFileError, put_weights, read_inert, read_weights
 

@@ -8,7 +8,7 @@ import pytest
 
 STEPS = """
 import resource, sys, torch
-from ssl_audio.allocator import keep_freed_memory
+from ssl_audio.utils.malloc import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 for i in range(30):

@@ -1,5 +1,7 @@
 """Modules as data: the names of classes, old and new, and what makes two models the same."""
 
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -101,3 +103,16 @@ def test_what_cannot_be_told_apart_has_no_fingerprint() -> None:
     model = EmbeddingModel(LogMelSpectrogram(16000), Forgetful(3), 16000)
     with pytest.raises(InputError, match="Forgetful does not store its argument 'hidden'"):
         fingerprint(model)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("allocator", "keep_freed_memory")],
+)
+def test_an_old_module_hands_on_its_names_and_says_so(module: str, name: str) -> None:
+    old = import_module(f"ssl_audio.{module}")
+    with pytest.warns(FutureWarning, match=rf"ssl_audio\.{module}\.{name} is ssl_audio\.\S+ since 0\.2"):
+        found = getattr(old, name)
+    assert callable(found) and found.__module__ != old.__name__
+    with pytest.raises(AttributeError):
+        _ = old.no_such_name

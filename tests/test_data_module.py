@@ -14,9 +14,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from ssl_audio import audio, cores
+from ssl_audio import audio
 from ssl_audio.data import AudioDataModule
 from ssl_audio.errors import InputError
+from ssl_audio.utils import cpu as cores
 
 COMMON = {"sample_rate": 16000, "nr_samples": 4000, "batch_size": 3, "num_workers": 0, "seed": 7}
 

@@ -11,8 +11,8 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from ssl_audio.files import write_atomically, write_text
 from ssl_audio.provenance import PACKAGES, git_state, versions
+from ssl_audio.utils.files import write_atomically, write_text
 
 TRAINING_PACKAGES = (*PACKAGES, "pytorch-lightning", "jsonargparse", "audiomentations", "praat-parselmouth")
 

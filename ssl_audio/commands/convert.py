@@ -74,9 +74,9 @@ def write(model, folder: Path, layout: str) -> None:
     """Write the model in one of the two layouts."""
     import torch
 
-    from ssl_audio.files import write_atomically
     from ssl_audio.published import TORCHSCRIPT, save_published
     from ssl_audio.saved import save_model
+    from ssl_audio.utils.files import write_atomically
 
     if layout == "ours":
         save_model(model, folder)

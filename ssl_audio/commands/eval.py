@@ -210,7 +210,7 @@ def model_name(given: str) -> str:
 
 
 def _write_scores(path: Path, trials, scores) -> None:
-    from ssl_audio.files import write_atomically
+    from ssl_audio.utils.files import write_atomically
 
     with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -229,7 +229,7 @@ def _write_tables(args: argparse.Namespace, results: list[dict[str, Any]]) -> No
 
 def add_row(path: Path, row: str, values: dict[str, float]) -> None:
     """Set a model's values in a CSV of models (rows) by data sets (columns); other rows, columns and cells stay."""
-    from ssl_audio.files import write_text
+    from ssl_audio.utils.files import write_text
 
     header, rows = ["model"], {}
     if path.is_file():
@@ -247,8 +247,8 @@ def add_row(path: Path, row: str, values: dict[str, float]) -> None:
 
 def _write_record(path: Path, args: argparse.Namespace, models, results, trials, seconds: float) -> None:
     from ssl_audio.evaluation.embeddings import best_device
-    from ssl_audio.files import write_text
     from ssl_audio.provenance import git_state, versions
+    from ssl_audio.utils.files import write_text
 
     record = {
         "command": sys.argv,

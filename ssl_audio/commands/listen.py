@@ -33,7 +33,7 @@ def run(args: Namespace) -> int:
 
     from ssl_audio import audio
     from ssl_audio.errors import InputError
-    from ssl_audio.files import write_text
+    from ssl_audio.utils.files import write_text
 
     if args.number < 1 or args.seconds < 0.1:
         raise InputError("--number must be at least 1 and --seconds at least .1")

@@ -22,9 +22,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from ssl_audio.files import write_text
     from ssl_audio.retrieval import Index
     from ssl_audio.retrieval.map import map_page
+    from ssl_audio.utils.files import write_text
 
     index = Index.load(args.index, root=args.root)
     write_text(args.output, map_page(index, os.path.dirname(os.path.abspath(args.output)), args.projection, args.title))

@@ -18,7 +18,7 @@ from ssl_audio.audio import find_audio_files
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.recordings import find_recordings
 from ssl_audio.evaluation.trials import KINDS, Trials, generate_trials
-from ssl_audio.files import write_text
+from ssl_audio.utils.files import write_text
 
 RANDOM = "random"  # each draw by itself, so that a pair may come twice, as in the published lists
 

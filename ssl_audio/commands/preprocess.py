@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from ssl_audio import audio
 from ssl_audio.audio import AudioError, AudioFile, find_audio_files
-from ssl_audio.cores import available_cores
 from ssl_audio.data.index import LeftOut, write_report
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically
+from ssl_audio.utils.cpu import available_cores
+from ssl_audio.utils.files import write_atomically
 
 EXAMPLES = """examples:
   python preprocess_dataset.py --dataset_root_dir data --dataset_name vocalset --segment_length 4 --sample_rate 44100

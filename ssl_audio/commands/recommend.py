@@ -34,9 +34,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from ssl_audio.errors import InputError
-    from ssl_audio.files import write_text
     from ssl_audio.hub import load_model
     from ssl_audio.retrieval import Index
+    from ssl_audio.utils.files import write_text
 
     index = Index.load(args.index, root=args.root)
     if any(song not in index for song in args.songs):

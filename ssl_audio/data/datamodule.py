@@ -13,7 +13,6 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Subset
 
 from ssl_audio.augmentations.base import ClipTransform
-from ssl_audio.cores import cores_of_one
 from ssl_audio.data.corpora import Corpus
 from ssl_audio.data.corpus_index import TRAIN, VALID, read_corpus, scan_corpus
 from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate, leave_interrupts
@@ -22,6 +21,7 @@ from ssl_audio.data.resuming import go_on
 from ssl_audio.data.sampler import Draw, EpochSampler
 from ssl_audio.data.store import attach
 from ssl_audio.errors import InputError
+from ssl_audio.utils.cpu import cores_of_one
 
 logger = logging.getLogger(__name__)
 

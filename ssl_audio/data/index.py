@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ssl_audio.data.scan import FileFacts, scan_folder
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_text
+from ssl_audio.utils.files import write_text
 
 SHORTEST_SECONDS = 0.1
 

@@ -13,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, AudioError, AudioFile, walk_files
-from ssl_audio.cores import available_cores
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_text
+from ssl_audio.utils.cpu import available_cores
+from ssl_audio.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from ssl_audio.data.dataset import NoAudioError
 from ssl_audio.data.index import AudioEntry, AudioIndex, Group, LeftOut
 from ssl_audio.data.store import StoredFile, copy
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically, write_text
+from ssl_audio.utils.files import write_atomically, write_text
 
 INDEX = "index.json"
 VERSION = 1

@@ -23,10 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_audio.audio import AudioError, AudioFile
-from ssl_audio.cores import available_cores
 from ssl_audio.data.index import AudioEntry, AudioIndex, LeftOut
 from ssl_audio.errors import InputError
-from ssl_audio.files import PARTIAL, write_atomically
+from ssl_audio.utils.cpu import available_cores
+from ssl_audio.utils.files import PARTIAL, write_atomically
 
 STORE_NAME = ".ssl_audio_store"
 _SUFFIX = ".int16"

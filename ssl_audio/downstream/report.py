@@ -13,9 +13,9 @@ import numpy as np
 
 from ssl_audio.downstream.tasks import Task
 from ssl_audio.evaluation.probes import ProbeResult
-from ssl_audio.files import write_atomically, write_text
-from ssl_audio.pictures import names_as_they_are
 from ssl_audio.provenance import versions
+from ssl_audio.utils.files import write_atomically, write_text
+from ssl_audio.utils.plotting import names_as_they_are
 
 METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision")
 _SHOWN_CLASSES = 50  # of a confusion picture that get a name at the axes

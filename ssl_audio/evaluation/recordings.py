@@ -11,8 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssl_audio import audio
-from ssl_audio.cores import available_cores
 from ssl_audio.errors import InputError
+from ssl_audio.utils.cpu import available_cores
 
 METADATA_NAME = "manifest.csv"
 _COLUMNS = {  # what is asked for -> the columns that may hold it, best first; each file takes the first that is filled

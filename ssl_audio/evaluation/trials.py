@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.recordings import Recordings, unreadable_files
-from ssl_audio.files import write_text
+from ssl_audio.utils.files import write_text
 
 KINDS = ("balanced", "within-gender", "within-song", "cross-song")
 _ENUMERATED = 5_000_000  # pairs that are listed in memory before some are drawn

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically
+from ssl_audio.utils.files import write_atomically
 
 FORMAT = "ssl_audio.retrieval.Index"
 VERSION = 1

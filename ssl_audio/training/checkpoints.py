@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from ssl_audio.files import write_atomically
+from ssl_audio.utils.files import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from ssl_audio.files import write_text
+from ssl_audio.utils.files import write_text
 
 
 class RunLogger(TensorBoardLogger):

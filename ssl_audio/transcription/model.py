@@ -15,11 +15,11 @@ from ssl_audio.config import build, describe
 from ssl_audio.data.notes import PITCHES, Notes, notes_of_roll
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically, write_text
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.resampling import Resample
 from ssl_audio.saved import CONFIG, WEIGHTS, _without_pretrained
+from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.weights import put_weights, read_weights
 
 _RARE = -5.0  # logit that outputs start from: about one cell of a roll in 150 sounds

@@ -7,7 +7,7 @@ import numpy as np
 from ssl_audio.data.corpora.musicnet import instrument_name
 from ssl_audio.data.notes import Notes
 from ssl_audio.errors import InputError
-from ssl_audio.files import write_atomically
+from ssl_audio.utils.files import write_atomically
 
 _VELOCITY = 80  # loudness is not estimated
 

@@ -24,9 +24,9 @@ from ssl_audio.evaluation.report.leaderboard import METRICS, Entry, read_leaderb
 from ssl_audio.evaluation.report.tables import write_metrics, write_tables
 from ssl_audio.evaluation.report.words import percent, points, verdict, with_interval
 from ssl_audio.evaluation.verification import Verification
-from ssl_audio.files import write_atomically, write_text
-from ssl_audio.pictures import names_as_they_are
 from ssl_audio.provenance import versions
+from ssl_audio.utils.files import write_atomically, write_text
+from ssl_audio.utils.plotting import names_as_they_are
 
 REPORT = "report.html"
 _PICTURES = ("det", "scores", "singers", "ranks", "confusion", "map")

@@ -9,8 +9,8 @@ from typing import Any
 
 from ssl_audio.evaluation.comparison import Comparison, Evaluation
 from ssl_audio.evaluation.report.leaderboard import Entry
-from ssl_audio.files import write_text
 from ssl_audio.provenance import git_state, versions
+from ssl_audio.utils.files import write_text
 
 
 def write_metrics(

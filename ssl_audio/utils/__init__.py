@@ -1,0 +1,1 @@
+"""Small things that many rooms need and that know nothing of audio or models."""
