@@ -1,24 +1,21 @@
-"""The layout in which the singer-identity models were published, and torchvision's names for EfficientNet's weights.
+"""The layout in which the singer-identity models were published; no other module knows it.
 
-    <name>/hyperparams.yaml    {feature_extractor: {spec_layer, n_fft, hop_length, [n_mels]},
-                                encoder: {backbone, pretrained, embedding_dim}}
-    <name>/model.pt            feature_extractor.spec_layer.* (nnAudio's buffers), encoder.net.2.* (torchvision's names)
-    <name>/model.ts            the same as TorchScript
-
-This is the only module that knows either.
+<name>/hyperparams.yaml    {feature_extractor: {spec_layer, n_fft, hop_length, [n_mels]},
+                            encoder: {backbone, pretrained, embedding_dim}}
+<name>/model.pt            feature_extractor.spec_layer.* (nnAudio's buffers), encoder.net.2.* (torchvision's names)
+<name>/model.ts            the same as TorchScript
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
-from urllib.error import URLError
 
 import torch
 import yaml
 from torch import Tensor
 
-from ssl_audio.encoders.efficientnet import EfficientNet
+from ssl_audio.encoders.efficientnet import EfficientNet, from_torchvision, to_torchvision
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
@@ -28,11 +25,8 @@ from ssl_audio.weights import put_weights, read_weights
 SAMPLE_RATE = 44100  # of the audio; the mel bank is laid out for 22,050 Hz all the same
 HYPERPARAMS, WEIGHTS, TORCHSCRIPT = "hyperparams.yaml", "model.pt", "model.ts"
 SPEC_LAYERS = ("melspectogram", "melspectrogram")  # the first is how the published files spell it
+BACKBONES = ("efficientnet_b0", "efficientnet_b4")  # that the layout can name
 FRONTEND_PREFIX, ENCODER_PREFIX = "feature_extractor.spec_layer.", "encoder.net.2."
-IMAGENET_URLS = {
-    "efficientnet_b0": "https://download.pytorch.org/models/efficientnet_b0_rwightman-7f5810bc.pth",
-    "efficientnet_b4": "https://download.pytorch.org/models/efficientnet_b4_rwightman-23ab8bcd.pth",
-}
 
 
 def load_published(folder: str | os.PathLike) -> EmbeddingModel:
@@ -83,10 +77,8 @@ def model_from_hyperparams(hyperparams: Mapping[str, Any], source: str | os.Path
     if spec_layer not in SPEC_LAYERS:
         raise InputError(f"{source}: unknown spec_layer {spec_layer!r}; this release knows {SPEC_LAYERS[0]!r}")
     backbone = encoder.get("backbone", "efficientnet_b0")
-    if not isinstance(backbone, str) or backbone not in IMAGENET_URLS:
-        raise InputError(
-            f"{source}: unknown backbone {backbone!r}; the published layout has {', '.join(IMAGENET_URLS)}"
-        )
+    if not isinstance(backbone, str) or backbone not in BACKBONES:
+        raise InputError(f"{source}: unknown backbone {backbone!r}; the published layout has {', '.join(BACKBONES)}")
     encoder["pretrained"] = False  # its weights come from the file
     for key, value in {**features, "embedding_dim": encoder.get("embedding_dim", 1000)}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -123,11 +115,9 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
         InputError: the layout has no words for this model.
     """
     frontend, encoder = model.frontend, model.encoder
-    if type(encoder) is not EfficientNet or encoder.backbone not in IMAGENET_URLS:
+    if type(encoder) is not EfficientNet or encoder.backbone not in BACKBONES:
         kind = getattr(encoder, "backbone", type(encoder).__name__)
-        raise InputError(
-            f"the published layout holds {' and '.join(IMAGENET_URLS)} only, not {kind}; use our own layout"
-        )
+        raise InputError(f"the published layout holds {' and '.join(BACKBONES)} only, not {kind}; use our own layout")
     if type(frontend) is not LogMelSpectrogram:
         raise InputError(f"the published layout has no words for {type(frontend).__name__}; use our own layout")
     usual = LogMelSpectrogram()
@@ -165,77 +155,6 @@ def published_weights(model: EmbeddingModel) -> dict[str, Tensor]:
     weights = {key: value.detach().cpu() for key, value in encoder.state_dict().items()}
     state.update({f"{ENCODER_PREFIX}{key}": value for key, value in to_torchvision(weights, encoder).items()})
     return state
-
-
-def torchvision_names(encoder: EfficientNet) -> dict[str, str]:
-    """Our name -> torchvision's, for every layer of the encoder that holds weights."""
-    from efficientnet_pytorch.utils import round_repeats
-
-    net: Any = encoder.net
-    names = {"net._conv_stem": "features.0.0", "net._bn0": "features.0.1"}
-    index = 0
-    for stage, arguments in enumerate(net._blocks_args, start=1):
-        for repeat in range(round_repeats(arguments.num_repeat, net._global_params)):
-            ours, theirs = f"net._blocks.{index}", f"features.{stage}.{repeat}.block"
-            layer = 0
-            if hasattr(net._blocks[index], "_expand_conv"):
-                names |= {f"{ours}._expand_conv": f"{theirs}.0.0", f"{ours}._bn0": f"{theirs}.0.1"}
-                layer = 1
-            names |= {
-                f"{ours}._depthwise_conv": f"{theirs}.{layer}.0",
-                f"{ours}._bn1": f"{theirs}.{layer}.1",
-                f"{ours}._se_reduce": f"{theirs}.{layer + 1}.fc1",
-                f"{ours}._se_expand": f"{theirs}.{layer + 1}.fc2",
-                f"{ours}._project_conv": f"{theirs}.{layer + 2}.0",
-                f"{ours}._bn2": f"{theirs}.{layer + 2}.1",
-            }
-            index += 1
-    head = f"features.{len(net._blocks_args) + 1}"
-    return names | {"net._conv_head": f"{head}.0", "net._bn1": f"{head}.1", "classifier.1": "classifier.1"}
-
-
-def to_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:
-    """The encoder's state dict under torchvision's key names."""
-    return _rename(weights, torchvision_names(encoder))
-
-
-def from_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:
-    """A torchvision state dict under the encoder's key names; keys that torchvision does not have stay as they are."""
-    return _rename(weights, {theirs: ours for ours, theirs in torchvision_names(encoder).items()})
-
-
-def load_imagenet_weights(encoder: EfficientNet) -> None:
-    """Put torchvision's ImageNet weights into the encoder; the last layer too, if it has ImageNet's 1000 outputs.
-
-    Downloaded once into torch's hub folder (`TORCH_HOME`), checked by the hash in the file's name.
-
-    Raises:
-        InputError: no connection, a download that does not match its checksum, or weights that do not fit.
-    """
-    url = IMAGENET_URLS[encoder.backbone.removesuffix("_att")]
-    try:
-        weights = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
-    except (URLError, OSError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise InputError(
-            f"cannot fetch the ImageNet weights from {url} ({reason}); put that file into "
-            f"{torch.hub.get_dir()}/checkpoints, or set pretrained: false"
-        ) from error
-    except RuntimeError as error:  # torch's name for a hash that does not match, and for a damaged file
-        raise InputError(f"the ImageNet weights from {url} are damaged ({error}); try again") from error
-    weights = from_torchvision(weights, encoder)
-    if encoder.backbone.endswith("_att") or encoder.embedding_dim != len(weights["classifier.1.bias"]):
-        weights = {key: value for key, value in weights.items() if key.startswith("net.")}
-    kept = {key: value for key, value in encoder.state_dict().items() if not key.startswith("net.")}
-    put_weights(encoder, {**kept, **weights}, url)
-
-
-def _rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    renamed = {}
-    for key, value in weights.items():
-        layer, _, leaf = key.rpartition(".")
-        renamed[f"{names.get(layer, layer)}.{leaf}"] = value
-    return renamed
 
 
 def _only_keys(section: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:

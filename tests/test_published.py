@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import yaml
 
 from ssl_audio import load_model, published
-from ssl_audio.encoders import CompactCNN, EfficientNet
+from ssl_audio.encoders import CompactCNN, EfficientNet, efficientnet
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
@@ -104,7 +104,7 @@ def test_state_dict_names_are_the_published_ones(source, shared):
 def test_the_mapping_gives_torchvisions_network(backbone, depths):
     torch.manual_seed(0)
     encoder = lively(EfficientNet(backbone, embedding_dim=12))
-    theirs = published.to_torchvision(encoder.state_dict(), encoder)
+    theirs = efficientnet.to_torchvision(encoder.state_dict(), encoder)
     blocks = {tuple(map(int, key.split(".")[1:3])) for key in theirs if ".block." in key}
     assert blocks == {(stage, i) for stage, depth in enumerate(depths, start=1) for i in range(depth)}
     spectrogram = torch.randn(2, 40, 33)
@@ -112,7 +112,7 @@ def test_the_mapping_gives_torchvisions_network(backbone, depths):
     with torch.no_grad():
         expected = torchvision_forward(theirs, image)
         assert (encoder(spectrogram) - expected).abs().max() <= 1e-4 * expected.abs().max()
-    back = published.from_torchvision(theirs, encoder)
+    back = efficientnet.from_torchvision(theirs, encoder)
     assert back.keys() == encoder.state_dict().keys()
     assert all(torch.equal(back[key], value) for key, value in encoder.state_dict().items())
 
@@ -185,7 +185,7 @@ def test_half_precision_weights_load(source, tmp_path):
 
 def test_pretrained_in_the_file_downloads_nothing(source, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        published, "IMAGENET_URLS", dict.fromkeys(published.IMAGENET_URLS, "http://127.0.0.1:9/x-0.pth")
+        efficientnet, "IMAGENET_URLS", dict.fromkeys(efficientnet.IMAGENET_URLS, "http://127.0.0.1:9/x-0.pth")
     )
     load_model(changed(source, tmp_path, "encoder", pretrained=True))
 
@@ -251,7 +251,7 @@ def weight_server(tmp_path, monkeypatch):
         name = f"efficientnet_b0_test-{digest}.pth"
         (folder / name).write_bytes(content)
         url = f"http://127.0.0.1:{server.server_port}/{name}"
-        monkeypatch.setitem(published.IMAGENET_URLS, "efficientnet_b0", url)
+        monkeypatch.setitem(efficientnet.IMAGENET_URLS, "efficientnet_b0", url)
         return url
 
     yield serve
@@ -266,7 +266,7 @@ def imagenet(tmp_path_factory):
     torch.manual_seed(5)
     encoder = lively(EfficientNet())
     path = tmp_path_factory.mktemp("imagenet") / "weights.pth"
-    torch.save(published.to_torchvision(encoder.state_dict(), encoder), path)
+    torch.save(efficientnet.to_torchvision(encoder.state_dict(), encoder), path)
     return path.read_bytes(), encoder.state_dict()
 
 
@@ -275,8 +275,8 @@ def test_pretrained_fetches_checks_and_caches(weight_server, imagenet, monkeypat
     weight_server(content, hashlib.sha256(content).hexdigest()[:8])
     encoder = EfficientNet(pretrained=True)
     assert all(torch.equal(value, expected[key]) for key, value in encoder.state_dict().items())
-    name = published.IMAGENET_URLS["efficientnet_b0"].rpartition("/")[2]
-    monkeypatch.setitem(published.IMAGENET_URLS, "efficientnet_b0", f"http://127.0.0.1:9/{name}")  # from the cache now
+    name = efficientnet.IMAGENET_URLS["efficientnet_b0"].rpartition("/")[2]
+    monkeypatch.setitem(efficientnet.IMAGENET_URLS, "efficientnet_b0", f"http://127.0.0.1:9/{name}")
     smaller = EfficientNet(embedding_dim=16, pretrained=True)
     assert torch.equal(smaller.net._conv_head.weight, expected["net._conv_head.weight"])
     assert smaller.classifier[1].weight.shape == (16, 1280)
@@ -290,6 +290,8 @@ def test_pretrained_refuses_what_does_not_match_its_checksum(weight_server, imag
 
 def test_pretrained_without_a_connection_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    monkeypatch.setitem(published.IMAGENET_URLS, "efficientnet_b0", "http://127.0.0.1:9/efficientnet_b0-7f5810bc.pth")
+    monkeypatch.setitem(
+        efficientnet.IMAGENET_URLS, "efficientnet_b0", "http://127.0.0.1:9/efficientnet_b0-7f5810bc.pth"
+    )
     with pytest.raises(InputError, match=r"cannot fetch.*pretrained: false"):
         EfficientNet(pretrained=True)

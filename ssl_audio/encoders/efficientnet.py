@@ -2,12 +2,14 @@
 
 The network comes from `efficientnet_pytorch`, which follows TensorFlow: asymmetric "same" padding, batch-norm epsilon
 1e-3 and momentum .01. The published singer models and the ImageNet weights follow torchvision: symmetric padding
-(k - 1) // 2, epsilon 1e-5, momentum .1. This module changes the former into the latter; `ssl_audio.published` renames
-the keys of the weights.
+(k - 1) // 2, epsilon 1e-5, momentum .1. This module changes the former into the latter, and knows torchvision's names
+for the weights.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +17,15 @@ from torch import Tensor, nn
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.pooling import AttentiveStatisticsPooling, MeanPooling
+from ssl_audio.weights import put_weights
 
 BACKBONES = ("efficientnet_b0", "efficientnet_b4", "efficientnet_b0_att")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_URLS = {
+    "efficientnet_b0": "https://download.pytorch.org/models/efficientnet_b0_rwightman-7f5810bc.pth",
+    "efficientnet_b4": "https://download.pytorch.org/models/efficientnet_b4_rwightman-23ab8bcd.pth",
+}
 
 
 class EfficientNet(Encoder):
@@ -33,7 +40,7 @@ class EfficientNet(Encoder):
             pooling over time and batch normalisation.
         embedding_dim: size of the embedding.
         pretrained: start from torchvision's ImageNet weights (all but the last layer, unless `embedding_dim` is 1000).
-            They are downloaded once and cached; see `ssl_audio.published.load_imagenet_weights`.
+            They are downloaded once and cached; see `load_imagenet_weights`.
         dropout: on the features before the Linear layer, while training.
         stochastic_depth: probability, while training, to skip the last residual block for a clip; it grows linearly
             from zero at the first block. Drawn for each clip (torchvision's "row" mode; .2 is its default).
@@ -79,8 +86,6 @@ class EfficientNet(Encoder):
             self.pooling = MeanPooling(channels)
             self.classifier = nn.Sequential(nn.Dropout(dropout), _linear(channels, embedding_dim))
         if pretrained:
-            from ssl_audio.published import load_imagenet_weights
-
             load_imagenet_weights(self)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -91,6 +96,77 @@ class EfficientNet(Encoder):
         """`(batch, bands, frames)` -> `(batch, ceil(frames / 32), frame_dim)`: the map's mean over frequency."""
         image = ((features.unsqueeze(1) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return self.net.extract_features(image).mean(dim=2).transpose(1, 2)
+
+
+def torchvision_names(encoder: EfficientNet) -> dict[str, str]:
+    """Our name -> torchvision's, for every layer of the encoder that holds weights."""
+    from efficientnet_pytorch.utils import round_repeats
+
+    net: Any = encoder.net
+    names = {"net._conv_stem": "features.0.0", "net._bn0": "features.0.1"}
+    index = 0
+    for stage, arguments in enumerate(net._blocks_args, start=1):
+        for repeat in range(round_repeats(arguments.num_repeat, net._global_params)):
+            ours, theirs = f"net._blocks.{index}", f"features.{stage}.{repeat}.block"
+            layer = 0
+            if hasattr(net._blocks[index], "_expand_conv"):
+                names |= {f"{ours}._expand_conv": f"{theirs}.0.0", f"{ours}._bn0": f"{theirs}.0.1"}
+                layer = 1
+            names |= {
+                f"{ours}._depthwise_conv": f"{theirs}.{layer}.0",
+                f"{ours}._bn1": f"{theirs}.{layer}.1",
+                f"{ours}._se_reduce": f"{theirs}.{layer + 1}.fc1",
+                f"{ours}._se_expand": f"{theirs}.{layer + 1}.fc2",
+                f"{ours}._project_conv": f"{theirs}.{layer + 2}.0",
+                f"{ours}._bn2": f"{theirs}.{layer + 2}.1",
+            }
+            index += 1
+    head = f"features.{len(net._blocks_args) + 1}"
+    return names | {"net._conv_head": f"{head}.0", "net._bn1": f"{head}.1", "classifier.1": "classifier.1"}
+
+
+def to_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:
+    """The encoder's state dict under torchvision's key names."""
+    return _rename(weights, torchvision_names(encoder))
+
+
+def from_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:
+    """A torchvision state dict under the encoder's key names; keys that torchvision does not have stay as they are."""
+    return _rename(weights, {theirs: ours for ours, theirs in torchvision_names(encoder).items()})
+
+
+def load_imagenet_weights(encoder: EfficientNet) -> None:
+    """Put torchvision's ImageNet weights into the encoder; the last layer too, if it has ImageNet's 1000 outputs.
+
+    Downloaded once into torch's hub folder (`TORCH_HOME`), checked by the hash in the file's name.
+
+    Raises:
+        InputError: no connection, a download that does not match its checksum, or weights that do not fit.
+    """
+    url = IMAGENET_URLS[encoder.backbone.removesuffix("_att")]
+    try:
+        weights = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except (URLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise InputError(
+            f"cannot fetch the ImageNet weights from {url} ({reason}); put that file into "
+            f"{torch.hub.get_dir()}/checkpoints, or set pretrained: false"
+        ) from error
+    except RuntimeError as error:  # torch's name for a hash that does not match, and for a damaged file
+        raise InputError(f"the ImageNet weights from {url} are damaged ({error}); try again") from error
+    weights = from_torchvision(weights, encoder)
+    if encoder.backbone.endswith("_att") or encoder.embedding_dim != len(weights["classifier.1.bias"]):
+        weights = {key: value for key, value in weights.items() if key.startswith("net.")}
+    kept = {key: value for key, value in encoder.state_dict().items() if not key.startswith("net.")}
+    put_weights(encoder, {**kept, **weights}, url)
+
+
+def _rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in weights.items():
+        layer, _, leaf = key.rpartition(".")
+        renamed[f"{names.get(layer, layer)}.{leaf}"] = value
+    return renamed
 
 
 def _linear(in_dim: int, out_dim: int) -> nn.Linear:
