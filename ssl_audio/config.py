@@ -130,6 +130,13 @@ def _describe_value(value: Any) -> Any:
     return value
 
 
+def without_pretrained(description: Any) -> Any:
+    """The same description with `pretrained: false` throughout: nothing is downloaded, because weights are at hand."""
+    if isinstance(description, Mapping):
+        return {key: False if key == "pretrained" else without_pretrained(value) for key, value in description.items()}
+    return [without_pretrained(item) for item in description] if isinstance(description, list) else description
+
+
 def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
     """Make what `describe` wrote down.
 

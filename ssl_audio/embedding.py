@@ -20,6 +20,8 @@ import torch
 from ssl_audio import audio
 from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
+from ssl_audio.utils.device import best_device
+from ssl_audio.utils.modes import evaluating
 
 if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
@@ -113,11 +115,7 @@ class _Settings:
             raise InputError(f"window_seconds {window_seconds} is too short: this model needs {needed:.3f} s or more")
         if device is None:
             device = next((parameter.device for parameter in model.parameters()), "cpu")
-        try:
-            device = torch.device(device)
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:  # torch's words for an unknown and for an absent device
-            raise InputError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        device = best_device(device)
         return cls(
             sample_rate=rate,
             minimum_samples=model.minimum_samples,
@@ -132,8 +130,6 @@ class _Settings:
 
 
 def _embed(model: "EmbeddingModel", paths: Iterable[str | PathLike], settings: _Settings) -> Iterator[FileEmbedding]:
-    was_training = [module for module in model.modules() if module.training]
-    model.eval()
     readers = ThreadPoolExecutor(settings.workers, "read")
     runner = _Runner(model, settings, paths)
     try:
@@ -142,12 +138,11 @@ def _embed(model: "EmbeddingModel", paths: Iterable[str | PathLike], settings: _
         segments = (segment for plan in plans for segment in plan)
         reads = _map_ahead(readers, lambda item: _read(item, settings), segments, ahead, cost=lambda item: item.samples)
         batches = _batches((clip for clips in reads for clip in clips), settings)
-        yield from _per_file(_in_order(runner.run(batches)), settings)
+        with evaluating(model):
+            yield from _per_file(_in_order(runner.run(batches)), settings)
     finally:
         readers.shutdown(wait=False, cancel_futures=True)
         runner.close()
-        for module in was_training:
-            module.training = True
 
 
 def _map_ahead(

@@ -17,3 +17,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(known) or 'none'}"
+
+
+def first_line(error: BaseException, length: int = 300) -> str:
+    """The first line of what a library says of an error, or the error's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:length]

@@ -67,7 +67,7 @@ class OnnxModel(nn.Module):
         try:
             self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common base
-            raise InputError(f"{path}: onnxruntime cannot load it: {_line(error)}") from error
+            raise InputError(f"{path}: onnxruntime cannot load it: {_last_line(error)}") from error
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, dim), on the CPU."""
@@ -87,7 +87,7 @@ def export_torchscript(model: EmbeddingModel, path: str | os.PathLike, tolerance
             with torch.no_grad():
                 scripted = torch.jit.trace(_copy(model), _example(model), check_trace=False)
         except Exception as error:  # whatever a module's Python does under the tracer
-            raise InputError(f"{_name(model)} cannot be traced to TorchScript: {_line(error)}") from error
+            raise InputError(f"{_name(model)} cannot be traced to TorchScript: {_last_line(error)}") from error
         with write_atomically(path) as temporary:
             torch.jit.save(scripted, temporary)
             difference, cosine = _verify(model, torch.jit.load(temporary), "TorchScript", tolerance)
@@ -167,7 +167,7 @@ def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike, path: str | 
                 nodes_to_exclude=frontend,
             )
         except Exception as error:
-            raise InputError(f"{source}: onnxruntime cannot quantise it: {_line(error)}") from error
+            raise InputError(f"{source}: onnxruntime cannot quantise it: {_last_line(error)}") from error
         difference, cosine = _verify(model, OnnxModel(temporary, model), "int8", tolerance=None)
         opset = next(item.version for item in graph.opset_import if item.domain == "")
     return Export(Path(path), "onnx int8", os.path.getsize(path), difference, cosine, opset)
@@ -223,7 +223,7 @@ def _onnx_program(model: EmbeddingModel) -> Any:
     except ModuleNotFoundError:
         raise
     except Exception as error:  # torch's exporter raises what it likes
-        raise InputError(f"{_name(model)} cannot be exported to ONNX: {_line(error)}") from error
+        raise InputError(f"{_name(model)} cannot be exported to ONNX: {_last_line(error)}") from error
     return program
 
 
@@ -312,7 +312,7 @@ def _verify(
             except Exception as error:
                 raise InputError(
                     f"the {name} export of {_name(model)} fails on audio of shape ({batch}, {samples}), "
-                    f"which the model takes; nothing was written: {_line(error)}"
+                    f"which the model takes; nothing was written: {_last_line(error)}"
                 ) from error
         if got.shape != expected.shape or not (got.isfinite().all() and exported(silence).isfinite().all()):
             raise InputError(
@@ -347,6 +347,6 @@ def _name(model: EmbeddingModel) -> str:
     return f"{type(model.encoder).__name__} on {type(model.frontend).__name__}"
 
 
-def _line(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]

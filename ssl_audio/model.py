@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
+from ssl_audio.utils.modes import evaluating
 
 
 class EmbeddingModel(nn.Module):
@@ -69,13 +70,8 @@ class EmbeddingModel(nn.Module):
         """
         clips = self._load(audio, sample_rate)
         waveforms = torch.from_numpy(np.atleast_2d(clips)).to(self._device())
-        training = {module: module.training for module in self.modules()}
-        self.eval()
-        try:
+        with evaluating(self):
             embeddings = self(waveforms).float().cpu().numpy()
-        finally:
-            for module, mode in training.items():
-                module.training = mode
         return embeddings[0] if clips.ndim == 1 else embeddings
 
     def _load(self, audio: Any, sample_rate: int | None) -> np.ndarray:

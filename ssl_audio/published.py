@@ -20,6 +20,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
+from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.weights import put_weights, read_weights
 
 SAMPLE_RATE = 44100  # of the audio; the mel bank is laid out for 22,050 Hz all the same
@@ -56,16 +57,11 @@ def save_published(model: EmbeddingModel, folder: str | os.PathLike) -> None:
 
 def read_hyperparams(path: Path) -> dict[str, Any]:
     """`hyperparams.yaml` with its two sections."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        hyperparams = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    hyperparams = read_yaml(path)
     for section in ("feature_extractor", "encoder"):
-        if not isinstance(hyperparams, Mapping) or not isinstance(hyperparams.get(section), Mapping):
+        if not isinstance(hyperparams.get(section), Mapping):
             raise InputError(f"{path}: the section {section!r} is missing")
-    return dict(hyperparams)
+    return hyperparams
 
 
 def model_from_hyperparams(hyperparams: Mapping[str, Any], source: str | os.PathLike) -> EmbeddingModel:

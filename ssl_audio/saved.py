@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ssl_audio import published
 from ssl_audio.clmr import is_clmr, model_from_clmr
-from ssl_audio.config import build, canonical, describe
+from ssl_audio.config import build, canonical, describe, without_pretrained
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.whitened import Whitened
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Waveform
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
+from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.version import __version__
 from ssl_audio.weights import UnsafeFileError, put_weights, read_inert, read_weights
 
@@ -145,7 +146,7 @@ def load_checkpoint(
         if key not in spec:
             raise InputError(f"{config or path}: the model has no {key!r}")
         positional = (built["encoder"].dim,) if part == "head" and not _has_in_dim(spec[key]) else ()
-        built[part] = build(_without_pretrained(spec[key]), *positional, trusted=trusted)
+        built[part] = build(without_pretrained(spec[key]), *positional, trusted=trusted)
     prefixes = {f"{key}.": f"{part}." for part, key in parts.items()}
     if "whitening" in spec and not projection:  # heads were trained on embeddings as they are
         built["encoder"] = Whitened(built["encoder"], build(spec["whitening"], trusted=trusted))
@@ -171,7 +172,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _run_config(path: Path) -> Mapping[str, Any]:
     """The part of a run's config that describes the model."""
-    section = _read_yaml(path).get("model")
+    section = read_yaml(path).get("model")
     if not isinstance(section, Mapping):
         raise InputError(f"{path}: no section 'model'; give the config.yaml of the run")
     return section.get("init_args", section)
@@ -187,7 +188,7 @@ def _agree(written: Any, described: Any, key: str, where: str) -> None:
 
 
 def _load_exported(folder: Path, trusted: bool) -> EmbeddingModel:
-    config = _read_yaml(folder / CONFIG)
+    config = read_yaml(folder / CONFIG)
     version = config.get("format_version")
     if not isinstance(version, int) or "model" not in config:
         raise InputError(
@@ -197,7 +198,7 @@ def _load_exported(folder: Path, trusted: bool) -> EmbeddingModel:
         raise InputError(
             f"{folder} has format {version} and this release reads up to {FORMAT_VERSION}; pip install -U ssl-audio"
         )
-    model = build(_without_pretrained(config["model"]), trusted=trusted)
+    model = build(without_pretrained(config["model"]), trusted=trusted)
     if not isinstance(model, EmbeddingModel):
         raise InputError(f"{folder / CONFIG}: its key 'model' describes no EmbeddingModel; write it with save_model")
     put_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
@@ -209,7 +210,7 @@ def load_torchscript(folder: Path, input_sr: int | None) -> EmbeddingModel:
     if not path.is_file():
         raise InputError(f"{path}: no such file; load without torchscript=True, or write it with ssl-audio export")
     if (folder / CONFIG).is_file():
-        config = _read_yaml(folder / CONFIG)
+        config = read_yaml(folder / CONFIG)
         sample_rate, dim = config.get("sample_rate"), config.get("dim")
     else:
         encoder = published.read_hyperparams(folder / published.HYPERPARAMS)["encoder"]
@@ -274,25 +275,6 @@ def _checkpoints(folder: Path) -> list[Path]:
         return 0 if is_best else rank.get(path.stem.split("-")[0], 3), -path.stat().st_mtime
 
     return sorted(found, key=order)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no keys")
-    return content
-
-
-def _without_pretrained(spec: Any) -> Any:
-    """The same description, with nothing to download: the weights are at hand."""
-    if isinstance(spec, Mapping):
-        return {key: False if key == "pretrained" else _without_pretrained(value) for key, value in spec.items()}
-    return [_without_pretrained(item) for item in spec] if isinstance(spec, list) else spec
 
 
 def _has_in_dim(spec: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ssl_audio.errors import InputError
+from ssl_audio.errors import InputError, first_line
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.saved import CARD, CONFIG, WEIGHTS, load_path
 
@@ -77,9 +77,9 @@ def push_to_hub(
             raise InputError(
                 f"the Hub refuses to write {repo_id}: the token is missing, wrong or may only read"
             ) from error
-        raise InputError(f"the Hub did not take {repo_id}: {_line(error)}") from error
+        raise InputError(f"the Hub did not take {repo_id}: {first_line(error)}") from error
     except (getattr(errors, "HTTPError", OSError), OSError) as error:
-        raise InputError(f"the Hub cannot be reached, nothing was uploaded: {_line(error)}") from error
+        raise InputError(f"the Hub cannot be reached, nothing was uploaded: {first_line(error)}") from error
     return str(url)
 
 
@@ -164,7 +164,7 @@ def _results(metrics: Metrics) -> list[dict[str, Any]]:
         try:
             metrics = json.loads(Path(metrics).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{source}: cannot be read as JSON: {_line(error)}") from error
+            raise InputError(f"{source}: cannot be read as JSON: {first_line(error)}") from error
     rows = metrics.get("results") if isinstance(metrics, Mapping) else metrics
     if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) and "dataset" in row for row in rows):
         raise InputError(f"{source}: needs a list of results, each with 'dataset' and figures such as 'eer'")
@@ -196,7 +196,3 @@ def _result_table(results: Sequence[Mapping[str, Any]]) -> str:
                 f"| {row['dataset']} | {_FIGURES[key]} | {value:.4f} | {between} | {row.get('n_trials', '')} |"
             )
     return "\n".join(lines)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

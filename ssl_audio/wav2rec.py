@@ -27,6 +27,7 @@ from ssl_audio import audio
 from ssl_audio.errors import InputError
 from ssl_audio.hub import load_model
 from ssl_audio.retrieval.search import Searcher, make_searcher, normalize
+from ssl_audio.utils.device import best_device
 
 
 class NoAudioFilesError(InputError, OSError):
@@ -143,7 +144,7 @@ class Wav2Rec:
         self.model_path, self.distance_metric, self.normalize = model_path, distance_metric, normalize
         self.similarity_metric, self.batch_size, self.num_workers = similarity_metric, batch_size, num_workers
         self.pin_memory, self.prefetch_factor, self.verbose = pin_memory, prefetch_factor, verbose
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = best_device(device)
         self.net = load_model(model_path, projection=projection).to(self.device)
         self.sr: int = self.net.sample_rate  # of waveforms that come without a rate; a fitted dataset sets it
         self.paths: np.ndarray | None = None

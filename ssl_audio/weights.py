@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor, nn
 
-from ssl_audio.errors import InputError
+from ssl_audio.errors import InputError, first_line
 
 
 class UnsafeFileError(InputError):
@@ -46,7 +46,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
             ) from error
         raise InputError(f"{path}: not a torch weight file, or damaged; fetch or write it again") from error
     except Exception as error:  # whatever a damaged stream leads the unpickler to
-        raise InputError(f"{path}: truncated or damaged ({_first_line(error)}); fetch or write it again") from error
+        raise InputError(f"{path}: truncated or damaged ({first_line(error)}); fetch or write it again") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
     return dict(content)
@@ -68,7 +68,7 @@ def read_inert(path: str | os.PathLike) -> dict[str, Any]:
         with safe_globals(stands_in):  # type: ignore[arg-type]
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: cannot be read without running code ({_first_line(error)})") from error
+        raise InputError(f"{path}: cannot be read without running code ({first_line(error)})") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
     return dict(content)
@@ -133,17 +133,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: truncated or damaged ({_first_line(error)}); fetch or write it again") from error
+        raise InputError(f"{path}: truncated or damaged ({first_line(error)}); fetch or write it again") from error
 
 
 def _refused_name(error: Exception) -> str:
     words = [word.strip("`'\"., ") for word in str(error).split()]
     named = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"]
     return f"it names {named[0]}" if named else "it holds objects of other classes"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _some(items: Iterable[str], separator: str = ", ") -> str:

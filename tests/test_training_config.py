@@ -94,7 +94,7 @@ def test_yaml_numbers_repeated_keys_and_broken_files(tmp_path):
         "n": 12,
         "name": "1e-4x",
     }
-    for text, reason in [("a: 1\na: 2", "given twice"), ("a: [1", "not valid YAML"), ("- 1", "a config is a mapping")]:
+    for text, reason in [("a: 1\na: 2", "given twice"), ("a: [1", "not valid YAML"), ("- 1", "not keys with values")]:
         with pytest.raises(InputError, match=reason):
             read_yaml(Path(write(tmp_path / "b.yaml", text)))
     write(tmp_path / "c.yaml", f"include: ['{tmp_path}/c.yaml']")

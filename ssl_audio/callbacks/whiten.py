@@ -13,6 +13,7 @@ from ssl_audio.callbacks.timing import Stopwatch
 from ssl_audio.data.datamodule import AudioDataModule
 from ssl_audio.encoders.whitened import Whitening
 from ssl_audio.errors import InputError
+from ssl_audio.utils.modes import evaluating
 
 
 class Whiten(Callback):
@@ -67,17 +68,11 @@ class Whiten(Callback):
 
     def embeddings(self, data: AudioDataModule, pl_module: Any) -> list[Tensor]:
         """[(files, dim)] of each data set, as the encoder gives them, on the CPU."""
-        training = {module: module.training for module in pl_module.modules()}
-        pl_module.eval()
-        try:
-            with isolate_rng(), torch.no_grad():
-                return [
-                    torch.cat([pl_module(clips.to(pl_module.device)).float().cpu() for clips in self._batches(dataset)])
-                    for dataset in data.plain_training_sets(self.max_files)
-                ]
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+        with evaluating(pl_module), isolate_rng(), torch.no_grad():
+            return [
+                torch.cat([pl_module(clips.to(pl_module.device)).float().cpu() for clips in self._batches(dataset)])
+                for dataset in data.plain_training_sets(self.max_files)
+            ]
 
     def _batches(self, dataset: Any) -> Iterator[Tensor]:
         steps = range(0, len(dataset), self.batch_size)

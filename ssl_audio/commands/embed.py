@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--device {args.device} is one device; with --devices say cpu, cuda or nothing")
 
     from ssl_audio.hub import load_model
+    from ssl_audio.utils.device import best_device
 
     model = load_model(args.model, **({"source": args.source} if args.source else {}))
     restart = args.restart and not (several and _is_child())
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         if not write_missing(table, args.devices, args.num_nodes, args.strategy, args.device, options):
             return 0  # one process puts the parts together
     else:
-        _write_missing(table, {**options, "device": args.device or _best_device()})
+        _write_missing(table, {**options, "device": best_device(args.device)})
     clips, unreadable = table.assemble()
     took = time.perf_counter() - started
     rate = "" if already else f" ({clips / took:.1f} clips/s)"
@@ -98,12 +99,6 @@ def _write_missing(table, options: dict) -> None:
             bar.set_postfix_str(f"{clips / (time.perf_counter() - started):.1f} clips/s", refresh=False)
 
         table.write_shards(missing, on_result, **options)
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _is_child() -> bool:

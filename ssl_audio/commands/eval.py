@@ -87,10 +87,11 @@ def run(args: argparse.Namespace) -> int:
     if not compute_eer and (args.normalize_scores or args.calibrate):
         raise InputError("--normalize_scores and --calibrate change the scores of the EER; add --compute_eer True")
     from ssl_audio.evaluation.backend import load_backend
-    from ssl_audio.evaluation.embeddings import TestedModel, best_device
+    from ssl_audio.evaluation.embeddings import TestedModel
     from ssl_audio.evaluation.recordings import Recordings
     from ssl_audio.evaluation.trials import check_files, read_trials
     from ssl_audio.evaluation.verification import check_before
+    from ssl_audio.utils.device import best_device
 
     best_device(args.device)
     started = time.perf_counter()
@@ -246,8 +247,8 @@ def add_row(path: Path, row: str, values: dict[str, float]) -> None:
 
 
 def _write_record(path: Path, args: argparse.Namespace, models, results, trials, seconds: float) -> None:
-    from ssl_audio.evaluation.embeddings import best_device
     from ssl_audio.provenance import git_state, versions
+    from ssl_audio.utils.device import best_device
     from ssl_audio.utils.files import write_text
 
     record = {

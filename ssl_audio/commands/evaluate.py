@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     import ssl_audio.evaluation.report as report  # needs matplotlib: fail now, not after the embedding
     from ssl_audio.evaluation.backend import load_backend
-    from ssl_audio.evaluation.embeddings import best_device
+    from ssl_audio.utils.device import best_device
 
     best_device(args.device)
     sets = _test_sets(args)

@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     """Read, check, train, test, save, print."""
     from ssl_audio.data.corpora.musicnet import instrument_name
     from ssl_audio.errors import InputError
-    from ssl_audio.evaluation.embeddings import best_device
     from ssl_audio.transcription import save_transcriber
     from ssl_audio.transcription.fit import evaluate, fit, make_transcriber, read_folder
+    from ssl_audio.utils.device import best_device
     from ssl_audio.utils.files import write_text
 
     for name in ("epochs", "batch_size", "window", "lr"):

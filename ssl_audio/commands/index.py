@@ -12,10 +12,7 @@ from ssl_audio.retrieval.building import GROUPS
 from ssl_audio.retrieval.search import METRICS, SEARCHES
 
 if TYPE_CHECKING:
-    import torch
-
     from ssl_audio.retrieval import Index
-
 EXAMPLES = """examples:
   ssl-audio index ~/Music --model runs/simsiam --output music.index
   ssl-audio index ~/Music --model byol --output singers.index --window 4 --group top_folder
@@ -59,6 +56,7 @@ def run(args: Namespace) -> int:
     from ssl_audio.errors import InputError
     from ssl_audio.hub import load_model
     from ssl_audio.retrieval import Index
+    from ssl_audio.utils.device import best_device
 
     asked = {name: getattr(args, name) for name in _DEFAULTS if getattr(args, name) is not None}
     root = os.path.abspath(args.folder)
@@ -83,7 +81,7 @@ def run(args: Namespace) -> int:
         index = Index({**_DEFAULTS, **asked, "root": root, "model": stored})
     model = load_model(name)
     index.use(model)
-    update = index.update(save_to=args.output, batch_size=args.batch_size, device=_device(args.device))
+    update = index.update(save_to=args.output, batch_size=args.batch_size, device=best_device(args.device))
     for path, reason in update.failed:
         print(f"skipped: {reason if path in reason else f'{path}: {reason}'}")
     if not len(index):
@@ -102,17 +100,3 @@ def _print_quality(index: "Index", labels: str | None) -> None:
         for figure, value in figures.items():
             shown = f"{value:.3f}" if isinstance(value, float) else value
             print(f"  {figure.replace('_', ' '):<24} {shown}")
-
-
-def _device(name: str | None) -> "torch.device":
-    import torch
-
-    from ssl_audio.errors import InputError
-    from ssl_audio.evaluation.embeddings import best_device
-
-    try:
-        device = best_device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
-    return device

@@ -175,7 +175,7 @@ def parse_options(given: list[str]) -> dict[str, Any]:
 
     So are signs alone, unless they are quoted: of `separator=|` YAML would make an empty text, of `-` a list.
     """
-    import yaml
+    from ssl_audio.utils.yaml_files import parse_yaml
 
     options: dict[str, Any] = {}
     for text in given:
@@ -183,8 +183,8 @@ def parse_options(given: list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise InputError(f"--option {text!r} is not NAME=VALUE")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
+            parsed = parse_yaml(value, f"--option {name}:")
+        except InputError:
             parsed = value
         signs = not any(letter.isalnum() or letter in "[{'\"" for letter in value)
         options[name] = value if parsed is None or signs else parsed

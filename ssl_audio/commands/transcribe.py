@@ -29,9 +29,9 @@ def run(args: argparse.Namespace) -> int:
     """Read, transcribe, write."""
     from ssl_audio import audio
     from ssl_audio.errors import InputError
-    from ssl_audio.evaluation.embeddings import best_device
     from ssl_audio.transcription import load_transcriber
     from ssl_audio.transcription.output import write_image, write_midi
+    from ssl_audio.utils.device import best_device
 
     if args.output.suffix.lower() not in (".mid", ".midi"):
         raise InputError(f"{args.output}: the output is a MIDI file; name it {args.output.stem}.mid")

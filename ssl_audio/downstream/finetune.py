@@ -20,10 +20,10 @@ from ssl_audio.downstream.tasks import Task
 from ssl_audio.embedding import embed_files
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.classification import Judge
-from ssl_audio.evaluation.embeddings import best_device
 from ssl_audio.evaluation.probes import ProbeResult
 from ssl_audio.evaluation.splits import check_known, group_folds, limit_labels, splits_of
 from ssl_audio.heads import ProbeHead
+from ssl_audio.utils.device import best_device
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from ssl_audio.downstream.features import AnyLength, clip_seconds
 from ssl_audio.embedding import embed_files
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.embeddings import best_device
 from ssl_audio.heads import ProbeHead
+from ssl_audio.utils.device import best_device
 from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.plotting import names_as_they_are
 

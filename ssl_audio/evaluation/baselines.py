@@ -1,13 +1,11 @@
 """What an embedding has to beat: statistics of MFCCs, the mean mel spectrum, and the same network without training."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_audio.config import build, describe
+from ssl_audio.config import build, describe, without_pretrained
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 
@@ -66,16 +64,10 @@ def untrained(model: EmbeddingModel, seed: int = 0) -> EmbeddingModel:
     Raises:
         InputError: a part of the model does not store its arguments, so that it cannot be made again.
     """
-    spec = _without_pretrained(describe(model))
+    spec = without_pretrained(describe(model))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(spec, trusted=True).eval()
-
-
-def _without_pretrained(spec: Any) -> Any:
-    if isinstance(spec, Mapping):
-        return {key: False if key == "pretrained" else _without_pretrained(value) for key, value in spec.items()}
-    return [_without_pretrained(item) for item in spec] if isinstance(spec, list) else spec
 
 
 def _dct(n: int) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_audio.embedding import embed_files
-from ssl_audio.errors import InputError
 from ssl_audio.resampling import Resample
+from ssl_audio.utils.device import best_device
 
 NARROW_RATE = 16000  # Hz, of the round trip
 _REVERB_SECONDS = (0.2, 0.8)  # until the tail has fallen by 60 dB
@@ -102,21 +102,6 @@ def standardized(model: nn.Module, embeddings: np.ndarray, *others: np.ndarray) 
         return [embeddings, *others]
     mean, deviation = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
     return [(table - mean) / deviation for table in (embeddings, *others)]
-
-
-def best_device(device: str | torch.device | None = None) -> torch.device:
-    """The device that was asked for; else a GPU where there is one, else the CPU."""
-    if device is not None:
-        try:
-            found = torch.device(device)
-        except RuntimeError as error:
-            raise InputError(f"there is no device {device!r}; give cpu, cuda, cuda:1 or mps") from error
-        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-            raise InputError(f"this machine has no device {str(device)!r}; leave it out, or give cpu")
-        return found
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _peak_normalize(clips: Tensor) -> Tensor:

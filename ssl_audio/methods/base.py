@@ -16,6 +16,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
 from ssl_audio.methods.distributed import gather
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.modes import evaluating
 
 Views = tuple[Tensor, Tensor]
 Batch = dict[str, Any]
@@ -138,10 +139,8 @@ class SiameseMethod(LightningModule):
         shortest = self.frontend.samples_for(self.encoder.minimum_frames)
         noise = torch.randn(2, min(batch_size, 2), min(samples, max(_CHECKED, shortest)), generator=generator)
         clips = noise.mul_(0.1).to(self.device)
-        training = {module: module.training for module in self.modules()}
-        self.eval()
         try:
-            with torch.no_grad():
+            with evaluating(self), torch.no_grad():
                 self.objective(*clips)
         except (ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())
@@ -149,9 +148,6 @@ class SiameseMethod(LightningModule):
                 reason = f"a clip of {samples} samples is too short: the model needs {shortest}; raise data.nr_samples"
                 raise InputError(reason) from error
             raise InputError(f"{reason} (trying a batch of {batch_size} clips of {samples} samples)") from error
-        finally:
-            for module, mode in training.items():
-                module.training = mode
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Returns the loss and, for callbacks, the detached embeddings and projections of both views."""

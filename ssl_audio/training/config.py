@@ -12,15 +12,13 @@ Merging is deep, and a later file says only what it changes:
 
 import copy
 import inspect
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from ssl_audio.config import canonical_path, find
 from ssl_audio.errors import InputError, suggest
+from ssl_audio.utils.yaml_files import parse_yaml, read_yaml
 
 Config = dict[str, Any]
 
@@ -41,7 +39,7 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
         for content in read_stack(find_config(name)):
             config = merge(config, content)
     for key, text in overrides:
-        config = merge(config, _nested(key.split("."), _parse(text, f"--{key}")))
+        config = merge(config, _nested(key.split("."), parse_yaml(text, f"--{key} {text!r}:")))
     config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
     check_keys(config)
     _follow(config, "data", "sample_rate", "model")
@@ -99,18 +97,6 @@ def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:
     if not isinstance(included, list):
         raise InputError(f"{path}: include is {included!r}; expected a list of config names")
     return [part for name in included for part in read_stack(find_config(str(name)), (*above, path))] + [content]
-
-
-def read_yaml(path: Path) -> Config:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {_one_line(str(error))}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; a config is a mapping of {', '.join(KEYS)}")
-    return content
 
 
 def merge(base: Any, over: Any) -> Any:
@@ -251,34 +237,3 @@ def _nested(keys: Sequence[str], value: Any) -> Any:
     for key in reversed(keys):
         value = {key: value}
     return value
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where} {text!r} is not valid YAML: {_one_line(str(error))}") from error
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers (`1e-4` is a number, which PyYAML takes for text), and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
-    list("-+0123456789."),
-)

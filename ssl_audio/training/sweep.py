@@ -33,8 +33,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from ssl_audio.errors import InputError, suggest
-from ssl_audio.training.config import Config, find_config, load_config, read_yaml, shorten
+from ssl_audio.training.config import Config, find_config, load_config, shorten
 from ssl_audio.utils.files import write_text
+from ssl_audio.utils.yaml_files import read_yaml
 
 RECIPE = "sweep.yaml"  # in a run's folder: the config that the sweep gave it
 LOG = "log.txt"

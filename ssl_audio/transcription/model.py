@@ -11,15 +11,17 @@ import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ssl_audio.config import build, describe
+from ssl_audio.config import build, describe, without_pretrained
 from ssl_audio.data.notes import PITCHES, Notes, notes_of_roll
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.resampling import Resample
-from ssl_audio.saved import CONFIG, WEIGHTS, _without_pretrained
+from ssl_audio.saved import CONFIG, WEIGHTS
 from ssl_audio.utils.files import write_atomically, write_text
+from ssl_audio.utils.modes import evaluating
+from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.weights import put_weights, read_weights
 
 _RARE = -5.0  # logit that outputs start from: about one cell of a roll in 150 sounds
@@ -139,14 +141,9 @@ class Transcriber(nn.Module):
 
     def _probe(self) -> Tensor:
         """Features of a window of noise, with the modules left as they were."""
-        training = {module: module.training for module in self.modules()}
-        self.eval()
         noise = torch.randn(1, self.nr_samples, generator=torch.Generator().manual_seed(0))
-        try:
+        with evaluating(self):
             return self.features(noise.to(self.device))
-        finally:
-            for module, mode in training.items():
-                module.training = mode
 
     def features(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, frames, dim)`; slower encoders are interpolated to the fastest's frames."""
@@ -220,7 +217,7 @@ def save_transcriber(transcriber: Transcriber, folder: str | os.PathLike) -> Non
     """Write `config.yaml` and `model.safetensors`, encoders and head; replaces files of these names."""
     from safetensors.torch import save_file
 
-    spec = {"format_version": 1, "transcriber": _without_pretrained(describe(transcriber))}
+    spec = {"format_version": 1, "transcriber": without_pretrained(describe(transcriber))}
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in transcriber.state_dict().items()}
     with write_atomically(Path(folder) / WEIGHTS) as temporary:
         save_file(weights, temporary)
@@ -230,13 +227,10 @@ def save_transcriber(transcriber: Transcriber, folder: str | os.PathLike) -> Non
 def load_transcriber(folder: str | os.PathLike) -> Transcriber:
     """What `save_transcriber` wrote, in evaluation mode. Raises InputError: no transcriber there, or a damaged one."""
     path = Path(folder) / CONFIG
-    try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} holds no transcriber; make one with ssl-audio fit-transcriber") from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(spec, dict) or "transcriber" not in spec:
+    if not path.is_file():
+        raise InputError(f"{folder} holds no transcriber; make one with ssl-audio fit-transcriber")
+    spec = read_yaml(path)
+    if "transcriber" not in spec:
         raise InputError(f"{folder} is a model without a transcription head; make one with ssl-audio fit-transcriber")
     transcriber = build(spec["transcriber"])
     if not isinstance(transcriber, Transcriber):

@@ -1,0 +1,61 @@
+"""The one reader of YAML: numbers as in YAML 1.2, a key given twice is an error, errors are one line."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_audio.errors import InputError
+
+
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """The mapping in a file; an empty file is an empty mapping.
+
+    Raises:
+        InputError: no such file, not YAML, or something else than a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not valid YAML ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    content = parse_yaml(text, f"{path}:")
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not keys with values")
+    return content
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What the text says; `where` begins the message if it is not YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{where} not valid YAML ({' '.join(str(error).split())})") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers (`1e-4` is a number, which PyYAML takes for text), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
+    list("-+0123456789."),
+)
