@@ -15,8 +15,8 @@ from ssl_audio import audio
 from ssl_audio.embedding import embed_files
 from ssl_audio.encoders import EfficientNet
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.saved import save_model
 
 FILES, SECONDS, REPEATS = 32, 4.0, 2
 Row = tuple[str, float | None, float | None, str]

@@ -170,7 +170,7 @@ def save_untrained(run: Path, folder: Path, seed: int, recordings: Path, norm: s
     from ssl_audio import audio
     from ssl_audio.config import build, describe
     from ssl_audio.hub import load_model
-    from ssl_audio.saved import save_model
+    from ssl_audio.hub.saved import save_model
 
     if not (folder / "config.yaml").exists():
         spec: dict[str, Any] = describe(load_model(str(run)))

@@ -128,7 +128,7 @@ def untrained_model(run: Path, seed: int, folder: Path) -> Path:
     """The network of a run with fresh weights drawn from `seed`, saved."""
     from ssl_audio.evaluation.baselines import untrained
     from ssl_audio.hub import load_model
-    from ssl_audio.saved import save_model
+    from ssl_audio.hub.saved import save_model
 
     if not folder.exists():
         save_model(untrained(load_model(str(run)), seed), folder)

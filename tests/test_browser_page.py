@@ -21,8 +21,8 @@ from ssl_audio.downstream.tags import tag_file, write_json
 from ssl_audio.embedding import embed_files
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.heads import ProbeHead
+from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.saved import save_model
 
 CHROMIUM = Path("/usr/bin/chromium")
 SOURCE = Path(__file__).resolve().parents[1] / "examples" / "browser"

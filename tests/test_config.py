@@ -107,7 +107,7 @@ def test_what_cannot_be_told_apart_has_no_fingerprint() -> None:
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("allocator", "keep_freed_memory")],
+    [("allocator", "keep_freed_memory"), ("saved", "save_model"), ("saved", "load_checkpoint")],
 )
 def test_an_old_module_hands_on_its_names_and_says_so(module: str, name: str) -> None:
     old = import_module(f"ssl_audio.{module}")

@@ -18,8 +18,8 @@ from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.heads import Projection
 from ssl_audio.hub import load_model
+from ssl_audio.hub.saved import save_model
 from ssl_audio.methods import Contrastive
-from ssl_audio.saved import save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -19,8 +19,8 @@ from ssl_audio.evaluation.recordings import find_recordings
 from ssl_audio.evaluation.trials import all_pairs
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub import load_model
+from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.saved import save_model
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

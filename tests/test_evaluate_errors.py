@@ -17,8 +17,8 @@ from ssl_audio.evaluation.ranks import unit_length
 from ssl_audio.evaluation.recordings import find_recordings
 from ssl_audio.evaluation.report.plots import project
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.saved import save_model
 
 LIST = "1,s0/a b.wav,s0/1.wav\n0,s0/1.wav,s1/1.wav\n1,s1/a b.wav,s1/1.wav\n0,s2/a b.wav,s1/1.wav\n"
 

@@ -17,8 +17,8 @@ from ssl_audio.errors import InputError
 from ssl_audio.frontends import DecibelMelSpectrogram, LogMelSpectrogram, Waveform
 from ssl_audio.heads import MLP
 from ssl_audio.hub import load_model
+from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.saved import save_model
 
 RATE = 16000
 MEL = {"sample_rate": RATE, "n_fft": 512, "hop_length": 160, "n_mels": 32}

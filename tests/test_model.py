@@ -128,7 +128,7 @@ def test_embed_names_what_is_wrong(model, audio, rate, words):
 
 def test_importing_and_using_a_model_needs_none_of_the_extras():
     program = (
-        "import sys, torch, ssl_audio, ssl_audio.model, ssl_audio.hub, ssl_audio.published\n"
+        "import sys, torch, ssl_audio, ssl_audio.model, ssl_audio.hub, ssl_audio.hub.singer_identity\n"
         "from ssl_audio.encoders import EfficientNet\n"
         "from ssl_audio.frontends import LogMelSpectrogram\n"
         "model = ssl_audio.EmbeddingModel(LogMelSpectrogram(), EfficientNet(embedding_dim=4))\n"

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from ssl_audio import load_model, published
+from ssl_audio import load_model
 from ssl_audio.encoders import CompactCNN, EfficientNet, efficientnet
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub import singer_identity
 from ssl_audio.model import EmbeddingModel
 
 
@@ -91,7 +92,7 @@ def test_agrees_with_the_original_and_not_with_the_batch(source, shared):
 def test_state_dict_names_are_the_published_ones(source, shared):
     layout = json.loads((shared / "fixtures/published_layout.json").read_text())
     original = torch.load(source / "byol" / "model.pt", weights_only=True)
-    written = published.published_weights(load_model("byol", source=source))
+    written = singer_identity.published_weights(load_model("byol", source=source))
     assert {k: list(v.shape) for k, v in written.items() if k in layout["encoder_keys"]} == layout["encoder_keys"]
     assert written.keys() == original.keys() and len(written) == 364
     for key, value in original.items():
@@ -121,7 +122,7 @@ def test_other_sizes_survive_the_round_trip(tmp_path):
     torch.manual_seed(0)
     frontend = LogMelSpectrogram(n_fft=1024, hop_length=256, n_mels=40)
     model = EmbeddingModel(frontend, lively(EfficientNet(embedding_dim=24)), 44100).eval()
-    published.save_published(model, tmp_path / "mine")
+    singer_identity.save_published(model, tmp_path / "mine")
     again = load_model("mine", source=tmp_path)
     clips = 0.1 * torch.randn(2, 9000)
     with torch.no_grad():
@@ -232,7 +233,7 @@ def test_what_the_layout_cannot_say_is_refused():
     ]
     for model, words in cases:
         with pytest.raises(InputError, match=words):
-            published.published_hyperparams(model)
+            singer_identity.published_hyperparams(model)
 
 
 @pytest.fixture

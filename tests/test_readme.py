@@ -18,8 +18,8 @@ from ssl_audio.commands import eval as eval_command
 from ssl_audio.encoders import EfficientNet
 from ssl_audio.evaluation.trials import check_files, read_trials
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.singer_identity import save_published
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.published import save_published
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

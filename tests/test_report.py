@@ -19,8 +19,8 @@ from ssl_audio.evaluation.report.tables import write_metrics
 from ssl_audio.evaluation.report.words import points, verdict
 from ssl_audio.evaluation.trials import all_pairs
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.saved import save_model
 
 CHROMIUM = Path("/usr/bin/chromium")
 

@@ -18,10 +18,10 @@ from ssl_audio.cli import main
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.provenance import fingerprint
 from ssl_audio.retrieval import Index
-from ssl_audio.saved import save_model
 
 RATE = 16000
 

@@ -10,8 +10,8 @@ from ssl_audio import audio
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import DecibelMelSpectrogram
+from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.saved import save_model
 from ssl_audio.wav2rec import Wav2Rec, Wav2RecDataset
 
 

@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from ssl_audio.saved import find_checkpoint
+    from ssl_audio.hub.saved import find_checkpoint
 
     if args.num_trials < 1:
         raise InputError(f"--num_trials is {args.num_trials}; at least one input must be compared")
@@ -57,14 +57,14 @@ def run(args: Namespace) -> int:
 
 def load(args: Namespace, checkpoint: Path):
     """The model in the checkpoint, under CLMR's classifier if there is one."""
-    from ssl_audio.saved import load_checkpoint
+    from ssl_audio.hub.saved import load_checkpoint
 
     if args.tags is not None and not (args.classifier and Path(args.tags).is_file()):
         raise InputError(f"--tags {args.tags}: {'no such file' if args.classifier else 'belongs to --classifier'}")
     model = load_checkpoint(checkpoint, args.config, projection=args.projection, trusted=args.trusted)
     if args.classifier is None:
         return model
-    from ssl_audio.clmr import with_classifier
+    from ssl_audio.hub.clmr import with_classifier
 
     tags = Path(args.tags).read_text(encoding="utf-8").splitlines() if args.tags else []
     return with_classifier(model, args.classifier, [tag.strip() for tag in tags if tag.strip()] or None)
@@ -74,8 +74,8 @@ def write(model, folder: Path, layout: str) -> None:
     """Write the model in one of the two layouts."""
     import torch
 
-    from ssl_audio.published import TORCHSCRIPT, save_published
-    from ssl_audio.saved import save_model
+    from ssl_audio.hub.saved import save_model
+    from ssl_audio.hub.singer_identity import TORCHSCRIPT, save_published
     from ssl_audio.utils.files import write_atomically
 
     if layout == "ours":

@@ -30,7 +30,7 @@ def run(args: Namespace) -> int:
 
     from ssl_audio.errors import InputError
     from ssl_audio.hub import load_model, push_to_hub, save_model
-    from ssl_audio.saved import CONFIG, WEIGHTS
+    from ssl_audio.hub.saved import CONFIG, WEIGHTS
 
     source = Path(args.model)
     if not source.exists():

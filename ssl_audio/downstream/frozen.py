@@ -62,8 +62,8 @@ def save_tagger(model: Any, head: ProbeHead, seconds: float, folder: Path) -> No
     Raises:
         InputError: the model cannot be built again (TorchScript).
     """
+    from ssl_audio.hub.saved import save_model
     from ssl_audio.model import EmbeddingModel
-    from ssl_audio.saved import save_model
 
     if model.head is not None:
         raise InputError("a model with a head of its own cannot get another one; probe it without projection")

@@ -16,9 +16,9 @@ from ssl_audio.data.notes import PITCHES, Notes, notes_of_roll
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.saved import CONFIG, WEIGHTS
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.resampling import Resample
-from ssl_audio.saved import CONFIG, WEIGHTS
 from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.modes import evaluating
 from ssl_audio.utils.yaml_files import read_yaml

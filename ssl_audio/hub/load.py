@@ -7,11 +7,11 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from ssl_audio import published
 from ssl_audio.errors import InputError
+from ssl_audio.hub import singer_identity
+from ssl_audio.hub.push import push_to_hub
+from ssl_audio.hub.saved import CONFIG, WEIGHTS, load_path, load_torchscript, save_model
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.saved import CONFIG, WEIGHTS, load_path, load_torchscript, save_model
-from ssl_audio.sharing import push_to_hub
 
 __all__ = ["load_model", "push_to_hub", "save_model"]
 
@@ -101,9 +101,9 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
 
     whole_repository = source == PUBLISHED_SOURCE and _HUB_ID.fullmatch(name)
     repo, subfolder = (name, None) if whole_repository else (source, name)
-    layouts: list[tuple[str, ...]] = [(CONFIG, WEIGHTS), (published.HYPERPARAMS, published.WEIGHTS)]
+    layouts: list[tuple[str, ...]] = [(CONFIG, WEIGHTS), (singer_identity.HYPERPARAMS, singer_identity.WEIGHTS)]
     if torchscript:
-        layouts = [(CONFIG, published.TORCHSCRIPT), (published.HYPERPARAMS, published.TORCHSCRIPT)]
+        layouts = [(CONFIG, singer_identity.TORCHSCRIPT), (singer_identity.HYPERPARAMS, singer_identity.TORCHSCRIPT)]
     elif source == PUBLISHED_SOURCE and not whole_repository:
         layouts.reverse()  # saves asking for a file that is not there
     absent: Exception | None = None
@@ -150,6 +150,6 @@ def _absent(error: Exception | None, name: str, repo: str, options: dict[str, An
 
 def _model_names(files: Iterable[str]) -> str:
     names = sorted(
-        {file.rpartition("/")[0] for file in files if file.rpartition("/")[2] in (CONFIG, published.HYPERPARAMS)}
+        {file.rpartition("/")[0] for file in files if file.rpartition("/")[2] in (CONFIG, singer_identity.HYPERPARAMS)}
     )
     return ", ".join(names) or "none"

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from ssl_audio.errors import InputError, first_line
+from ssl_audio.hub.saved import CARD, CONFIG, WEIGHTS, load_path
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.saved import CARD, CONFIG, WEIGHTS, load_path
 
 TRAINING = "training.yaml"  # a run's resolved config, where it lies beside the model
 _FIGURES = {"eer": "equal error rate", "min_dcf": "minDCF (prior .01)", "mnr": "mean normalised rank"}
