@@ -1,5 +1,5 @@
-"""Moved to `ssl_audio.hub.saved`."""
+"""Moved to `ssl_audio.hub`."""
 
 from ssl_audio.utils.deprecation import moved
 
-__getattr__ = moved(__name__, "ssl_audio.hub.saved", since="0.2")
+__getattr__ = moved(__name__, "ssl_audio.hub", since="0.2")

@@ -10,9 +10,8 @@ from torch import nn
 from ssl_audio.cli import main
 from ssl_audio.data.corpora.magnatagatune import PONS_TAGS
 from ssl_audio.errors import InputError
-from ssl_audio.hub import load_model
+from ssl_audio.hub import load_checkpoint, load_model
 from ssl_audio.hub.clmr import CLIP_SAMPLES, with_classifier
-from ssl_audio.hub.saved import load_checkpoint
 
 
 class Original(nn.Module):

@@ -123,7 +123,7 @@ def test_a_failed_save_leaves_the_old_model_whole(tmp_path):
 
 @pytest.mark.parametrize("target", ["run folder", "checkpoint", "from its config"])
 def test_a_runs_checkpoint_loads(run, target):
-    from ssl_audio.hub.saved import load_checkpoint
+    from ssl_audio.hub import load_checkpoint
 
     folder, method = run
     if target == "from its config":
@@ -135,7 +135,7 @@ def test_a_runs_checkpoint_loads(run, target):
 
 
 def test_a_checkpoint_that_does_not_describe_itself_needs_its_config(run, tmp_path):
-    from ssl_audio.hub.saved import load_checkpoint
+    from ssl_audio.hub import load_checkpoint
 
     folder, method = run
     checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
@@ -154,7 +154,7 @@ def test_the_projection_comes_along_when_asked(run):
 
 
 def test_run_json_names_the_best_checkpoint(run, tmp_path):
-    from ssl_audio.hub.saved import find_checkpoint
+    from ssl_audio.hub.place import find_checkpoint
 
     (tmp_path / "checkpoints").mkdir()
     for name in ("last.ckpt", "epoch=1.ckpt", "epoch=2.ckpt"):

@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from ssl_audio.hub.saved import find_checkpoint
+    from ssl_audio.hub.place import find_checkpoint
 
     if args.num_trials < 1:
         raise InputError(f"--num_trials is {args.num_trials}; at least one input must be compared")
@@ -57,7 +57,7 @@ def run(args: Namespace) -> int:
 
 def load(args: Namespace, checkpoint: Path):
     """The model in the checkpoint, under CLMR's classifier if there is one."""
-    from ssl_audio.hub.saved import load_checkpoint
+    from ssl_audio.hub import load_checkpoint
 
     if args.tags is not None and not (args.classifier and Path(args.tags).is_file()):
         raise InputError(f"--tags {args.tags}: {'no such file' if args.classifier else 'belongs to --classifier'}")

@@ -1,5 +1,8 @@
 """Models by name: load, save, share."""
 
-from ssl_audio.hub.load import PUBLISHED_SOURCE, load_model, push_to_hub, save_model
+from ssl_audio.hub.checkpoint import load_checkpoint
+from ssl_audio.hub.load import PUBLISHED_SOURCE, load_model
+from ssl_audio.hub.push import push_to_hub
+from ssl_audio.hub.saved import save_model
 
-__all__ = ["PUBLISHED_SOURCE", "load_model", "push_to_hub", "save_model"]
+__all__ = ["PUBLISHED_SOURCE", "load_checkpoint", "load_model", "push_to_hub", "save_model"]

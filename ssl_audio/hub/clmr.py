@@ -3,7 +3,8 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -11,37 +12,30 @@ from ssl_audio.encoders import SampleCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Waveform
 from ssl_audio.heads import MLP, ProbeHead
+from ssl_audio.hub.place import Content, Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.weights import put_weights, read_weights
 
+LAYOUT = "a checkpoint of CLMR"
 SAMPLE_RATE, CLIP_SAMPLES = 22050, 59049
 # A Lightning checkpoint has the first, a plain one ("clmr_checkpoint_10000.pt") the second.
 PREFIXES = ("model.", "")
 _CLASSIFIER = re.compile(r"(?:model\.)?([02]\.(?:weight|bias))")
 
 
-def is_clmr(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether this is the content of an original CLMR checkpoint, Lightning's or plain."""
-    return _prefix(_weights(checkpoint)) is not None
+def recognises(place: Place) -> bool:
+    """A checkpoint with CLMR's key names, Lightning's or plain."""
+    return place.checkpoint is not None and _prefix(place.content.weights) is not None
 
 
-def model_from_clmr(
-    checkpoint: Mapping[str, Any], source: str | os.PathLike, projection: bool = False
-) -> EmbeddingModel:
+def read(place: Place, options: Options) -> EmbeddingModel:
     """SampleCNN with the weights of an original checkpoint; its classifier, which was never trained, is left out.
-
-    Args:
-        checkpoint: content of the file.
-        source: where it comes from, for messages.
-        projection: with the projector on top.
 
     Raises:
         InputError: keys are missing, or shapes are not SampleCNN's.
     """
-    weights = _weights(checkpoint)
+    weights, source, projection = place.content.weights, cast(Path, place.checkpoint), options.projection
     prefix = _prefix(weights)
-    if prefix is None:
-        raise InputError(f"{source} is not a checkpoint of CLMR; it has no {PREFIXES[1]}encoder.sequential.0.0.weight")
     renamed: dict[str, Tensor] = {}
     for key, value in weights.items():
         if key.startswith(f"{prefix}encoder.sequential."):
@@ -78,7 +72,7 @@ def with_classifier(
 
     if model.head is not None:
         raise InputError("a model has one head: give the classifier or the projection, not both")
-    weights = _weights(read_weights(path))
+    weights = Content(read_weights(path)).weights
     names = list(tags or PONS_TAGS)
     found = {f"net.{m[1]}": v for key, v in weights.items() if (m := _CLASSIFIER.fullmatch(key))}
     last = found.get("net.2.bias", found.get("net.0.bias"))
@@ -90,11 +84,6 @@ def with_classifier(
     head = ProbeHead(model.dim, names, hidden, multi_label=True, clip_seconds=CLIP_SAMPLES / SAMPLE_RATE)
     put_weights(head, {**found, "mean": head.mean, "scale": head.scale}, path)
     return EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head).eval()
-
-
-def _weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    weights = checkpoint.get("state_dict", checkpoint)
-    return weights if isinstance(weights, Mapping) else {}
 
 
 def _prefix(weights: Mapping[str, Tensor]) -> str | None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from ssl_audio.errors import InputError
 from ssl_audio.hub import singer_identity
-from ssl_audio.hub.push import push_to_hub
-from ssl_audio.hub.saved import CONFIG, WEIGHTS, load_path, load_torchscript, save_model
+from ssl_audio.hub.place import Options
+from ssl_audio.hub.readers import load_path
+from ssl_audio.hub.saved import CONFIG, WEIGHTS
+from ssl_audio.hub.torchscript import load_torchscript
 from ssl_audio.model import EmbeddingModel
-
-__all__ = ["load_model", "push_to_hub", "save_model"]
 
 PUBLISHED_SOURCE = "BernardoTorres/singer-identity"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -66,7 +66,7 @@ def load_model(
         folder = _download(str(name), str(source), torchscript, local_dir=savedir, **options)
     if torchscript:
         return load_torchscript(folder, input_sr)
-    model = load_path(folder, projection, trusted)
+    model = load_path(folder, Options(projection, trusted))
     if input_sr is not None and input_sr != model.sample_rate:
         from ssl_audio.resampling import ResampledFrontend
 

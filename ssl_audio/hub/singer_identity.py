@@ -18,16 +18,32 @@ from torch import Tensor
 from ssl_audio.encoders.efficientnet import EfficientNet, from_torchvision, to_torchvision
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.weights import put_weights, read_weights
 
+LAYOUT = "hyperparams.yaml and model.pt"
 SAMPLE_RATE = 44100  # of the audio; the mel bank is laid out for 22,050 Hz all the same
 HYPERPARAMS, WEIGHTS, TORCHSCRIPT = "hyperparams.yaml", "model.pt", "model.ts"
 SPEC_LAYERS = ("melspectogram", "melspectrogram")  # the first is how the published files spell it
 BACKBONES = ("efficientnet_b0", "efficientnet_b4")  # that the layout can name
 FRONTEND_PREFIX, ENCODER_PREFIX = "feature_extractor.spec_layer.", "encoder.net.2."
+
+
+def recognises(place: Place) -> bool:
+    """A folder with one of the two files, or its `model.pt` itself."""
+    if place.path.is_file():
+        return place.path.suffix == ".pt" and (place.path.parent / HYPERPARAMS).is_file()
+    return place.has(HYPERPARAMS, WEIGHTS)
+
+
+def read(place: Place, options: Options) -> EmbeddingModel:
+    """See `load_published`."""
+    if options.projection:
+        raise InputError(f"{place.path}: published models come without their projection head")
+    return load_published(place.path if place.path.is_dir() else place.path.parent)
 
 
 def load_published(folder: str | os.PathLike) -> EmbeddingModel:

@@ -1,0 +1,115 @@
+"""Checkpoints of a training run, alone or in their run folder; no Lightning is needed."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+
+from ssl_audio.config import build, canonical, without_pretrained
+from ssl_audio.encoders.whitened import Whitened
+from ssl_audio.errors import InputError
+from ssl_audio.hub import clmr
+from ssl_audio.hub.place import Options, Place
+from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.yaml_files import read_yaml
+from ssl_audio.weights import put_weights
+
+LAYOUT = "checkpoints/*.ckpt"
+
+
+def recognises(place: Place) -> bool:
+    """Any file, or a folder with checkpoints."""
+    return place.checkpoint is not None
+
+
+def read(place: Place, options: Options) -> EmbeddingModel:
+    """See `load_checkpoint`."""
+    return _model(place, options)
+
+
+def load_checkpoint(
+    path: str | os.PathLike,
+    config: str | os.PathLike | None = None,
+    projection: bool = False,
+    trusted: bool = False,
+) -> EmbeddingModel:
+    """The model inside a training checkpoint, without Lightning.
+
+    Args:
+        path: a Lightning checkpoint of one of our methods, or a checkpoint of the original CLMR.
+        config: the run's `config.yaml`, for a checkpoint that does not describe its model; if it does, they must agree.
+        projection: with the projection head on top.
+        trusted: see `load_model`.
+
+    Raises:
+        InputError: damaged, not of ours, or not fitting its config.
+    """
+    place, options = Place(Path(path)), Options(projection, trusted)
+    for reader in (clmr,):
+        if reader.recognises(place):
+            return reader.read(place, options)
+    return _model(place, options, config)
+
+
+def _model(place: Place, options: Options, config: str | os.PathLike | None = None) -> EmbeddingModel:
+    path = cast(Path, place.checkpoint)
+    if place.content.refusal is not None:
+        raise place.content.refusal
+    checkpoint, projection, trusted = place.content.values, options.projection, options.trusted
+    weights = checkpoint.get("state_dict")
+    spec = checkpoint.get("model")
+    if config is not None:
+        written = _run_config(Path(config))
+        spec = spec if isinstance(spec, Mapping) else written
+        for key in ("frontend", "encoder", "sample_rate"):
+            _agree(canonical(written.get(key)), canonical(spec.get(key)), key, f"{config} and {path}")
+    if not isinstance(weights, Mapping) or not isinstance(spec, Mapping):
+        raise InputError(
+            f"{path} is not a checkpoint of an ssl_audio method; give the run's config if it is an old one"
+        )
+    parts = {"frontend": "frontend", "encoder": "encoder"} | ({"head": "projection"} if projection else {})
+    built: dict[str, Any] = {}
+    for part, key in parts.items():
+        if key not in spec:
+            raise InputError(f"{config or path}: the model has no {key!r}")
+        positional = (built["encoder"].dim,) if part == "head" and not _has_in_dim(spec[key]) else ()
+        built[part] = build(without_pretrained(spec[key]), *positional, trusted=trusted)
+    prefixes = {f"{key}.": f"{part}." for part, key in parts.items()}
+    if "whitening" in spec and not projection:  # heads were trained on embeddings as they are
+        built["encoder"] = Whitened(built["encoder"], build(spec["whitening"], trusted=trusted))
+        prefixes |= {"encoder.": "encoder.encoder.", "whitening.": "encoder.whitening."}
+    model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100))
+    put_weights(model, _select(weights, prefixes), path)
+    return model.eval()
+
+
+def _run_config(path: Path) -> Mapping[str, Any]:
+    """The part of a run's config that describes the model."""
+    section = read_yaml(path).get("model")
+    if not isinstance(section, Mapping):
+        raise InputError(f"{path}: no section 'model'; give the config.yaml of the run")
+    return section.get("init_args", section)
+
+
+def _agree(written: Any, described: Any, key: str, where: str) -> None:
+    """Refuse a config that names another value than the checkpoint; what it leaves open agrees."""
+    if isinstance(written, Mapping) and isinstance(described, Mapping):
+        for name in written.keys() & described.keys():
+            _agree(written[name], described[name], key if name == "init_args" else f"{key}.{name}", where)
+    elif written is not None and written != described:
+        raise InputError(f"{where} do not belong together: {key} is {written!r} and {described!r}")
+
+
+def _has_in_dim(spec: Mapping[str, Any]) -> bool:
+    return "in_dim" in (spec.get("init_args") or {})
+
+
+def _select(weights: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    return {
+        new + key.removeprefix(old): value
+        for key, value in weights.items()
+        for old, new in prefixes.items()
+        if key.startswith(old)
+    }
