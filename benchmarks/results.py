@@ -200,7 +200,7 @@ def training_figures(folder: Path) -> dict[str, Any]:
 
 def scores(model: Any, splits: Path) -> dict[str, dict[str, float]]:
     """{set: EER of cosines as they are ("raw") and after standardisation over the test set ("z"), and retrieval}."""
-    from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings
+    from ssl_audio.embedding.recordings import TestedModel, embed_recordings
     from ssl_audio.evaluation.retrieval_metrics import library_metrics
     from ssl_audio.evaluation.trials import all_pairs
     from ssl_audio.evaluation.verification import verify
@@ -235,7 +235,7 @@ def scored(name: str, output: Path, make: Any, splits: Path) -> dict[str, dict[s
 
 def baselines(recipe: Path, seed: int) -> dict[str, Any]:
     """{name: a function that makes the model}. The MFCCs also at 44.1 kHz, for recordings that have more than 16."""
-    from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics, untrained
+    from ssl_audio.baselines import mean_mel, mfcc_statistics, untrained
     from ssl_audio.hub import load_model
     from ssl_audio.model import EmbeddingModel
 

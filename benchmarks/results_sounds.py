@@ -126,7 +126,7 @@ def first_figures(folder: Path) -> dict[str, float]:
 
 def untrained_model(run: Path, seed: int, folder: Path) -> Path:
     """The network of a run with fresh weights drawn from `seed`, saved."""
-    from ssl_audio.evaluation.baselines import untrained
+    from ssl_audio.baselines import untrained
     from ssl_audio.hub import load_model
     from ssl_audio.hub.saved import save_model
 

@@ -15,7 +15,9 @@ from torch import nn
 
 from ssl_audio.errors import InputError, suggest
 
-MOVED: dict[str, str] = {}
+MOVED: dict[str, str] = {
+    "ssl_audio.evaluation.baselines.MelStatistics": "ssl_audio.baselines.MelStatistics",
+}
 """Old path of a class -> its path now. Saved models name the old one for ever, so entries are never removed."""
 
 ADDED: dict[str, dict[str, Any]] = {}

@@ -11,10 +11,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ssl_audio.callbacks import Verification
 from ssl_audio.data import AudioDataModule
+from ssl_audio.embedding.recordings import TestedModel, embed_recordings
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.comparison import evaluate, load_test_set
-from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 

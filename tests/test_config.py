@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from ssl_audio import config
+from ssl_audio.baselines import mean_mel, mfcc_statistics
 from ssl_audio.config import build, canonical, class_path, describe, find, identity
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.provenance import fingerprint

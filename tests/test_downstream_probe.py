@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_audio.baselines import mean_mel, mfcc_statistics
 from ssl_audio.cli import main
 from ssl_audio.commands.probe import parse_options
 from ssl_audio.data.corpora import load
@@ -15,7 +16,6 @@ from ssl_audio.downstream.frozen import common_files, probe_frozen
 from ssl_audio.downstream.tasks import load_task, task_of
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub import load_model, save_model
 from ssl_audio.model import EmbeddingModel

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ssl_audio import audio, embedding_table
+from ssl_audio import audio
 from ssl_audio.cli import main
+from ssl_audio.embedding import table as embedding_table
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram

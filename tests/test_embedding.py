@@ -9,7 +9,7 @@ import torch
 from conftest import tone
 
 from ssl_audio import audio
-from ssl_audio.embedding import embed_files, window_starts
+from ssl_audio.embedding.files import embed_files, window_starts
 from ssl_audio.encoders import CompactCNN, SincNet
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
@@ -90,7 +90,7 @@ def test_windows_are_the_slices_of_the_whole_file(model, tmp_path, write_tone):
 def test_a_long_file_is_read_in_pieces_with_the_same_windows(model, tmp_path, write_tone, monkeypatch):
     path = write_tone(tmp_path / "long.wav", seconds=9.3)
     at_once = [result.embedding for result in embed_files(model, [path], window_seconds=1, hop_seconds=0.7)]
-    monkeypatch.setattr("ssl_audio.embedding.CHUNK_SECONDS", 2.0)
+    monkeypatch.setattr("ssl_audio.embedding.files.CHUNK_SECONDS", 2.0)
     pieces = list(embed_files(model, [path], window_seconds=1, hop_seconds=0.7))
     close(np.stack([result.embedding for result in pieces]), np.stack(at_once))
     assert [r.start for r in pieces] == sorted(r.start for r in pieces)

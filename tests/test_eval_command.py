@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from ssl_audio import audio
+from ssl_audio.baselines import mean_mel, mfcc_statistics, untrained
 from ssl_audio.cli import main
 from ssl_audio.commands.eval import add_row, model_name
+from ssl_audio.embedding.recordings import TestedModel, embed_recordings
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.evaluation import equal_error_rate, mean_normalized_rank
-from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics, untrained
-from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings
 from ssl_audio.evaluation.recordings import find_recordings
 from ssl_audio.evaluation.trials import all_pairs
 from ssl_audio.frontends import LogMelSpectrogram

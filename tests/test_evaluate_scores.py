@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from ssl_audio.cli import main
+from ssl_audio.embedding.recordings import TestedModel, embed_recordings
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.backend import ACROSS_SINGERS, Scorer, load_backend
 from ssl_audio.evaluation.bootstrap import bootstrap_class_means, singer_multiplicities
 from ssl_audio.evaluation.calibration import cllr, cross_calibrate, fit_calibration
-from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings
 from ssl_audio.evaluation.metrics import equal_error_rate
 from ssl_audio.evaluation.normalization import normalize_scores
 from ssl_audio.evaluation.recordings import find_recordings

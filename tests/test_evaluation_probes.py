@@ -249,8 +249,8 @@ def test_tables_and_folders_of_labels(tmp_path, write_tone):
 
 
 def test_environmental_sounds_by_their_official_folds(shared):
-    from ssl_audio.evaluation.baselines import mfcc_statistics
-    from ssl_audio.evaluation.embeddings import embed_recordings
+    from ssl_audio.baselines import mfcc_statistics
+    from ssl_audio.embedding.recordings import embed_recordings
 
     table = shared / "data" / "esc" / "esc10.csv"
     data = read_labels(table, "category", file="filename", fold="fold", group="src_file")

@@ -16,13 +16,13 @@ from ssl_audio.cli import main
 from ssl_audio.data.notes import Notes
 from ssl_audio.encoders import CPC, CompactCNN, EfficientNet
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.transcription import Piece, average_precision, best_threshold, evaluate_transcription
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.pooling import StatisticsPooling
 from ssl_audio.transcription import ConvHead, LinearHead, Transcriber, load_transcriber, save_transcriber
 from ssl_audio.transcription.fit import MODES, LabelledRecordings, LabelledWindows, fit, make_transcriber, read_folder
+from ssl_audio.transcription.metrics import Piece, average_precision, best_threshold, evaluate_transcription
 from ssl_audio.transcription.output import write_midi
 
 

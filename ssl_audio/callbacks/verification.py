@@ -10,9 +10,9 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from ssl_audio import audio
 from ssl_audio.callbacks.timing import Stopwatch
+from ssl_audio.embedding.recordings import TestedModel, embed_recordings
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.comparison import TestSet, evaluate, load_test_set
-from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings
 
 CHANCE = 0.5
 

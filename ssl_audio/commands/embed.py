@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ssl_audio.embedding_table import EmbeddingTable, check_output, find_recordings
+    from ssl_audio.embedding.table import EmbeddingTable, check_output, find_recordings
 
     check_output(args.output)
     recordings = find_recordings(args.input)
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     already = len(table.missing()) < table.shards
     if several:
-        from ssl_audio.embedding_distributed import write_missing
+        from ssl_audio.embedding.distributed import write_missing
 
         if not write_missing(table, args.devices, args.num_nodes, args.strategy, args.device, options):
             return 0  # one process puts the parts together
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 def _write_missing(table, options: dict) -> None:
     from tqdm import tqdm
 
-    from ssl_audio.embedding_table import SHARD
+    from ssl_audio.embedding.table import SHARD
 
     missing = table.missing()
     total = len(table.recordings)

@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--{name} must not be negative, got {getattr(args, name)}")
     if not compute_eer and (args.normalize_scores or args.calibrate):
         raise InputError("--normalize_scores and --calibrate change the scores of the EER; add --compute_eer True")
+    from ssl_audio.embedding.recordings import TestedModel
     from ssl_audio.evaluation.backend import load_backend
-    from ssl_audio.evaluation.embeddings import TestedModel
     from ssl_audio.evaluation.recordings import Recordings
     from ssl_audio.evaluation.trials import check_files, read_trials
     from ssl_audio.evaluation.verification import check_before
@@ -133,7 +133,7 @@ def _scorer(args: argparse.Namespace, model, backend):
     """Cosines, or what the cohort and the calibration trials make of them once this model has embedded them."""
     import numpy as np
 
-    from ssl_audio.evaluation.embeddings import embed_recordings
+    from ssl_audio.embedding.recordings import embed_recordings
 
     paths = backend.paths()
     options = (args.batch_size, args.device, "embedding other singers")
@@ -173,7 +173,7 @@ def _describe(model) -> dict[str, Any]:
 
 
 def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute_eer: bool, scorer) -> dict[str, Any]:
-    from ssl_audio.evaluation.embeddings import embed_recordings
+    from ssl_audio.embedding.recordings import embed_recordings
     from ssl_audio.evaluation.verification import verify
 
     paths = [args.root / name / file for file in trials.files]

@@ -125,9 +125,9 @@ def _test_sets(args: argparse.Namespace) -> list[Any]:
 
 def _load(args: argparse.Namespace) -> dict[str, tuple[Any, bool]]:
     """{name: (model, whether it is a baseline)}, one untrained twin for each architecture."""
+    from ssl_audio.baselines import mean_mel, mfcc_statistics, untrained
     from ssl_audio.commands.eval import load_encoder
     from ssl_audio.config import describe
-    from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics, untrained
 
     models: dict[str, tuple[Any, bool]] = {}
     twins: dict[str, tuple[str, Any]] = {}
@@ -169,7 +169,7 @@ def _names(given: list[str]) -> dict[str, str]:
 
 def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | None) -> None:
     """A few files through every model, so that one that is broken stops this before the hours of the others."""
-    from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings
+    from ssl_audio.embedding.recordings import TestedModel, embed_recordings
 
     some = paths[:: max(1, len(paths) // 4)][:4]
     for name, (model, _) in models.items():
@@ -185,8 +185,8 @@ def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | N
 
 
 def _evaluate(args: argparse.Namespace, sets: list[Any], models: dict[str, tuple[Any, bool]], backend: Any) -> list:
+    from ssl_audio.embedding.recordings import TestedModel, embed_recordings, standardized
     from ssl_audio.evaluation.comparison import evaluate
-    from ssl_audio.evaluation.embeddings import TestedModel, embed_recordings, standardized
 
     beside: dict[str, Any] = {}  # cohort and calibration files are the same for every test set
     found = []

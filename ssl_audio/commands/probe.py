@@ -138,9 +138,9 @@ def _frozen(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> 
 
 
 def _transfer(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> tuple[Any, list[Any]]:
+    from ssl_audio.baselines import untrained
     from ssl_audio.downstream.finetune import Settings, finetune
     from ssl_audio.downstream.report import Row
-    from ssl_audio.evaluation.baselines import untrained
 
     settings = Settings(seconds, args.epochs, args.batch_size or 32, args.lr, args.device, args.draws)
     models = beside(args.model, model, {} if args.no_baselines else {"from random weights": untrained(model)})
@@ -162,7 +162,7 @@ def beside(given: str, model: Any, others: dict[str, Any]) -> dict[str, Any]:
 
 def baselines(model: Any) -> dict[str, Any]:
     """The same network untrained (where it can be built again), the mean mel spectrum, statistics of MFCCs."""
-    from ssl_audio.evaluation.baselines import mean_mel, mfcc_statistics, untrained
+    from ssl_audio.baselines import mean_mel, mfcc_statistics, untrained
 
     found: dict[str, Any] = {}
     with contextlib.suppress(InputError):  # TorchScript: nothing tells how it was built

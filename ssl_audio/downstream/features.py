@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ssl_audio.data.scan import cache_path
 from ssl_audio.embedding import FileEmbedding
-from ssl_audio.embedding_table import EmbeddingTable, Recording
+from ssl_audio.embedding.table import EmbeddingTable, Recording
 from ssl_audio.errors import InputError
 from ssl_audio.provenance import description_in_0_1, fingerprint, fingerprint_in_0_1
 from ssl_audio.utils.device import best_device

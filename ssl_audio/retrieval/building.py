@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ssl_audio import audio
-from ssl_audio.embedding import embed_files, window_starts
+from ssl_audio.embedding.files import embed_files, window_starts
 from ssl_audio.errors import InputError
 from ssl_audio.retrieval.search import normalize
 from ssl_audio.retrieval.tracks import Tracks

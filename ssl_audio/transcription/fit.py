@@ -14,15 +14,15 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ssl_audio import audio
+from ssl_audio.baselines import untrained
 from ssl_audio.data.corpora.musicnet import instrument_name, recordings
 from ssl_audio.data.index import AudioIndex, Group
 from ssl_audio.data.notes import Notes
 from ssl_audio.data.sampler import Draw
 from ssl_audio.data.windows import WindowDataset
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.baselines import untrained
-from ssl_audio.evaluation.transcription import Piece, average_precision, best_threshold, evaluate_transcription
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.transcription.metrics import Piece, average_precision, best_threshold, evaluate_transcription
 from ssl_audio.transcription.model import HEADS, Transcriber, frame_dim, outputs
 
 MODES = ("frozen", "finetuned", "supervised", "untrained")

@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from ssl_audio.embedding_table import EmbeddingTable
+from ssl_audio.embedding.table import EmbeddingTable
 
 
 class _ShardWriter(pl.LightningModule):
