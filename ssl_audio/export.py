@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -171,32 +170,6 @@ def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike, path: str | 
         difference, cosine = _verify(model, OnnxModel(temporary, model), "int8", tolerance=None)
         opset = next(item.version for item in graph.opset_import if item.domain == "")
     return Export(Path(path), "onnx int8", os.path.getsize(path), difference, cosine, opset)
-
-
-def error_rates(models: list[Any], trials: str | os.PathLike, data: str | os.PathLike) -> list[float]:
-    """The equal error rate of each model on a trial list; to see what quantisation costs.
-
-    Args:
-        models: `EmbeddingModel` or `OnnxModel`.
-        trials: a list `label,singer/file,singer/file`.
-        data: the folder that the names are relative to.
-
-    Raises:
-        InputError: missing or malformed list, unreadable files, one class of trials only.
-    """
-    from ssl_audio.embedding import embed_files
-    from ssl_audio.evaluation.metrics import equal_error_rate
-    from ssl_audio.evaluation.scoring import score_trials
-    from ssl_audio.evaluation.trials import read_trials
-
-    listed = read_trials(trials)
-    paths = [Path(data) / name for name in listed.files]
-    rates = []
-    for model in models:
-        results = embed_files(model, paths)  # "raise" is its default, so every result has an embedding
-        embeddings = np.stack([result.embedding for result in results if result.embedding is not None])
-        rates.append(equal_error_rate(listed.labels, score_trials(embeddings, listed.pairs))[0])
-    return rates
 
 
 def _onnx_program(model: EmbeddingModel) -> Any:

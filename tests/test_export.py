@@ -13,6 +13,7 @@ from torch import nn
 
 from ssl_audio import encoders, export
 from ssl_audio.cli import main
+from ssl_audio.commands.export import error_rates
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import DecibelMelSpectrogram, LogMelSpectrogram, Waveform
 from ssl_audio.heads import MLP
@@ -214,7 +215,7 @@ def test_the_command_reports_what_int8_costs(saved, singers, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "onnx int8, opset" in out and "cosine" in out
     model = load_model(saved)
-    before, after = export.error_rates([model, export.OnnxModel(tmp_path / "small.onnx", model)], trials, singers)
+    before, after = error_rates([model, export.OnnxModel(tmp_path / "small.onnx", model)], trials, singers)
     assert f"{before:.4f} -> {after:.4f}" in out
 
 

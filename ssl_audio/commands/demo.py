@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ssl_audio.errors import InputError
 
-HELP = "synthetic singers -> train -> evaluate, in a few minutes"
 EXAMPLES = """examples:
   ssl-audio demo --output demo
   ssl-audio demo --output demo-byol --method byol

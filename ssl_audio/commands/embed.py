@@ -11,8 +11,6 @@ import time
 
 from ssl_audio.errors import InputError
 
-HELP = "a folder of recordings -> a table of embeddings (.parquet, .npz)"
-
 EXAMPLES = """examples:
   ssl-audio embed recordings --model byol --output embeddings.parquet
   ssl-audio embed recordings --model runs/mine --output windows.parquet --window 4 --hop 2

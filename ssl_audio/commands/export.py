@@ -7,10 +7,11 @@ The export is compared with PyTorch at several batch sizes and lengths before it
 """
 
 import argparse
+import os
+from pathlib import Path
+from typing import Any
 
 from ssl_audio.errors import InputError
-
-HELP = "a model -> ONNX or TorchScript, checked against PyTorch"
 
 EXAMPLES = """examples:
   ssl-audio export --model byol --format onnx --output byol.onnx
@@ -50,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     import tempfile
-    from pathlib import Path
 
     with tempfile.TemporaryDirectory() as folder:
         full = Path(folder) / "float.onnx"
@@ -59,6 +59,34 @@ def run(args: argparse.Namespace) -> int:
     print(f"{small}; {size / small.size:.1f} times smaller than in floating point")
     print(f"described in {export.describe_onnx(model, args.output)}")
     if args.trials:
-        before, after = export.error_rates([model, export.OnnxModel(args.output, model)], args.trials, args.data)
+        before, after = error_rates([model, export.OnnxModel(args.output, model)], args.trials, args.data)
         print(f"equal error rate on {args.trials}: {before:.4f} -> {after:.4f} (change {after - before:+.4f})")
     return 0
+
+
+def error_rates(models: list[Any], trials: str | os.PathLike, data: str | os.PathLike) -> list[float]:
+    """The equal error rate of each model on a trial list; to see what quantisation costs.
+
+    Args:
+        models: `EmbeddingModel` or `OnnxModel`.
+        trials: a list `label,singer/file,singer/file`.
+        data: the folder that the names are relative to.
+
+    Raises:
+        InputError: missing or malformed list, unreadable files, one class of trials only.
+    """
+    import numpy as np
+
+    from ssl_audio.embedding import embed_files
+    from ssl_audio.evaluation.metrics import equal_error_rate
+    from ssl_audio.evaluation.scoring import score_trials
+    from ssl_audio.evaluation.trials import read_trials
+
+    listed = read_trials(trials)
+    paths = [Path(data) / name for name in listed.files]
+    rates = []
+    for model in models:
+        results = embed_files(model, paths)  # "raise" is its default, so every result has an embedding
+        embeddings = np.stack([result.embedding for result in results if result.embedding is not None])
+        rates.append(equal_error_rate(listed.labels, score_trials(embeddings, listed.pairs))[0])
+    return rates

@@ -15,8 +15,6 @@ from typing import Any
 from ssl_audio.commands.eval import model_name
 from ssl_audio.errors import InputError
 
-HELP = "what a frozen or tuned encoder knows about a labelled corpus, with baselines"
-
 EXAMPLES = """examples:
   ssl-audio probe --model runs/mine --corpus esc10 --root data/ESC-50
   ssl-audio probe --model runs/mine --corpus magnatagatune --root data/mtat --head mlp --output probes/mtat

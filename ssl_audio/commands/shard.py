@@ -11,8 +11,6 @@ from pathlib import Path
 
 from ssl_audio.errors import InputError
 
-HELP = "a data set -> a few large files, for network file systems and object stores"
-
 EXAMPLES = """examples:
   ssl-audio shard data/voices --output /shared/voices-44k
   ssl-audio shard data/voices --output voices-16k --sample_rate 16000 --shard_mb 512

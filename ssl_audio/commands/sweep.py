@@ -15,8 +15,6 @@ from pathlib import Path
 
 from ssl_audio.errors import InputError, suggest
 
-HELP = "many trainings that differ in a few keys -> one table"
-
 EXAMPLES = """examples:
   ssl-audio sweep sweeps/wavebyol --list
   ssl-audio sweep sweeps/wavebyol --output sweeps/wavebyol -- --data.dataset_dirs '[my_sounds]' --config hardware/gpu

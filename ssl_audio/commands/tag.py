@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-HELP = "tags of a song over time: a picture, a table, JSON"
+from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
   ssl-audio tag song.mp3 --model probes/mtat
@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tag every file, print its strongest tags, write what was asked for; a bad one does not stop the others."""
     from ssl_audio.audio import AudioError
-    from ssl_audio.downstream.tags import check_names, load_tagger, tag_file, write_json, write_taggram
+    from ssl_audio.downstream.tags import load_tagger, tag_file, write_json, write_taggram
 
-    check_names(args)
+    _check_names(args)
     model = load_tagger(args.model)
     bad = 0
     for path in args.files:
@@ -60,3 +60,14 @@ def run(args: argparse.Namespace) -> int:
     if bad and len(args.files) > 1:
         print(f"{bad} of {len(args.files)} recordings could not be tagged", file=sys.stderr)
     return 2 if bad else 0
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Refuse options that would overwrite each other."""
+    if args.top < 1:
+        raise InputError(f"--top must be at least 1, got {args.top}")
+    if len(args.files) > 1 and (args.picture or args.json):
+        raise InputError("--picture and --json are for one recording; give --output FOLDER for several")
+    names = [path.stem for path in args.files]
+    if args.output is not None and len(set(names)) < len(names):
+        raise InputError("two recordings have the same name; tag them one by one, or into different folders")

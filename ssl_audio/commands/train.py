@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from ssl_audio.errors import InputError
 
-HELP = "train an embedding from stacked config files"
-
 EXAMPLES = """examples:
   python train.py --config common --config contrastive --data.dataset_dirs [my_voices]
   python train.py --config train_configs/common.yaml --config train_configs/byol.yaml --config hardware/gpu \\

@@ -1,6 +1,5 @@
 """Tags of a recording over time, by a model whose head knows the names of its outputs."""
 
-import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,14 +133,3 @@ def write_taggram(path: Path, tags: Tags, count: int) -> None:
     figure.colorbar(mesh, label="probability")
     with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=120)
-
-
-def check_names(args: argparse.Namespace) -> None:
-    """Refuse options that would overwrite each other."""
-    if args.top < 1:
-        raise InputError(f"--top must be at least 1, got {args.top}")
-    if len(args.files) > 1 and (args.picture or args.json):
-        raise InputError("--picture and --json are for one recording; give --output FOLDER for several")
-    names = [path.stem for path in args.files]
-    if args.output is not None and len(set(names)) < len(names):
-        raise InputError("two recordings have the same name; tag them one by one, or into different folders")

@@ -11,7 +11,6 @@ import numpy as np
 from ssl_audio.errors import InputError
 
 PER_CLASS = ("precision", "recall", "f1", "roc_auc", "average_precision")
-SUMMARY = ("accuracy", "balanced_accuracy", *PER_CLASS)
 Interval = tuple[float, float]
 
 
@@ -20,7 +19,7 @@ class Classification:
     """Figures of one task.
 
     Attributes:
-        summary: {metric: value} of `SUMMARY`; accuracy over items (for several labels an item: over items and classes),
+        summary: {metric: value}; accuracy over items (for several labels an item: over items and classes),
             balanced_accuracy the mean recall (for several labels: of recall and true-negative rate), the rest macro.
         intervals: {metric: (low, high)}, 95 %, by bootstrap over groups of items.
         per_class: {class: {metric: value}} of `PER_CLASS`.

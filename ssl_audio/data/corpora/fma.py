@@ -24,12 +24,11 @@ _SPLITS = {"training": "train", "validation": "valid", "test": "test"}
 
 @dataclass(frozen=True)
 class Genre:
-    """One line of genres.csv; `parent` is 0 and `top_level` its own id for a genre of the top level."""
+    """One line of genres.csv; `parent` is 0 for a genre of the top level."""
 
     id: int
     title: str
     parent: int
-    top_level: int
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,9 @@ def read_genres(root: str | os.PathLike) -> dict[int, Genre]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     try:
-        genres = [Genre(int(r["genre_id"]), r["title"], int(r["parent"]), int(r["top_level"])) for r in rows]
+        genres = [Genre(int(r["genre_id"]), r["title"], int(r["parent"])) for r in rows]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: expected the columns genre_id, parent, title, top_level ({error})") from error
+        raise InputError(f"{path}: expected the columns genre_id, parent, title ({error})") from error
     return {genre.id: genre for genre in genres}
 
 
