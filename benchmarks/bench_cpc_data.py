@@ -15,7 +15,7 @@ from ssl_audio.data.index import AudioIndex
 from ssl_audio.data.notes import Notes
 from ssl_audio.data.sampler import Draw
 from ssl_audio.data.store import attach, build
-from ssl_audio.data.windows import WindowDataset, as_it_is
+from ssl_audio.data.windows import WindowDataset, identity
 from ssl_audio.encoders import CPC
 from ssl_audio.frontends import Waveform
 
@@ -86,7 +86,7 @@ def windows(folder: Path, recordings: int = 32, seconds: float = 62.5) -> Iterat
             clip = torch.from_numpy(arrays[index][start : start + SIZE].copy())
             return {"clip1": clip, "group_name": made.names[index], "index": index, "start": start}
 
-    def loader(dataset: Dataset, collate: Callable | None = as_it_is) -> DataLoader:
+    def loader(dataset: Dataset, collate: Callable | None = identity) -> DataLoader:
         return DataLoader(dataset, BATCH, sampler=draws, collate_fn=collate)  # type: ignore[arg-type]
 
     in_memory, usual = loader(InMemory(groups, SIZE, RATE, moving=False)), loader(Usual(), None)

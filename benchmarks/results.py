@@ -200,7 +200,7 @@ def training_figures(folder: Path) -> dict[str, Any]:
 
 def scores(model: Any, splits: Path) -> dict[str, dict[str, float]]:
     """{set: EER of cosines as they are ("raw") and after standardisation over the test set ("z"), and retrieval}."""
-    from ssl_audio.embedding.recordings import TestedModel, embed_recordings
+    from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
     from ssl_audio.evaluation.retrieval_metrics import library_metrics
     from ssl_audio.evaluation.trials import all_pairs
     from ssl_audio.evaluation.verification import verify
@@ -211,7 +211,7 @@ def scores(model: Any, splits: Path) -> dict[str, dict[str, float]]:
             continue
         recordings = find_recordings(splits / "test" / name)
         trials = all_pairs(recordings)
-        tested = TestedModel(model)
+        tested = EvalProtocol(model)
         tested.standardize = False
         raw = embed_recordings(tested, recordings.paths(), progress=None)
         z = (raw - raw.mean(0)) / np.maximum(raw.std(0), 1e-9)

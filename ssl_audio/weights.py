@@ -52,7 +52,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
     return dict(content)
 
 
-def read_inert(path: str | os.PathLike) -> dict[str, Any]:
+def read_without_code(path: str | os.PathLike) -> dict[str, Any]:
     """As `read_weights` for a torch file that names classes: empty stand-ins are made in their place.
 
     For old Lightning checkpoints, which hold callbacks and hyper-parameters beside the weights. No class that the file
@@ -64,7 +64,9 @@ def read_inert(path: str | os.PathLike) -> dict[str, Any]:
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     try:
-        stands_in = [(type("Inert", (_Inert,), {}), name) for name in get_unsafe_globals_in_checkpoint(os.fspath(path))]
+        stands_in = [
+            (type("Inert", (_Placeholder,), {}), name) for name in get_unsafe_globals_in_checkpoint(os.fspath(path))
+        ]
         with safe_globals(stands_in):  # type: ignore[arg-type]
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile, ValueError, TypeError, AttributeError) as error:
@@ -74,7 +76,7 @@ def read_inert(path: str | os.PathLike) -> dict[str, Any]:
     return dict(content)
 
 
-class _Inert(dict):
+class _Placeholder(dict):
     """Takes what the object in its place would have been given, and does nothing."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -84,7 +86,7 @@ class _Inert(dict):
         pass
 
 
-def put_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
+def load_strict(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
     """Load weights that fit the module exactly.
 
     Args:

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ssl_audio.callbacks import Verification
 from ssl_audio.data import AudioDataModule
-from ssl_audio.embedding.recordings import TestedModel, embed_recordings
+from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.comparison import evaluate, load_test_set
@@ -62,7 +62,7 @@ def test_the_figures_are_those_of_the_folder_and_choose_the_checkpoint(singers, 
     best = ModelCheckpoint(tmp_path, monitor="verification/eer", filename="best", save_weights_only=True)
     trainer, module = fit([Verification(singers), best])
     test_set = load_test_set(singers)
-    x = embed_recordings(TestedModel(module.embedding_model()), test_set.recordings.paths(), progress=None)
+    x = embed_recordings(EvalProtocol(module.embedding_model()), test_set.recordings.paths(), progress=None)
     expected = evaluate("", x, test_set, draws=0, probe="knn")
     logged = trainer.callback_metrics
     assert float(logged["verification/eer"]) == pytest.approx(expected.verification.eer, abs=1e-6)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_audio.data.compositions import CompositionSampler
+from ssl_audio.data.batch_composition import CompositionSampler
 
 
 class Layout:

@@ -12,7 +12,7 @@ from ssl_audio import audio
 from ssl_audio.baselines import mean_mel, mfcc_statistics, untrained
 from ssl_audio.cli import main
 from ssl_audio.commands.eval import add_row, model_name
-from ssl_audio.embedding.recordings import TestedModel, embed_recordings
+from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.evaluation import equal_error_rate, mean_normalized_rank
 from ssl_audio.evaluation.recordings import find_recordings
@@ -118,20 +118,20 @@ def test_reverb_and_round_trip_change_a_clip_alone_and_repeatably():
     inner = mean_mel(44100)
     clips = torch.randn(3, 30000, generator=torch.Generator().manual_seed(0))
     for options in ({"reverb_seed": 1}, {"round_trip": True}):
-        model = TestedModel(inner, **options)
+        model = EvalProtocol(inner, **options)
         together = model(clips)
         assert torch.allclose(together[1], model(clips[1:2])[0], atol=1e-4)
         assert torch.equal(together, model(clips))
-        assert not torch.allclose(together, TestedModel(inner)(clips), atol=1e-2)
-    narrow = TestedModel(inner, round_trip=True)(clips)[0]
-    wide = TestedModel(inner)(clips)[0]
+        assert not torch.allclose(together, EvalProtocol(inner)(clips), atol=1e-2)
+    narrow = EvalProtocol(inner, round_trip=True)(clips)[0]
+    wide = EvalProtocol(inner)(clips)[0]
     assert torch.allclose(narrow[:60], wide[:60], atol=0.2)  # the lower bands stay
     assert (narrow[-15:] < wide[-15:] - 3).all()  # above 8 kHz nothing is left
-    assert not torch.equal(TestedModel(inner, reverb_seed=1)(clips), TestedModel(inner, reverb_seed=2)(clips))
+    assert not torch.equal(EvalProtocol(inner, reverb_seed=1)(clips), EvalProtocol(inner, reverb_seed=2)(clips))
 
 
 def test_volume_does_not_matter_in_a_test():
-    model = TestedModel(mean_mel())
+    model = EvalProtocol(mean_mel())
     clip = torch.randn(1, 8000)
     assert torch.allclose(model(clip), model(0.01 * clip), atol=1e-3)
 
@@ -145,7 +145,7 @@ def test_mfcc_statistics_are_those_of_scipy(write_tone, tmp_path):
     mfcc = dct(mel, axis=0, norm="ortho")[:20]
     assert np.allclose(model(clip)[0].numpy(), np.r_[mfcc.mean(1), mfcc.std(1)], atol=1e-3)
     paths = [write_tone(tmp_path / f"{i}.wav", frequency=100.0 * (i + 1), seed=i) for i in range(4)]
-    x = embed_recordings(TestedModel(model), paths, progress=None)
+    x = embed_recordings(EvalProtocol(model), paths, progress=None)
     assert np.allclose(x.mean(0), 0, atol=1e-4) and np.allclose(x.std(0), 1, atol=1e-3)
 
 

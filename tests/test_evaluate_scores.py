@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_audio.cli import main
-from ssl_audio.embedding.recordings import TestedModel, embed_recordings
+from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.backend import ACROSS_SINGERS, Scorer, load_backend
@@ -87,7 +87,7 @@ def test_normalised_and_calibrated_figures_are_those_of_the_library(choirs, mode
     flags = ("--normalize_scores", "s", "--cohort", choirs / "cohort", "--calibrate", choirs / "held", "--no_baselines")
     assert evaluate(choirs, model, tmp_path / "r", *flags) == 0
     parts = {name: find_recordings(choirs / name) for name in ("tested", "cohort", "held")}
-    network = TestedModel(load_model(model))
+    network = EvalProtocol(load_model(model))
     x = {name: embed_recordings(network, part.paths(), device="cpu", progress=None) for name, part in parts.items()}
     trials = {name: all_pairs(part) for name, part in parts.items()}
     scores = {n: normalize_scores(x[n], trials[n].pairs, x["cohort"], "s") for n in ("tested", "held")}

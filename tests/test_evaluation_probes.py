@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.classification import Judge
+from ssl_audio.evaluation.classification import ClassificationMetrics
 from ssl_audio.evaluation.labels import folder_labels, read_labels
 from ssl_audio.evaluation.probes import probe, singer_probe
 from ssl_audio.evaluation.recordings import Recordings
@@ -35,7 +35,7 @@ def test_every_figure_is_scikit_learns(seed, classes, multi_label):
     else:
         y = np.r_[np.arange(classes), np.arange(classes), rng.integers(0, classes, n - 2 * classes)]
         truth, decided = np.eye(classes, dtype=bool)[y], np.eye(classes, dtype=bool)[scores.argmax(1)]
-    summary, values = Judge(y, scores, [str(c) for c in range(classes)]).figures(weights)
+    summary, values = ClassificationMetrics(y, scores, [str(c) for c in range(classes)]).figures(weights)
     for c in range(classes):
         one = truth[:, c], decided[:, c]
         precision, recall, f1, _ = sk.precision_recall_fscore_support(
@@ -57,7 +57,7 @@ def test_classes_that_cannot_be_judged_are_named_and_left_out():
     y = np.array([0, 0, 1, 1, 2, 2])
     scores = np.eye(5)[y]
     trained = np.array([True, True, False, True, True])
-    result = Judge(y, scores, list("abcde"), trained).judge(draws=10)
+    result = ClassificationMetrics(y, scores, list("abcde"), trained).bootstrap(draws=10)
     assert result.left_out == {
         "c": "no positives in the training set",
         "d": "no positives in the test set",
@@ -65,7 +65,7 @@ def test_classes_that_cannot_be_judged_are_named_and_left_out():
     }
     assert set(result.per_class) == {"a", "b"} and result.summary["roc_auc"] == 1
     with pytest.raises(InputError, match="no class can be judged"):
-        Judge(np.zeros((3, 1), bool), np.zeros((3, 1)), ["quiet"])
+        ClassificationMetrics(np.zeros((3, 1), bool), np.zeros((3, 1)), ["quiet"])
 
 
 def test_the_linear_probe_is_regularised_logistic_regression():
@@ -294,7 +294,7 @@ def test_a_difference_is_paired_over_the_groups_that_both_were_tested_on():
 
     def judged(hits, **how):
         guess = np.where(hits, y, (y + 1) % 4)
-        return Judge(y, np.eye(4)[guess], list("abcd")).judge(groups, **{"draws": 400, **how})
+        return ClassificationMetrics(y, np.eye(4)[guess], list("abcd")).bootstrap(groups, **{"draws": 400, **how})
 
     a, b = judged(better), judged(right)
     value, (low, high) = a.difference(b, "accuracy")

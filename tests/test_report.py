@@ -16,7 +16,7 @@ from ssl_audio.evaluation.report import plots, write_report
 from ssl_audio.evaluation.report.leaderboard import read_leaderboard
 from ssl_audio.evaluation.report.plots import project
 from ssl_audio.evaluation.report.tables import write_metrics
-from ssl_audio.evaluation.report.words import points, verdict
+from ssl_audio.evaluation.report.verdict import points, verdict
 from ssl_audio.evaluation.trials import all_pairs
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.saved import save_model

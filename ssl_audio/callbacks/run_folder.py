@@ -69,13 +69,13 @@ class RunFolder(Callback):
         for logger in trainer.loggers:
             logger.save()
         plot_losses(folder / "metrics.csv", folder / "plots" / "loss.png")
-        print(last_words(folder, best), flush=True)
+        print(final_summary(folder, best), flush=True)
 
     def _write(self, folder: Path) -> None:
         write_text(folder / "run.json", json.dumps(self._record, indent=2, ensure_ascii=False) + "\n")
 
 
-def last_words(folder: Path, best: str | None) -> str:
+def final_summary(folder: Path, best: str | None) -> str:
     """Where everything is, and what to type next."""
     lines = ["", f"run folder       {folder}"]
     if best:

@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from ssl_audio import audio
 from ssl_audio.callbacks.timing import Stopwatch
-from ssl_audio.embedding.recordings import TestedModel, embed_recordings
+from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.comparison import TestSet, evaluate, load_test_set
 
@@ -101,7 +101,7 @@ class Verification(Callback):
 
     def _verify(self, pl_module: LightningModule) -> dict[str, float]:
         assert self._test_set is not None
-        model = TestedModel(pl_module.embedding_model())  # type: ignore[operator]
+        model = EvalProtocol(pl_module.embedding_model())  # type: ignore[operator]
         paths = self._test_set.recordings.paths()
         with isolate_rng():
             try:

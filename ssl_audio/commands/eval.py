@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--{name} must not be negative, got {getattr(args, name)}")
     if not compute_eer and (args.normalize_scores or args.calibrate):
         raise InputError("--normalize_scores and --calibrate change the scores of the EER; add --compute_eer True")
-    from ssl_audio.embedding.recordings import TestedModel
+    from ssl_audio.embedding.recordings import EvalProtocol
     from ssl_audio.evaluation.backend import load_backend
     from ssl_audio.evaluation.recordings import Recordings
     from ssl_audio.evaluation.trials import check_files, read_trials
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     models: dict[str, Any] = {}
     for case in cases:
         encoder = load_encoder(args.model, args.source, projection=case == "projection")
-        model = TestedModel(encoder, args.downsample_upsample, args.seed if args.reverb else None)
+        model = EvalProtocol(encoder, args.downsample_upsample, args.seed if args.reverb else None)
         models[case] = _describe(model)
         scorer = _scorer(args, model, backend)
         for name, listed in trials.items():

@@ -169,12 +169,12 @@ def _names(given: list[str]) -> dict[str, str]:
 
 def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | None) -> None:
     """A few files through every model, so that one that is broken stops this before the hours of the others."""
-    from ssl_audio.embedding.recordings import TestedModel, embed_recordings
+    from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 
     some = paths[:: max(1, len(paths) // 4)][:4]
     for name, (model, _) in models.items():
         try:
-            found = embed_recordings(TestedModel(model), some, device=device, progress=None, standardize=False)
+            found = embed_recordings(EvalProtocol(model), some, device=device, progress=None, standardize=False)
         except InputError as error:
             raise InputError(f"model {name}: {error}") from error
         if len(some) > 1 and (found == found[0]).all():
@@ -185,14 +185,14 @@ def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | N
 
 
 def _evaluate(args: argparse.Namespace, sets: list[Any], models: dict[str, tuple[Any, bool]], backend: Any) -> list:
-    from ssl_audio.embedding.recordings import TestedModel, embed_recordings, standardized
+    from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings, standardized
     from ssl_audio.evaluation.comparison import evaluate
 
     beside: dict[str, Any] = {}  # cohort and calibration files are the same for every test set
     found = []
     for test_set in sets:
         for name, (model, baseline) in models.items():
-            tested, label = TestedModel(model), f"{name} on {test_set.name}"
+            tested, label = EvalProtocol(model), f"{name} on {test_set.name}"
             embed = partial(embed_recordings, tested, batch_size=args.batch_size, device=args.device, standardize=False)
             if name not in beside and backend.paths():
                 beside[name] = embed(backend.paths(), progress=f"{name} on other singers")

@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, Subset
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.corpora import Corpus
 from ssl_audio.data.corpus_index import TRAIN, VALID, read_corpus, scan_corpus
-from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate, leave_interrupts
+from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate, ignore_sigint
 from ssl_audio.data.index import AudioIndex, Group, write_report
-from ssl_audio.data.resuming import go_on
+from ssl_audio.data.resuming import realign_batch_counter
 from ssl_audio.data.sampler import Draw, EpochSampler
 from ssl_audio.data.store import attach
 from ssl_audio.errors import InputError
-from ssl_audio.utils.cpu import cores_of_one
+from ssl_audio.utils.cpu import cores_per_process
 
 logger = logging.getLogger(__name__)
 
@@ -285,7 +285,7 @@ class AudioDataModule(LightningDataModule):
         self._sampler.resume(*self._resumed)
         loader = self._loader(dataset, self._sampler)
         if self._step_items is not None and self.trainer is not None:
-            go_on(self.trainer.fit_loop, self._sampler, self._step_items, len(loader))
+            realign_batch_counter(self.trainer.fit_loop, self._sampler, self._step_items, len(loader))
             self._step_items = None  # once
             if self._resumed.item:
                 self._counted_from = (*self._resumed, self._batches.processed)
@@ -309,7 +309,7 @@ class AudioDataModule(LightningDataModule):
         )
 
     def _loader(self, dataset: TwoViewDataset, sampler: EpochSampler) -> DataLoader:
-        cores = cores_of_one(self._processes_here)
+        cores = cores_per_process(self._processes_here)
         workers = min(16, max(1, cores - 1), sampler.steps) if self.num_workers == "auto" else self.num_workers
         return DataLoader(
             dataset,
@@ -319,7 +319,7 @@ class AudioDataModule(LightningDataModule):
             num_workers=workers,
             collate_fn=collate,
             pin_memory=self.pin_memory,
-            worker_init_fn=leave_interrupts,
+            worker_init_fn=ignore_sigint,
             generator=torch.Generator().manual_seed(self.seed),  # a DataLoader else draws from torch's global numbers
             persistent_workers=workers > 0,
             prefetch_factor=self.prefetch_factor if workers else None,

@@ -153,6 +153,6 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**batch, "failures": failures}
 
 
-def leave_interrupts(worker: int) -> None:
+def ignore_sigint(worker: int) -> None:
     """A terminal sends Ctrl-C to the workers too; they stay until the process that they read for ends the step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from ssl_audio.data.compositions import Composition
+from ssl_audio.data.batch_composition import Composition
 from ssl_audio.data.corpora import musicnet
 from ssl_audio.data.windows import WindowDataModule
 from ssl_audio.errors import InputError

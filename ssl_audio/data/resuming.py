@@ -6,7 +6,7 @@ from ssl_audio.data.sampler import EpochSampler
 from ssl_audio.errors import InputError
 
 
-def go_on(loop: Any, sampler: EpochSampler, step_items: int, batches: int) -> None:
+def realign_batch_counter(loop: Any, sampler: EpochSampler, step_items: int, batches: int) -> None:
     """Set Lightning's count of batches to what `sampler.resumed` leaves of its epoch.
 
     Lightning counts batches, and would end an epoch too early or too late where a step takes other items than before.
@@ -24,7 +24,7 @@ def go_on(loop: Any, sampler: EpochSampler, step_items: int, batches: int) -> No
     """
     done, count = sampler.resumed.item, loop.epoch_loop.batch_progress.current
     if step_items != sampler.step_items:
-        if done and sampler.order_of_steps:
+        if done and sampler.order_depends_on_step:
             raise InputError(
                 f"the checkpoint is from the middle of an epoch of {step_items} items a step, and data.batch_size x "
                 f"processes is {sampler.step_items} now, which changes the rest of its order; set data.batch_size to "

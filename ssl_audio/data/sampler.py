@@ -61,7 +61,7 @@ class EpochSampler(DistributedSampler):
         return self.batch_size * self.num_replicas
 
     @property
-    def order_of_steps(self) -> bool:
+    def order_depends_on_step(self) -> bool:
         """Whether the order depends on how many items a step takes; then an epoch is not resumed with another."""
         return False
 

@@ -33,7 +33,7 @@ _SUFFIX = ".int16"
 _MAGIC = b"sslaudio1\n"  # the digit is the version of the layout
 _LAYOUT = struct.Struct("<10sxxIQqQdI4x")  # little endian; the samples begin after it, at a multiple of 8 bytes
 _SECONDS_AT_ONCE = 600  # of a recording in memory
-_SECONDS_AT_REST = 600  # after which half a copy is nobody's
+_STALE_AFTER = 600  # seconds; a partial copy older than this was left by a dead process
 
 
 class UnwritableStoreError(InputError):
@@ -297,7 +297,7 @@ def _check_writable(place: str, store: str | os.PathLike | None) -> None:
 def _growing(path: Path) -> bool:
     """Whether another process is writing this copy now; what a killed one left has not grown for a while."""
     try:
-        return path.name.startswith(PARTIAL) and time.time() - path.stat().st_mtime < _SECONDS_AT_REST
+        return path.name.startswith(PARTIAL) and time.time() - path.stat().st_mtime < _STALE_AFTER
     except FileNotFoundError:  # it has its name by now
         return True
 

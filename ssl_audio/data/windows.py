@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ssl_audio.audio import AudioError, AudioFile
-from ssl_audio.data.compositions import Composition, CompositionSampler
+from ssl_audio.data.batch_composition import Composition, CompositionSampler
 from ssl_audio.data.datamodule import AudioDataModule
 from ssl_audio.data.dataset import NoAudioError
 from ssl_audio.data.index import AudioEntry, Group, LeftOut
@@ -166,7 +166,7 @@ class WindowDataset(Dataset):
         return int(self._offsets[1][recording])
 
 
-def as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+def identity(batch: dict[str, Any]) -> dict[str, Any]:
     """`WindowDataset.__getitems__` makes whole batches; a DataLoader has nothing left to collate."""
     return batch
 
@@ -181,7 +181,7 @@ class WindowDataModule(AudioDataModule):
     Args:
         dataset_dirs, sample_rate, nr_samples, batch_size, num_workers, eval_frac, seed, group_by_artist, max_failures,
         prefetch_factor, pin_memory, store: see `AudioDataModule`. Shorter recordings are left out and reported.
-        composition: who shares a batch, see `ssl_audio.data.compositions`. A category is a group (singer).
+        composition: who shares a batch, see `ssl_audio.data.batch_composition`. A category is a group (singer).
         max_audio_in_memory: bytes of mapped audio over all workers of a process. Larger corpora train too, mixed as a
             whole.
         cache: copy the recordings as 16 bit integers first, and check the copies that are there (see
@@ -246,7 +246,7 @@ class WindowDataModule(AudioDataModule):
 
     def _loader(self, dataset: Any, sampler: Any) -> DataLoader:
         loader = super()._loader(dataset, sampler)
-        loader.collate_fn = as_it_is
+        loader.collate_fn = identity
         return loader
 
     def _check(self, groups: int) -> None:

@@ -19,7 +19,7 @@ from ssl_audio.downstream.frozen import save_tagger
 from ssl_audio.downstream.tasks import Task
 from ssl_audio.embedding import embed_files
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.classification import Judge
+from ssl_audio.evaluation.classification import ClassificationMetrics
 from ssl_audio.evaluation.probes import ProbeResult
 from ssl_audio.evaluation.splits import check_known, group_folds, limit_labels, splits_of
 from ssl_audio.heads import ProbeHead
@@ -85,7 +85,9 @@ def finetune(
         save_tagger(tuned, head, settings.clip_seconds, folder)
     return ProbeResult(
         kind="transfer",
-        figures=Judge(y[tested], scores[tested], files.classes, trained).judge(groups[tested], settings.draws, seed),
+        figures=ClassificationMetrics(y[tested], scores[tested], files.classes, trained).bootstrap(
+            groups[tested], settings.draws, seed
+        ),
         classes=files.classes,
         chosen=epochs,
         n_train=round(float(np.mean(sizes))),

@@ -15,7 +15,7 @@ from ssl_audio.downstream.tasks import Task
 from ssl_audio.evaluation.probes import ProbeResult
 from ssl_audio.provenance import versions
 from ssl_audio.utils.files import write_atomically, write_text
-from ssl_audio.utils.plotting import names_as_they_are
+from ssl_audio.utils.plotting import literal_text_style
 
 METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision")
 _SHOWN_CLASSES = 50  # of a confusion picture that get a name at the axes
@@ -107,7 +107,7 @@ def classification_report(task: Task, result: ProbeResult) -> dict[str, Any]:
     return report(truth, decided, labels=numbers, target_names=result.classes, output_dict=True, zero_division=0)
 
 
-@names_as_they_are()
+@literal_text_style()
 def write_confusion(path: Path, rows: Sequence[Row]) -> None:
     """What is taken for what: shares of each class's files, a panel a model; rows are the truth."""
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.heads import ProbeHead
 from ssl_audio.utils.device import best_device
 from ssl_audio.utils.files import write_atomically, write_text
-from ssl_audio.utils.plotting import names_as_they_are
+from ssl_audio.utils.plotting import literal_text_style
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def write_json(path: Path, tags: Tags) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False))
 
 
-@names_as_they_are()
+@literal_text_style()
 def write_taggram(path: Path, tags: Tags, count: int) -> None:
     """The strongest tags over time as a PNG: dark is likely, a row a tag, the strongest on top."""
     from matplotlib.figure import Figure

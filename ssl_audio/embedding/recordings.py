@@ -18,7 +18,7 @@ _REVERB_SECONDS = (0.2, 0.8)  # until the tail has fallen by 60 dB
 _DIRECT_TO_REVERB_DB = (0.0, 10.0)
 
 
-class TestedModel(nn.Module):
+class EvalProtocol(nn.Module):
     """A model with what happens to a clip before it in a test.
 
     Each clip is scaled to a peak of 1, as in training; then, where asked, resampled to 16 kHz and back, and convolved

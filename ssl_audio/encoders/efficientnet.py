@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.pooling import AttentiveStatisticsPooling, MeanPooling
-from ssl_audio.weights import put_weights
+from ssl_audio.weights import load_strict
 
 BACKBONES = ("efficientnet_b0", "efficientnet_b4", "efficientnet_b0_att")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -158,7 +158,7 @@ def load_imagenet_weights(encoder: EfficientNet) -> None:
     if encoder.backbone.endswith("_att") or encoder.embedding_dim != len(weights["classifier.1.bias"]):
         weights = {key: value for key, value in weights.items() if key.startswith("net.")}
     kept = {key: value for key, value in encoder.state_dict().items() if not key.startswith("net.")}
-    put_weights(encoder, {**kept, **weights}, url)
+    load_strict(encoder, {**kept, **weights}, url)
 
 
 def _rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ class Classification:
         return self.summary[metric] - other.summary[metric], _interval(ours - theirs)
 
 
-class Judge:
+class ClassificationMetrics:
     """Scores of one task, sorted once, judged under any weights of the items.
 
     Args:
@@ -132,7 +132,7 @@ class Judge:
             area[c] = np.sum(np.diff(false, prepend=0.0) * (hits - rising / 2)) / hits[-1] / false[-1]
         return area, precision
 
-    def judge(self, groups: np.ndarray | None = None, draws: int = 200, seed: int = 0) -> Classification:
+    def bootstrap(self, groups: np.ndarray | None = None, draws: int = 200, seed: int = 0) -> Classification:
         """All figures with intervals from a bootstrap over groups of items.
 
         Args:

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.classification import Classification, Judge
+from ssl_audio.evaluation.classification import Classification, ClassificationMetrics
 from ssl_audio.evaluation.classifiers import (
     EPOCHS,
     HIDDEN,
@@ -152,7 +152,7 @@ def probe(
         head = fit.on_all(float(np.median(chosen))) if keep_head else None
     return ProbeResult(
         kind=kind,
-        figures=Judge(y[tested], scores[tested], names, trained).judge(group[tested], draws, seed),
+        figures=ClassificationMetrics(y[tested], scores[tested], names, trained).bootstrap(group[tested], draws, seed),
         classes=names,
         chosen=chosen,
         n_train=round(float(np.mean(sizes))),
@@ -276,7 +276,7 @@ def _value(targets: np.ndarray, scores: np.ndarray) -> float:
             "no class is there in some validation files and not in others, so that they can choose nothing; take more "
             "of them, or others (MusicNet: --option valid=0.3, --option seed=1)"
         )
-    judged = Judge(targets, scores, [str(c) for c in range(scores.shape[1])])
+    judged = ClassificationMetrics(targets, scores, [str(c) for c in range(scores.shape[1])])
     return judged.figures(np.ones(len(targets)))[0]["average_precision"]
 
 

@@ -14,7 +14,7 @@ from ssl_audio.hub import clmr
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.yaml_files import read_yaml
-from ssl_audio.weights import put_weights
+from ssl_audio.weights import load_strict
 
 LAYOUT = "checkpoints/*.ckpt"
 
@@ -81,7 +81,7 @@ def _model(place: Place, options: Options, config: str | os.PathLike | None = No
         built["encoder"] = Whitened(built["encoder"], build(spec["whitening"], trusted=trusted))
         prefixes |= {"encoder.": "encoder.encoder.", "whitening.": "encoder.whitening."}
     model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100))
-    put_weights(model, _select(weights, prefixes), path)
+    load_strict(model, _select(weights, prefixes), path)
     return model.eval()
 
 

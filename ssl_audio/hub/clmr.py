@@ -14,7 +14,7 @@ from ssl_audio.frontends import Waveform
 from ssl_audio.heads import MLP, ProbeHead
 from ssl_audio.hub.place import Content, Options, Place
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.weights import put_weights, read_weights
+from ssl_audio.weights import load_strict, read_weights
 
 LAYOUT = "a checkpoint of CLMR"
 SAMPLE_RATE, CLIP_SAMPLES = 22050, 59049
@@ -51,7 +51,7 @@ def read(place: Place, options: Options) -> EmbeddingModel:
             raise InputError(f"{source} has no projector; load it without the projection")
         head = MLP(encoder.dim, [len(renamed[layer]) for layer in layers], bias=False)
     model = EmbeddingModel(Waveform(), encoder, sample_rate=SAMPLE_RATE, head=head)
-    put_weights(model, renamed, source)
+    load_strict(model, renamed, source)
     return model.eval()
 
 
@@ -82,7 +82,7 @@ def with_classifier(
         raise InputError(f"{path}: has {len(last)} outputs and there are {len(names)} tags; give its tags in order")
     hidden = len(found["net.0.bias"]) if "net.2.bias" in found else None
     head = ProbeHead(model.dim, names, hidden, multi_label=True, clip_seconds=CLIP_SAMPLES / SAMPLE_RATE)
-    put_weights(head, {**found, "mean": head.mean, "scale": head.scale}, path)
+    load_strict(head, {**found, "mean": head.mean, "scale": head.scale}, path)
     return EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head).eval()
 
 

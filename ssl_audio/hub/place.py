@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ssl_audio.errors import InputError
-from ssl_audio.weights import UnsafeFileError, read_inert, read_weights
+from ssl_audio.weights import UnsafeFileError, read_weights, read_without_code
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Place:
             return Content(read_weights(self.checkpoint))
         except UnsafeFileError as refusal:
             try:
-                return Content(read_inert(self.checkpoint), refusal)
+                return Content(read_without_code(self.checkpoint), refusal)
             except InputError:
                 raise refusal from None
 

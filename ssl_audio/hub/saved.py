@@ -14,7 +14,7 @@ from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.version import __version__
-from ssl_audio.weights import put_weights, read_weights
+from ssl_audio.weights import load_strict, read_weights
 
 LAYOUT = "config.yaml and model.safetensors"
 FORMAT_VERSION = 1  # of config.yaml; raise it when an older release could no longer read it
@@ -78,5 +78,5 @@ def read(place: Place, options: Options) -> EmbeddingModel:
     model = build(without_pretrained(config["model"]), trusted=options.trusted)
     if not isinstance(model, EmbeddingModel):
         raise InputError(f"{folder / CONFIG}: its key 'model' describes no EmbeddingModel; write it with save_model")
-    put_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    load_strict(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return model

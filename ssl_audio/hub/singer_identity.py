@@ -22,7 +22,7 @@ from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.yaml_files import read_yaml
-from ssl_audio.weights import put_weights, read_weights
+from ssl_audio.weights import load_strict, read_weights
 
 LAYOUT = "hyperparams.yaml and model.pt"
 SAMPLE_RATE = 44100  # of the audio; the mel bank is laid out for 22,050 Hz all the same
@@ -117,7 +117,7 @@ def put_published_weights(model: EmbeddingModel, weights: Mapping[str, Any], sou
         for key, value in weights.items()
         if not str(key).startswith(FRONTEND_PREFIX)  # computed again from the hyperparameters
     }
-    put_weights(model.encoder, from_torchvision(encoder, cast(EfficientNet, model.encoder)), source)
+    load_strict(model.encoder, from_torchvision(encoder, cast(EfficientNet, model.encoder)), source)
 
 
 def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ssl_audio.utils.modes import evaluating
 
 Views = tuple[Tensor, Tensor]
 Batch = dict[str, Any]
-_CHECKED = 1 << 18  # samples of `check`, at most: a slip in the length must not fill the memory before data refuses it
+_MAX_CHECK_SAMPLES = 1 << 18  # cap for the dry run in `check`, so that a typo in nr_samples cannot exhaust memory
 
 
 class Objective(NamedTuple):
@@ -137,7 +137,7 @@ class SiameseMethod(LightningModule):
                 raise InputError(f"model.{name} gives {dim} dimensions; it must give at least 1")
         generator = torch.Generator().manual_seed(0)
         shortest = self.frontend.samples_for(self.encoder.minimum_frames)
-        noise = torch.randn(2, min(batch_size, 2), min(samples, max(_CHECKED, shortest)), generator=generator)
+        noise = torch.randn(2, min(batch_size, 2), min(samples, max(_MAX_CHECK_SAMPLES, shortest)), generator=generator)
         clips = noise.mul_(0.1).to(self.device)
         try:
             with evaluating(self), torch.no_grad():

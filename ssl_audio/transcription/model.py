@@ -22,7 +22,7 @@ from ssl_audio.resampling import Resample
 from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.modes import evaluating
 from ssl_audio.utils.yaml_files import read_yaml
-from ssl_audio.weights import put_weights, read_weights
+from ssl_audio.weights import load_strict, read_weights
 
 _RARE = -5.0  # logit that outputs start from: about one cell of a roll in 150 sounds
 
@@ -235,7 +235,7 @@ def load_transcriber(folder: str | os.PathLike) -> Transcriber:
     transcriber = build(spec["transcriber"])
     if not isinstance(transcriber, Transcriber):
         raise InputError(f"{path}: describes no transcriber; make one with ssl-audio fit-transcriber")
-    put_weights(transcriber, read_weights(Path(folder) / WEIGHTS), Path(folder) / WEIGHTS)
+    load_strict(transcriber, read_weights(Path(folder) / WEIGHTS), Path(folder) / WEIGHTS)
     return transcriber.eval()
 
 

@@ -8,7 +8,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cores_of_one(processes: int) -> int:
+def cores_per_process(processes: int) -> int:
     """Cores of one of `processes` that train together on this machine.
 
     A task of SLURM has its own (`--cpus-per-task`), unless torchrun started the processes within one task; else they

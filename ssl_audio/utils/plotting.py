@@ -8,7 +8,7 @@ _WIDE_FONTS = ("Noto Sans CJK", "WenQuanYi", "IPAGothic", "Hiragino Sans", "Micr
 
 
 @contextmanager
-def names_as_they_are() -> Iterator[None]:
+def literal_text_style() -> Iterator[None]:
     """Figures made and saved in here, or in a function that this decorates, show names letter by letter.
 
     A pair of dollars is no formula. Other scripts come from a font of this machine that has them, if there is one; a

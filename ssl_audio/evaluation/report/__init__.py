@@ -19,14 +19,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from ssl_audio.evaluation.comparison import Comparison, Evaluation, compare_all
-from ssl_audio.evaluation.report import page, plots
+from ssl_audio.evaluation.report import html, plots
 from ssl_audio.evaluation.report.leaderboard import METRICS, Entry, read_leaderboard
 from ssl_audio.evaluation.report.tables import write_metrics, write_tables
-from ssl_audio.evaluation.report.words import percent, points, verdict, with_interval
+from ssl_audio.evaluation.report.verdict import percent, points, verdict, with_interval
 from ssl_audio.evaluation.verification import Verification
 from ssl_audio.provenance import versions
 from ssl_audio.utils.files import write_atomically, write_text
-from ssl_audio.utils.plotting import names_as_they_are
+from ssl_audio.utils.plotting import literal_text_style
 
 REPORT = "report.html"
 _PICTURES = ("det", "scores", "singers", "ranks", "confusion", "map")
@@ -72,13 +72,13 @@ def write_report(
     jobs = [(name, *job) for name, here in by_set.items() for job in _pictures(here, map_method, seed)]
     drawn: dict[str, list[str]] = {name: [] for name in by_set}
     for name, stem, drawing, alt, caption in tqdm(jobs, "drawing", disable=not progress, leave=False):
-        with names_as_they_are():
+        with literal_text_style():
             panels = _save(drawing(), output / "plots" / name / stem)
-        drawn[name].append(page.figure(panels, alt, caption))
+        drawn[name].append(html.figure(panels, alt, caption))
     for name, here in by_set.items():
         body += _section(name, here, comparisons) + drawn[name]
     body += _bottom(board, settings)
-    write_text(output / REPORT, page.page("Evaluation of embeddings", body))
+    write_text(output / REPORT, html.page("Evaluation of embeddings", body))
     return [f"{name}: {sentence}" for name, sentences in verdicts.items() for sentence in sentences]
 
 
@@ -120,11 +120,11 @@ def _pictures(here: list[Evaluation], map_method: str, seed: int) -> Iterator[tu
 
 
 def _top(by_set: dict[str, list[Evaluation]], verdicts: dict[str, list[str]]) -> list[str]:
-    parts = [page.heading(1, "Which is better, by how much, and is it luck?")]
+    parts = [html.heading(1, "Which is better, by how much, and is it luck?")]
     for name, sentences in verdicts.items():
-        parts += [page.heading(3, name)] if len(by_set) > 1 else []
-        parts.append(page.verdict_box(sentences or ["One model and no baseline: there is nothing to compare with."]))
-    parts.append(page.paragraph(
+        parts += [html.heading(3, name)] if len(by_set) > 1 else []
+        parts.append(html.verdict_box(sentences or ["One model and no baseline: there is nothing to compare with."]))
+    parts.append(html.paragraph(
         "EER: the error rate of telling whether two recordings are by one singer, at the threshold where both kinds of "
         "error are equally frequent; 50 % is chance. MNR: how far down the other recordings of a singer come among "
         "everybody else's; 50 % is chance. minDCF: what errors cost at the best threshold if one trial in a hundred "
@@ -150,10 +150,10 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
         cells = [e.model, with_interval(v.eer, v.eer_interval), f"{v.min_dcf:.3f}", f"{v.auc:.3f}"]
         cells += [_cost(v)] if calibrated else []
         rows.append([*cells, with_interval(v.mnr, v.mnr_interval), accuracy])
-    parts = [page.heading(2, name), page.paragraph(heard), page.table(header, rows, [e.baseline for e in ordered])]
-    parts += [page.paragraph(text, "soft") for text in [*_of_scores(here), *_of_probe(here)]]
+    parts = [html.heading(2, name), html.paragraph(heard), html.table(header, rows, [e.baseline for e in ordered])]
+    parts += [html.paragraph(text, "soft") for text in [*_of_scores(here), *_of_probe(here)]]
     notes = {e.probe_note for e in here if e.probe_note} | {n for e in here if e.probe for n in e.probe.notes}
-    parts += [page.paragraph(f"Singer identification: {note}.", "soft") for note in sorted(notes)]
+    parts += [html.paragraph(f"Singer identification: {note}.", "soft") for note in sorted(notes)]
     models = {e.model for e in here if not e.baseline}
     pairs = [c for c in comparisons if c.test_set == name and {c.first, c.second} & models]
     rows = [
@@ -163,10 +163,10 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
     ]  # fmt: skip
     if rows:
         header = ["model", "against", "EER difference, points", "95 % interval", "p"]
-        parts += [page.heading(3, "In pairs, on the same trials"), page.table(header, rows)]
+        parts += [html.heading(3, "In pairs, on the same trials"), html.table(header, rows)]
     if len(rows) > 1:
         alone = "Each p is of its pair alone: among many pairs of equal models, one in twenty comes below 0.05 by luck."
-        parts.append(page.paragraph(alone, "soft"))
+        parts.append(html.paragraph(alone, "soft"))
     return parts + _retrieval(ordered)
 
 
@@ -226,8 +226,8 @@ def _retrieval(ordered: list[Evaluation]) -> list[str]:
         "Each recording asks for its nearest others. Precision: the share of right ones among the nearest k; hit rate: "
         "how often there is one at all; mean AP: mean average precision of the whole ranking."
     )
-    table = page.table(header, rows, [e.baseline for e, _, _ in found])
-    return [page.heading(3, "Retrieval"), page.paragraph(text, "soft"), table]
+    table = html.table(header, rows, [e.baseline for e, _, _ in found])
+    return [html.heading(3, "Retrieval"), html.paragraph(text, "soft"), table]
 
 
 def _bottom(board: list[Entry], settings: dict[str, Any]) -> list[str]:
@@ -237,14 +237,14 @@ def _bottom(board: list[Entry], settings: dict[str, Any]) -> list[str]:
         for e in board
     ]
     return [
-        page.heading(2, "Leaderboard"),
-        page.paragraph(
+        html.heading(2, "Leaderboard"),
+        html.paragraph(
             "This report and the others that were found. Figures with the same trials are comparable.", "soft"
         ),
-        page.table(header, rows, [e.baseline for e in board]),
-        page.heading(2, "To repeat this"),
-        page.table(["setting", "value"], [[k, _plain(v)] for k, v in settings.items() if v not in (None, [], "")]),
-        page.table(["library", "version"], [[name, str(version)] for name, version in versions().items()]),
+        html.table(header, rows, [e.baseline for e in board]),
+        html.heading(2, "To repeat this"),
+        html.table(["setting", "value"], [[k, _plain(v)] for k, v in settings.items() if v not in (None, [], "")]),
+        html.table(["library", "version"], [[name, str(version)] for name, version in versions().items()]),
     ]
 
 
@@ -252,7 +252,7 @@ def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _save(figure: Figure, stem: Path) -> list[page.Panel]:
+def _save(figure: Figure, stem: Path) -> list[html.Panel]:
     """Write PNG and SVG beside each other, and give the panels of the picture: whole ones are too small on a phone."""
     figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
@@ -262,9 +262,9 @@ def _save(figure: Figure, stem: Path) -> list[page.Panel]:
         image.save(temporary)
     shown = [axis for axis in figure.axes if axis.axison]
     if len(shown) == 1:
-        panels = [page.Panel(_png(image), "")]
+        panels = [html.Panel(_png(image), "")]
     else:
-        panels = [page.Panel(_png(_cut_out(image, axis, canvas)), axis.get_title()) for axis in shown]
+        panels = [html.Panel(_png(_cut_out(image, axis, canvas)), axis.get_title()) for axis in shown]
     figure.set_layout_engine("none")  # keep the layout of the first drawing instead of computing it again
     with write_atomically(stem.with_suffix(".svg")) as temporary:
         figure.savefig(temporary, format="svg")

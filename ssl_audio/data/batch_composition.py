@@ -73,7 +73,7 @@ class CompositionSampler(EpochSampler):
         return batches.reshape(-1, self.num_replicas, self.batch_size).transpose(0, 2, 1).ravel()
 
     @property
-    def order_of_steps(self) -> bool:
+    def order_depends_on_step(self) -> bool:
         """See `EpochSampler`."""
         return self.composition != "uniform"
 
