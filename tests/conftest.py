@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
+from helpers import REPOSITORY, tone
 from hypothesis import HealthCheck, settings
 
 # What passed once passes again, and on a slow machine too. For other examples: --hypothesis-profile default
@@ -32,18 +32,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared recordings and fixtures beside the repository; tests that need it skip without it."""
-    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    folder = REPOSITORY.parent / "shared"
     if not folder.is_dir():
         pytest.skip("the shared recordings (../shared beside the repository) are not here")
     return folder
-
-
-def tone(seconds: float = 1.0, sample_rate: int = 16000, frequency: float = 220.0, seed: int = 0) -> np.ndarray:
-    """`(samples,)` float32: a sine with three harmonics and a little noise, peak about .5."""
-    samples = round(seconds * sample_rate)
-    phase = 2 * np.pi * frequency * np.arange(samples) / sample_rate
-    noise = np.random.default_rng(seed).standard_normal(samples)
-    return (0.3 * np.sin(phase) + 0.1 * np.sin(2 * phase) + 0.05 * np.sin(3 * phase) + 0.01 * noise).astype(np.float32)
 
 
 @pytest.fixture(scope="session")

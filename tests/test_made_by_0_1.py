@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from helpers import TESTS
 
 from ssl_audio import cli, load_model
 from ssl_audio.audio import read
@@ -24,7 +25,7 @@ from ssl_audio.model import EmbeddingModel
 from ssl_audio.provenance import fingerprint, fingerprint_in_0_1, made_by
 from ssl_audio.retrieval.index import Index
 
-MADE = Path(__file__).parent / "data" / "made_by_0_1"
+MADE = TESTS / "data" / "made_by_0_1"
 RUNS = ("contrastive", "byol", "supervised", "cpc")
 
 

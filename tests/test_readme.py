@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import yaml
-from conftest import tone
+from helpers import REPOSITORY, tone
 from loopback_hub import Repository, loopback_hub
 
 from ssl_audio.cli import COMMANDS, run_command
@@ -21,7 +21,7 @@ from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.singer_identity import save_published
 from ssl_audio.model import EmbeddingModel
 
-ROOT = Path(__file__).parent.parent
+ROOT = REPOSITORY
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -1,16 +1,15 @@
 """The chains in train_configs/augmentation: what they hold, that they run, that the published one has two forms."""
 
-from pathlib import Path
-
 import jsonargparse
 import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import REPOSITORY
 
 from ssl_audio.augmentations import batch, clip
 
-FOLDER = Path(__file__).resolve().parents[1] / "train_configs" / "augmentation"
+FOLDER = REPOSITORY / "train_configs" / "augmentation"
 BATCHED = ["device", "clmr", "wav2rec", "wavebyol"]
 RATE = 22050
 

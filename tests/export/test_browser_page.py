@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import soxr
 import torch
+from helpers import REPOSITORY
 
 from ssl_audio import audio, encoders
 from ssl_audio.cli import main
@@ -25,7 +26,7 @@ from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
 
 CHROMIUM = Path("/usr/bin/chromium")
-SOURCE = Path(__file__).resolve().parents[1] / "examples" / "browser"
+SOURCE = REPOSITORY / "examples" / "browser"
 TAGS = ["guitar", "drums", "voice", "piano", "a name of a tag that is <b>longer</b> than a phone is wide", *"fghijklm"]
 WINDOW = 1.5
 # The page has a policy of its own; sent as a header it also holds in the worker: no eval, nothing from elsewhere.

@@ -8,7 +8,7 @@ import numpy as np
 import pretty_midi
 import pytest
 import torch
-from conftest import tone
+from helpers import tone
 from test_musicnet import write_tree
 
 from ssl_audio import audio

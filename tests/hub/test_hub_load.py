@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import REPOSITORY, TESTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,8 +22,8 @@ from ssl_audio.heads import Projection
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.resampling import Resample, ResampledFrontend
 
-ROOT = Path(__file__).resolve().parents[1]
-STORED = Path(__file__).parent / "data" / "tiny_model_v1"
+ROOT = REPOSITORY
+STORED = TESTS / "data" / "tiny_model_v1"
 
 
 def tiny_model(sample_rate=16000):

@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import REPOSITORY
 
 from ssl_audio.cli import COMMANDS
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "cluster"
+FOLDER = REPOSITORY / "examples" / "cluster"
 SCRIPTS = sorted(path for path in FOLDER.iterdir() if path.suffix in (".sh", ".sbatch"))
 
 

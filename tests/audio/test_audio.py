@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from conftest import tone
+from helpers import tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from pytorch_lightning import Callback
+from helpers import REPOSITORY
 
 from ssl_audio import load_model
 from ssl_audio.cli import run_command
@@ -132,26 +132,32 @@ def test_ctrl_c_saves_after_the_step_and_the_run_goes_on_to_the_same_weights(tra
     assert all(torch.equal(actual[name], value) for name, value in expected.items())
 
 
+KILLED = """
+import os, signal
+from pytorch_lightning import Callback
+
+
 class Killed(Callback):
-    """The process is gone from one moment to the next, as when the machine is taken away."""
+    '''The process is gone from one moment to the next, as when the machine is taken away.'''
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == 7:
             os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_a_killed_run_goes_on_from_its_last_saved_step_to_the_same_weights(train, tmp_path):
     """4 steps an epoch, saved every 3, killed in the 8th: the second epoch is gone on with in its middle."""
     steps = ("--config", "hardware/preemptible", "--callbacks.steps.every_n_train_steps", "3")
     whole = train("contrastive", model=ENCODERS["compact-cnn"], arguments=steps)
-    kill = write(tmp_path / "kill.yaml", {"callbacks": {"killed": {"class_path": "test_training.Killed"}}})
+    (tmp_path / "mine.py").write_text(KILLED)
+    kill = write(tmp_path / "kill.yaml", {"callbacks": {"killed": {"class_path": "mine.Killed"}}})
     stack = ["common", "contrastive", str(tmp_path / "tiny.yaml"), str(tmp_path / "model.yaml"), kill]
     words = [word for name in stack for word in ("--config", name)]
-    repository = Path(__file__).resolve().parents[1]
     threads = str(torch.get_num_threads())  # sums of another number of threads are not equal to the bit
-    environment = {**os.environ, "PYTHONPATH": str(repository / "tests"), "OMP_NUM_THREADS": threads}
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": threads}
     command = [sys.executable, "train.py", *words, *steps]
-    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, timeout=300)
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     saved = tmp_path / "runs" / "contrastive" / "1" / "checkpoints" / "steps.ckpt"
     checkpoint = torch.load(saved, weights_only=True)
@@ -295,8 +301,7 @@ def test_two_processes_train_together_and_leave_one_run_folder(singers, tmp_path
     settings |= {"trainer.logger.save_dir": tmp_path / "runs", "callbacks.in_batch.stages": "[val, train]"}
     options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     command = [sys.executable, "train.py", "--config", "common", "--config", "contrastive", *options]
-    repository = Path(__file__).resolve().parents[1]
-    subprocess.run(command, cwd=repository, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=300)
     (folder,) = (tmp_path / "runs" / "contrastive").iterdir()
     assert json.loads((folder / "run.json").read_text())["ranks"] == 2
     last = list(csv.DictReader((folder / "metrics.csv").open(newline="")))[-1]
@@ -319,7 +324,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(singers, tmp_pa
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         command, preexec_fn=limited, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import tone
+from helpers import tone
 
 from ssl_audio import audio
 from ssl_audio.audio import AudioError

@@ -1,13 +1,13 @@
 """Each method's step: its values and gradients, over one process and over two, and what it hands on."""
 
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import yaml
+from helpers import REPOSITORY
 from torch import nn
 
 from ssl_audio import encoders
@@ -21,7 +21,7 @@ from ssl_audio.methods.distributed import rank
 from ssl_audio.methods.supervised import Supervised
 
 SAMPLES = 32
-CONFIGS = Path(__file__).resolve().parents[1] / "train_configs"
+CONFIGS = REPOSITORY / "train_configs"
 
 
 class Plain(Encoder):

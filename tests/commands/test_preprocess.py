@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import tone
+from helpers import REPOSITORY, tone
 
 from ssl_audio import audio
 from ssl_audio.cli import run_command
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = REPOSITORY
 
 
 def preprocess(root, name, *more, seconds=2, rate=8000):

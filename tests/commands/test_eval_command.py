@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import REPOSITORY
 
 from ssl_audio import audio
 from ssl_audio.baselines import mean_mel, mfcc_statistics, untrained
@@ -21,8 +22,6 @@ from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub import load_model
 from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import tone
+from helpers import tone
 
 from ssl_audio import audio
 from ssl_audio.embedding.files import embed_files, window_starts

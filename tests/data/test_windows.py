@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tone
+from helpers import tone
 from pytorch_lightning.callbacks import ModelCheckpoint
 from test_musicnet import write_tree
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import REPOSITORY
 
 from ssl_audio.cli import run_command
 from ssl_audio.errors import InputError
 from ssl_audio.training.cli import explain
 from ssl_audio.training.config import find_config, load_config, merge, packaged_configs, read_yaml
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def write(path: Path, text: str) -> str:
