@@ -1,8 +1,10 @@
 """Waveform `(batch, samples)` -> features, on the waveform's device and differentiable.
 
-Mel frontends give `(batch, bands, frames)` with `1 + samples // hop_length` frames; `Waveform` gives the samples back,
-for encoders that read audio as it is.
+Mel frontends give `(batch, bands, frames)` with `1 + samples // hop_length` frames, Kaldi's filterbank only whole ones;
+`Waveform` gives the samples back, for encoders that read audio as it is.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,9 @@ from torch import Tensor, nn
 
 from ssl_audio.errors import InputError
 
-NORMALIZATIONS = ("clip_max", "clip_mean", "band", "none")
+NORMALIZATIONS = ("clip_max", "clip_mean", "band", "band_mean", "none")
+KALDI_WINDOWS = ("povey", "hamming", "hanning")
+KALDI_FLOOR = 1.1920929e-07  # float32's epsilon: the least energy of a band before its logarithm
 
 
 class Frontend(nn.Module):
@@ -90,11 +94,7 @@ class MelSpectrogram(Frontend):
         Raises:
             InputError: the clips are shorter than `minimum_samples`.
         """
-        if not torch.jit.is_tracing() and waveforms.shape[-1] < self.minimum_samples:
-            raise InputError(
-                f"a clip of {waveforms.shape[-1]} samples is too short for a window of {self.n_fft}: "
-                f"the least is {self.minimum_samples} samples; drop or pad shorter clips"
-            )
+        _check_length(waveforms, self.minimum_samples, self.n_fft)
         with torch.autocast(waveforms.device.type, enabled=False):
             return self._spectrogram(waveforms.float())
 
@@ -118,7 +118,8 @@ class LogMelSpectrogram(MelSpectrogram):
             compute for one clip at a time (the original divides a batch by the maximum of the batch; the log value is
             usually negative or positive as the clip is soft or loud, and the sign flips with it, as in the original);
             `clip_mean` subtracts each clip's mean log value: its loudness goes, the shape of its spectrum stays;
-            `band` gives each band zero mean and unit deviation over the clip's time; `none` leaves the logarithm.
+            `band` gives each band zero mean and unit deviation over the clip's time; `band_mean` only the zero mean, as
+            networks for voices want it; `none` leaves the logarithm.
         Others: see `MelSpectrogram`.
     """
 
@@ -151,6 +152,8 @@ class LogMelSpectrogram(MelSpectrogram):
             return log_mel / torch.where(peak.abs() < 1e-6, torch.full_like(peak, 1e-6), peak)
         if self.normalize == "clip_mean":
             return log_mel - log_mel.mean(dim=(1, 2), keepdim=True)
+        if self.normalize == "band_mean":
+            return log_mel - log_mel.mean(dim=2, keepdim=True)
         if self.normalize == "band":
             centred = log_mel - log_mel.mean(dim=2, keepdim=True)
             return centred / (centred.square().mean(dim=2, keepdim=True).sqrt() + 1e-5)
@@ -191,6 +194,119 @@ class DecibelMelSpectrogram(MelSpectrogram):
         return decibels / self.floor_db + 1 if self.scale else decibels
 
 
+class KaldiFilterbank(Frontend):
+    """Kaldi's log mel filterbank (`compute-fbank-feats`) without dither: what wespeaker and 3D-Speaker train on.
+
+    A frame loses its mean, is pre-emphasised (`x[t] - preemphasis * x[t - 1]`, the first sample with itself), windowed
+    and filled with zeros to a power of two. Triangles that are linear in `1127 ln(1 + f / 700)` sum its power spectrum;
+    the result is the natural logarithm, at least that of float32's epsilon.
+
+        KaldiFilterbank(window="hamming", cmn=True)                     wespeaker
+        KaldiFilterbank(scale=1.0, cmn=True)                            3D-Speaker
+
+    Args:
+        sample_rate: of the audio, in Hz.
+        n_mels: number of bands. Where a triangle lies between two bins of the spectrum its band is constant: the case
+            from about 128 bands at 16 kHz.
+        frame_length: of the window, in ms.
+        frame_shift: from one frame to the next, in ms.
+        window: povey (a Hann window to the power of .85), hamming or hanning.
+        preemphasis: from 0 to 1.
+        f_min, f_max: edges of the bank in Hz; `f_max=None` is half the sample rate.
+        snip_edges: only frames that lie in the clip. Otherwise a frame is centred on each multiple of the shift plus
+            half a shift, and the clip is mirrored at its ends.
+        scale: of the samples. Kaldi counts in steps of 16 bits, 32768; it moves the logarithms, and how soft a band may
+            be before the floor.
+        cmn: subtract each band's mean over the clip (mean normalisation; without variance).
+
+    Raises:
+        InputError: an argument out of its range.
+    """
+
+    mel_basis: Tensor
+    taper: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        n_mels: int = 80,
+        frame_length: float = 25.0,
+        frame_shift: float = 10.0,
+        window: str = "povey",
+        preemphasis: float = 0.97,
+        f_min: float = 20.0,
+        f_max: float | None = None,
+        snip_edges: bool = True,
+        scale: float = 32768.0,
+        cmn: bool = False,
+    ) -> None:
+        super().__init__()
+        # Kaldi cuts the fraction of a sample off; the small number is for products such as 44.1 * 10.
+        size, hop = (int(sample_rate * length / 1000 + 1e-6) for length in (frame_length, frame_shift))
+        if not 1 <= hop <= size or size < 2:
+            raise InputError(
+                f"frame_shift {frame_shift} ms and frame_length {frame_length} ms are {hop} and {size} samples; "
+                "the shift must be at least 1 sample and at most the length"
+            )
+        if window not in KALDI_WINDOWS:
+            raise InputError(f"window is {window!r}; it must be one of {', '.join(KALDI_WINDOWS)}")
+        if n_mels < 1 or not 0 <= preemphasis <= 1 or scale <= 0:
+            raise InputError(
+                f"n_mels {n_mels} must be at least 1, preemphasis {preemphasis} from 0 to 1, and scale {scale} above 0"
+            )
+        if not 0 <= f_min < (f_max or sample_rate / 2) <= sample_rate / 2:
+            raise InputError(f"f_min {f_min} Hz must lie below f_max {f_max}, and that not above half of {sample_rate}")
+        self.sample_rate = sample_rate
+        self.n_mels = n_mels
+        self.frame_length = frame_length
+        self.frame_shift = frame_shift
+        self.window = window
+        self.preemphasis = preemphasis
+        self.f_min = f_min
+        self.f_max = f_max
+        self.snip_edges = snip_edges
+        self.scale = scale
+        self.cmn = cmn
+        self.size, self.hop, self.n_fft = size, hop, 2 ** math.ceil(math.log2(size))
+        # Mirrored samples: before the first frame, and after the last at most.
+        self.before, self.after = (0, 0) if snip_edges else (size // 2 - hop // 2, size - size // 2)
+        self.minimum_samples = size if snip_edges else max(hop - hop // 2, self.before, self.after)
+        # Not saved: both follow from the arguments.
+        self.register_buffer("taper", kaldi_window(window, size), persistent=False)
+        bank = kaldi_mel_bank(sample_rate, self.n_fft, n_mels, f_min, f_max)
+        self.register_buffer("mel_basis", bank, persistent=False)
+
+    def samples_for(self, frames: int) -> int:
+        least = self.size + (frames - 1) * self.hop if self.snip_edges else frames * self.hop - self.hop // 2
+        return max(self.minimum_samples, least)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples)` in [-1, 1] -> `(batch, n_mels, frames)`, float32.
+
+        Raises:
+            InputError: the clips are shorter than `minimum_samples`.
+        """
+        _check_length(waveforms, self.minimum_samples, self.size)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            frames = self._frames(waveforms.float() * self.scale)
+            frames = frames - frames.mean(dim=-1, keepdim=True)
+            previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+            frames = (frames - self.preemphasis * previous) * self.taper.float()
+            spectrum = torch.view_as_real(torch.fft.rfft(F.pad(frames, (0, self.n_fft - self.size))))
+            energy = torch.matmul(self.mel_basis.float(), spectrum.square().sum(dim=-1).transpose(1, 2))
+            log_mel = energy.clamp_min(KALDI_FLOOR).log()
+            return log_mel - log_mel.mean(dim=2, keepdim=True) if self.cmn else log_mel
+
+    def _frames(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples)` -> `(batch, frames, size)`."""
+        if self.snip_edges:
+            return waveforms.unfold(-1, self.size, self.hop)
+        # A mirror image that repeats the sample at the end, which F.pad does not know.
+        start, end = waveforms[:, : self.before].flip(1), waveforms[:, -self.after :].flip(1)
+        count = (waveforms.shape[1] + self.hop // 2) // self.hop
+        return torch.cat([start, waveforms, end], dim=1).unfold(-1, self.size, self.hop)[:, :count]
+
+
 class Waveform(Frontend):
     """The identity, for encoders that read samples. Any length passes; the encoder knows its own least."""
 
@@ -204,3 +320,33 @@ def mel_bank(sample_rate: int, n_fft: int, n_mels: int, f_min: float = 0.0, f_ma
     from nnAudio.librosa_functions import get_mel
 
     return torch.from_numpy(get_mel(sample_rate, n_fft, n_mels, f_min, f_max, htk=False, norm=1)).float()
+
+
+def kaldi_window(name: str, size: int) -> Tensor:
+    """Kaldi's symmetric windows, `(size,)` float32."""
+    cosine = torch.cos(2 * math.pi * torch.arange(size, dtype=torch.float64) / (size - 1))
+    window = 0.54 - 0.46 * cosine if name == "hamming" else 0.5 - 0.5 * cosine
+    return (window**0.85 if name == "povey" else window).float()
+
+
+def kaldi_mel_bank(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float | None) -> Tensor:
+    """Kaldi's triangles, linear in mel and of height 1, `(n_mels, n_fft // 2 + 1)` float32; nothing at the last bin."""
+
+    def mel(frequency: Tensor) -> Tensor:
+        return 1127 * torch.log1p(frequency / 700)
+
+    low, high = mel(torch.tensor([f_min, f_max or sample_rate / 2], dtype=torch.float64))
+    step = (high - low) / (n_mels + 1)
+    left = (low + step * torch.arange(n_mels, dtype=torch.float64)).unsqueeze(1)
+    bins = mel(torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft)
+    bank = torch.minimum((bins - left) / step, (left + 2 * step - bins) / step).clamp_min(0)
+    bank[:, -1] = 0
+    return bank.float()
+
+
+def _check_length(waveforms: Tensor, minimum: int, window: int) -> None:
+    if not torch.jit.is_tracing() and waveforms.shape[-1] < minimum:
+        raise InputError(
+            f"a clip of {waveforms.shape[-1]} samples is too short for a window of {window}: "
+            f"the least is {minimum} samples; drop or pad shorter clips"
+        )

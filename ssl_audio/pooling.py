@@ -7,6 +7,7 @@ Each is made with the frames' size and has `.dim`, the size of its vector. An en
 import torch
 from torch import Tensor, nn
 
+ECAPA_FORMS = ("wespeaker", "speechbrain")
 VARIANCE_FLOOR = 1e-8  # under the root of a variance: its derivative at zero is infinite
 
 
@@ -65,8 +66,151 @@ class AttentiveStatisticsPooling(nn.Module):
         return _weighted_statistics(frames, self.attention(seen).softmax(dim=1))
 
 
+class TemporalStatisticsPooling(nn.Module):
+    """Mean and unbiased standard deviation over the frames: wespeaker's TSTP: -> `(batch, 2 * in_dim)`.
+
+    The deviation is `sqrt(max(variance + added, least))`. One frame alone has the variance 0.
+
+        TemporalStatisticsPooling(2560)                                            wespeaker's ResNet34
+        TemporalStatisticsPooling(1280, unbiased=False, added=0, least=1e-5)       sslsv's ResNet34, "stats"
+
+    Args:
+        in_dim: size of a frame.
+        unbiased: divide the squared differences by the frames less one, and not by the frames.
+        added: to the variance, under the root.
+        least: value under the root. One of `added` and `least` must be above 0: the root has no derivative at 0.
+
+    Raises:
+        ValueError: both `added` and `least` are 0, or one is negative.
+    """
+
+    def __init__(self, in_dim: int, unbiased: bool = True, added: float = 1e-7, least: float = 0.0) -> None:
+        super().__init__()
+        if min(added, least) < 0 or max(added, least) == 0:
+            raise ValueError(f"added {added} and least {least} must not be negative, and one must be above 0")
+        self.in_dim = in_dim
+        self.unbiased = unbiased
+        self.added = added
+        self.least = least
+        self.dim = 2 * in_dim
+
+    def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`(batch, frames, in_dim)` and optionally `(batch, frames)`, true where a frame counts -> `(batch, dim)`."""
+        mean, variance = _moments(frames, _equal_weights(frames, mask), self.unbiased)
+        return torch.cat([mean, (variance + self.added).clamp_min(self.least).sqrt()], dim=-1)
+
+
+class SelfAttentivePooling(nn.Module):
+    """Mean weighted by attention, one weight a frame: -> `(batch, in_dim)`.
+
+    Cai 2018 (https://arxiv.org/abs/1804.05160): `softmax over time of vector . tanh(linear(frame))`. The pooling of
+    Fast ResNet-34 (Chung 2020, https://arxiv.org/abs/2003.11982).
+
+    Args:
+        in_dim: size of a frame.
+    """
+
+    def __init__(self, in_dim: int) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.dim = in_dim
+        self.linear = nn.Linear(in_dim, in_dim)
+        self.vector = nn.Parameter(torch.empty(in_dim, 1))
+        nn.init.xavier_normal_(self.vector)
+
+    def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`(batch, frames, in_dim)` and optionally `(batch, frames)`, true where a frame counts -> `(batch, dim)`."""
+        energy = torch.tanh(self.linear(frames)) @ self.vector
+        return (frames * _attention(energy, mask)).sum(dim=1)
+
+
+class ECAPAPooling(nn.Module):
+    """ECAPA-TDNN's pooling as its two published implementations have it: -> `(batch, 2 * in_dim)`.
+
+    Desplanques 2020 (https://arxiv.org/abs/2005.07143): mean and deviation weighted by attention, one weight for each
+    frame and channel; the attention may see the clip's plain mean and deviation as context. The two forms differ in
+    the attention's hidden layer, in the context's deviation, and in the least variance:
+
+    - wespeaker: linear, tanh; unbiased variance + 1e-7; 1e-7
+    - speechbrain: linear, ReLU, batch normalisation, tanh; biased variance; 1e-12
+
+    Args:
+        in_dim: size of a frame.
+        attention_dim: size of the attention's hidden layer.
+        context: let the attention see the clip's plain statistics.
+        form: wespeaker or speechbrain.
+
+    Raises:
+        ValueError: an unknown form.
+    """
+
+    def __init__(self, in_dim: int, attention_dim: int = 128, context: bool = True, form: str = ECAPA_FORMS[0]) -> None:
+        super().__init__()
+        check_ecapa_form(form)
+        self.in_dim = in_dim
+        self.attention_dim = attention_dim
+        self.context = context
+        self.form = form
+        self.dim = 2 * in_dim
+        norm = [nn.ReLU(), nn.BatchNorm1d(attention_dim)] if form == "speechbrain" else []
+        self.attention = nn.Sequential(
+            nn.Conv1d(in_dim * (3 if context else 1), attention_dim, 1),
+            *norm,
+            nn.Tanh(),
+            nn.Conv1d(attention_dim, in_dim, 1),
+        )
+
+    def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`(batch, frames, in_dim)` and optionally `(batch, frames)`, true where a frame counts -> `(batch, dim)`."""
+        seen = frames
+        if self.context:
+            plain = self._plain_statistics(frames, mask)
+            seen = torch.cat([frames, plain.unsqueeze(1).expand(-1, frames.shape[1], -1)], dim=-1)
+        energy = self.attention(seen.transpose(1, 2)).transpose(1, 2)
+        mean, variance = _moments(frames, _attention(energy, mask))
+        least = 1e-12 if self.form == "speechbrain" else 1e-7
+        return torch.cat([mean, variance.clamp_min(least).sqrt()], dim=-1)
+
+    def _plain_statistics(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        weights = _equal_weights(frames, mask)
+        if self.form == "speechbrain":
+            mean, variance = _moments(frames, weights)
+            return torch.cat([mean, variance.clamp_min(1e-12).sqrt()], dim=-1)
+        mean, variance = _moments(frames, weights, unbiased=True)
+        return torch.cat([mean, (variance + 1e-7).sqrt()], dim=-1)
+
+
+def check_ecapa_form(form: str) -> None:
+    """Raise ValueError unless there is such a published form of ECAPA-TDNN."""
+    if form not in ECAPA_FORMS:
+        raise ValueError(f"form is {form!r}; it must be one of {', '.join(ECAPA_FORMS)}")
+
+
 def _weighted_statistics(frames: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean and deviation over dimension 1, side by side; the weights sum to 1 there."""
+    mean, variance = _moments(frames, weights)
+    return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], dim=-1)
+
+
+def _moments(frames: Tensor, weights: Tensor, unbiased: bool = False) -> tuple[Tensor, Tensor]:
+    """Weighted mean and variance over dimension 1; the weights sum to 1 there."""
     mean = (frames * weights).sum(dim=1)
     variance = ((frames - mean.unsqueeze(1)).square() * weights).sum(dim=1)
-    return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], dim=-1)
+    if unbiased:  # n / (n - 1) for n equal weights; one frame alone keeps its variance of 0
+        variance = variance / (1 - weights.square().sum(dim=1)).clamp_min(0.5)
+    return mean, variance
+
+
+def _equal_weights(frames: Tensor, mask: Tensor | None) -> Tensor:
+    """`(batch, frames, 1)`: the same for every frame that counts, 0 for the others, 1 in all."""
+    if mask is None:
+        return torch.full_like(frames[..., :1], 1.0) / frames.shape[1]
+    counted = mask.to(frames.dtype).unsqueeze(2)
+    return counted / counted.sum(dim=1, keepdim=True)
+
+
+def _attention(energy: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over time, dimension 1; frames that do not count have the weight 0."""
+    if mask is not None:
+        energy = energy.masked_fill(~mask.unsqueeze(2), -torch.inf)
+    return energy.softmax(dim=1)

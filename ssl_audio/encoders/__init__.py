@@ -1,10 +1,14 @@
 """Encoders: features -> one vector a clip, one architecture a file."""
 
 from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.cam_plus_plus import CAMPlusPlus
 from ssl_audio.encoders.compact_cnn import CompactCNN
 from ssl_audio.encoders.cpc import CPC
+from ssl_audio.encoders.ecapa_tdnn import ECAPATDNN
 from ssl_audio.encoders.efficientnet import EfficientNet
+from ssl_audio.encoders.fast_resnet34 import FastResNet34
 from ssl_audio.encoders.resnet import ResNet50
+from ssl_audio.encoders.resnet34 import ResNet18, ResNet34
 from ssl_audio.encoders.sample_cnn import SampleCNN, SampleCNNXL
 from ssl_audio.encoders.short_chunk_cnn import ShortChunkCNN
 from ssl_audio.encoders.sinc_net import SincNet
@@ -14,9 +18,14 @@ from ssl_audio.encoders.whitened import Whitened, Whitening
 
 __all__ = [
     "CPC",
+    "ECAPATDNN",
+    "CAMPlusPlus",
     "CompactCNN",
     "EfficientNet",
     "Encoder",
+    "FastResNet34",
+    "ResNet18",
+    "ResNet34",
     "ResNet50",
     "SampleCNN",
     "SampleCNNXL",

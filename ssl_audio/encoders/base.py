@@ -26,5 +26,14 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def frames(self, features: Tensor) -> Tensor:
-        """`(batch, bands, frames)` or `(batch, samples)` -> `(batch, frames, frame_dim)`; fewer frames than came in."""
+        """`(batch, bands, frames)` or `(batch, samples)` -> `(batch, frames, frame_dim)`, never longer in time."""
         raise InputError(f"{type(self).__name__} has no frames; take an encoder that has, such as EfficientNet")
+
+
+def check_bands(encoder: Encoder, features: Tensor, n_mels: int | None) -> None:
+    """Raise InputError if an encoder that was made for `n_mels` bands is given another number; None takes any."""
+    if n_mels is not None and features.shape[1] != n_mels:
+        raise InputError(
+            f"{type(encoder).__name__} was made for n_mels {n_mels} and got {features.shape[1]} bands; "
+            "set the encoder's n_mels to the frontend's"
+        )

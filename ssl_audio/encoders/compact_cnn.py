@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.base import Encoder, check_bands
 from ssl_audio.errors import InputError
 from ssl_audio.pooling import StatisticsPooling
 
@@ -84,11 +84,7 @@ class CompactCNN(Encoder):
         Raises:
             InputError: the encoder keeps the bands of `n_mels` apart and was given another number of them.
         """
-        if self.n_mels is not None and features.shape[1] != self.n_mels:
-            raise InputError(
-                f"CompactCNN was made for n_mels {self.n_mels} and got {features.shape[1]} bands; "
-                "set the encoder's n_mels to the frontend's"
-            )
+        check_bands(self, features, self.n_mels)
         maps = self.stages(features.unsqueeze(1))
         maps = maps.mean(dim=2) if self.n_mels is None else maps.flatten(1, 2)
         return maps.transpose(1, 2)

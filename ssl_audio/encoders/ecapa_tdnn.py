@@ -1,0 +1,170 @@
+"""ECAPA-TDNN, the usual network for voices (Desplanques et al., 2020, https://arxiv.org/abs/2005.07143)."""
+
+import torch
+from torch import Tensor, nn
+
+from ssl_audio.encoders.base import Encoder, check_bands
+from ssl_audio.errors import InputError
+from ssl_audio.pooling import ECAPA_FORMS, ECAPAPooling
+
+DILATIONS = (2, 3, 4)
+
+
+class ECAPATDNN(Encoder):
+    """Dilated one-dimensional convolutions with squeeze and excitation; statistics weighted by attention.
+
+    Its two published implementations differ:
+
+    - wespeaker: convolutions pad with zeros; the last of the eight groups of a block passes unchanged; the layer over
+      all blocks has 1,536 channels at any width and no batch normalisation.
+    - speechbrain (sslsv's too): convolutions reflect; the first group passes; that layer has three times the channels
+      of a block and a batch normalisation.
+
+    The pooling differs as well, see `ssl_audio.pooling.ECAPAPooling`.
+
+        ECAPATDNN()                                               wespeaker's c512 with context, 6.19 million parameters
+        ECAPATDNN(1024)                                           wespeaker's c1024 with context, 14.66 million
+        ECAPATDNN(1024, 512, form="speechbrain")                  sslsv's, 22.73 million
+        ECAPATDNN(16, 8, mfa_channels=24)                         enough for a test
+
+    Args:
+        channels: of the blocks, divisible by 8; 512 and 1,024 are the published ones.
+        embedding_dim: size of the linear layer after the pooling.
+        n_mels: bands of the features.
+        form: wespeaker or speechbrain.
+        context: let the pooling's attention see the clip's plain statistics.
+        mfa_channels: of the layer over all blocks (multi-layer feature aggregation); None is the form's own number.
+        normalize: standardise the embedding by batch normalisation; wespeaker does for self-supervised training.
+
+    Raises:
+        InputError: an unknown form, or channels that 8 does not divide.
+    """
+
+    def __init__(
+        self,
+        channels: int = 512,
+        embedding_dim: int = 192,
+        n_mels: int = 80,
+        form: str = ECAPA_FORMS[0],
+        context: bool = True,
+        mfa_channels: int | None = None,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        if form not in ECAPA_FORMS:
+            raise InputError(f"ECAPATDNN.form is {form!r}; it must be one of {', '.join(ECAPA_FORMS)}")
+        if channels < 8 or channels % 8:
+            raise InputError(f"ECAPATDNN.channels is {channels}; it must be a multiple of 8, as a block has 8 groups")
+        self.channels, self.embedding_dim, self.n_mels = channels, embedding_dim, n_mels
+        self.form, self.context, self.mfa_channels, self.normalize = form, context, mfa_channels, normalize
+        self.reflects = form == "speechbrain"
+        self.stem = ConvUnit(n_mels, channels, 5, reflect=self.reflects)
+        self.blocks = nn.ModuleList(SERes2Block(channels, dilation, self.reflects) for dilation in DILATIONS)
+        joined = len(DILATIONS) * channels
+        aggregated = mfa_channels or (joined if self.reflects else 1536)
+        plain = nn.Sequential(nn.Conv1d(joined, aggregated, 1), nn.ReLU())
+        self.mfa = ConvUnit(joined, aggregated) if self.reflects else plain
+        self.pooling = ECAPAPooling(aggregated, context=context, form=form)
+        self.pooled_norm = nn.BatchNorm1d(self.pooling.dim)
+        self.projection = nn.Linear(self.pooling.dim, embedding_dim)
+        self.norm = nn.BatchNorm1d(embedding_dim) if normalize else nn.Identity()
+        self.dim, self.frame_dim = embedding_dim, aggregated
+        # A reflection needs one frame more than it adds at each end.
+        self.minimum_frames = max(DILATIONS) + 1 if self.reflects else 1
+
+    def frames(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, bands, frames) -> (batch, frames, frame_dim); `mask` as in `forward`.
+
+        Raises:
+            InputError: another number of bands than `n_mels`, or a mask where convolutions reflect.
+        """
+        check_bands(self, features, self.n_mels)
+        if mask is not None and self.reflects:
+            raise InputError(
+                "ECAPATDNN of form speechbrain reflects a clip's end and takes no mask; embed equal lengths"
+            )
+        x = self.stem(features, mask)
+        outputs = []
+        for block in self.blocks:
+            x = block(x, mask)
+            outputs.append(x)
+        return self.mfa(torch.cat(outputs, dim=1)).transpose(1, 2)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, bands, frames) -> (batch, dim).
+
+        Args:
+            features: of clips of one length, or padded to one.
+            mask: (batch, frames), true in a clip and false in its padding; the embedding (in evaluation mode) is then
+                that of the clip alone.
+        """
+        return self.norm(self.projection(self.pooled_norm(self.pooling(self.frames(features, mask), mask))))
+
+
+class ConvUnit(nn.Module):
+    """Convolution that keeps the length, ReLU, batch normalisation: in this order, as published."""
+
+    def __init__(self, size_in: int, size_out: int, kernel: int = 1, dilation: int = 1, reflect: bool = False) -> None:
+        super().__init__()
+        padding = dilation * (kernel - 1) // 2
+        mode = "reflect" if reflect else "zeros"
+        self.conv = nn.Conv1d(size_in, size_out, kernel, dilation=dilation, padding=padding, padding_mode=mode)
+        self.norm = nn.BatchNorm1d(size_out)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, size_in, frames) -> (batch, size_out, frames); frames outside the mask are taken as padding."""
+        if mask is not None:
+            x = x * mask.unsqueeze(1)
+        return self.norm(self.conv(x).relu())
+
+
+class Res2(nn.Module):
+    """A convolution for each group of channels but one, on the sum of the group and the group before it, convolved.
+
+    Gao et al., 2019, https://arxiv.org/abs/1904.01169. The group without a convolution is the first or the last.
+    """
+
+    def __init__(self, channels: int, dilation: int, reflect: bool, first_passes: bool, groups: int = 8) -> None:
+        super().__init__()
+        self.groups = groups
+        self.first_passes = first_passes
+        width = channels // groups
+        self.units = nn.ModuleList(ConvUnit(width, width, 3, dilation, reflect) for _ in range(groups - 1))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, channels, frames) -> the same shape."""
+        groups = x.chunk(self.groups, dim=1)
+        passes, convolved = (groups[0], groups[1:]) if self.first_passes else (groups[-1], groups[:-1])
+        outputs: list[Tensor] = []
+        for unit, group in zip(self.units, convolved, strict=True):
+            outputs.append(unit(group + outputs[-1] if outputs else group, mask))
+        return torch.cat([passes, *outputs] if self.first_passes else [*outputs, passes], dim=1)
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by what the mean over time says of all channels (Hu 2017, https://arxiv.org/abs/1709.01507)."""
+
+    def __init__(self, channels: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, channels, frames) -> the same shape."""
+        valid = x if mask is None else x * mask.unsqueeze(1)
+        frames = x.shape[2] if mask is None else mask.sum(dim=1, keepdim=True)
+        return x * self.gate(valid.sum(dim=2) / frames).unsqueeze(2)
+
+
+class SERes2Block(nn.Module):
+    """1x1 unit, `Res2`, 1x1 unit, squeeze and excitation, around a shortcut."""
+
+    def __init__(self, channels: int, dilation: int, speechbrain: bool) -> None:
+        super().__init__()
+        self.before = ConvUnit(channels, channels)
+        self.res2 = Res2(channels, dilation, reflect=speechbrain, first_passes=speechbrain)
+        self.after = ConvUnit(channels, channels)
+        self.excitation = SqueezeExcitation(channels)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, channels, frames) -> the same shape."""
+        return x + self.excitation(self.after(self.res2(self.before(x), mask)), mask)
