@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_audio.errors import InputError
+from ssl_audio.losses import aam_cosines, am_cosines, inter_top_k_cosines
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU}
+MARGINS = ("aam", "am", "none")
 
 
 class Identity(nn.Module):
@@ -107,6 +109,147 @@ class MLP(nn.Module):
         """`(batch, in_dim)` -> `(batch, dim)`."""
         x = self.net(x)
         return F.normalize(x.float(), dim=-1) if self.normalize else x
+
+
+class DINOHead(nn.Module):
+    """An MLP to a bottleneck of unit length, then its cosines with learned prototypes (Caron et al., 2021).
+
+    https://arxiv.org/abs/2104.14294: the last layer is weight-normalised with a gain fixed to 1. That equals a product
+    with normalised rows, so `prototypes` is a plain parameter and its length says nothing. Everything from the
+    bottleneck on is float32 under any autocast: half precision resolves a cosine near 1 to .004.
+
+        DINOHead(192)                                               5.1 million parameters and 16.8 in the prototypes
+        DINOHead(512, 1024, [256, 256], 64)                         for hundreds, not millions, of recordings
+
+    Args:
+        in_dim: size of the embedding.
+        dim: number of prototypes. 65,536 for VoxCeleb2; for little data 4 to 16 times the number of groups.
+        hidden: sizes of the layers before the bottleneck, each with its activation.
+        bottleneck_dim: size of the vectors that are compared with the prototypes.
+        batch_norm: normalise before each activation: on for voices, off in the paper's vision transformers.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int = 65536,
+        hidden: Sequence[int] = (2048, 2048),
+        bottleneck_dim: int = 256,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.dim = dim
+        self.hidden = list(hidden)
+        self.bottleneck_dim = bottleneck_dim
+        self.batch_norm = batch_norm
+        self.mlp = MLP(in_dim, [*self.hidden, bottleneck_dim], batch_norm, bias=True, activation="gelu", normalize=True)
+        for module in self.mlp.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        bound = bottleneck_dim**-0.5  # torch's own initialisation of a linear layer
+        self.prototypes = nn.Parameter(torch.empty(dim, bottleneck_dim).uniform_(-bound, bound))
+
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """`(batch, in_dim)` -> `(batch, bottleneck_dim)`, float32 and of unit length: what a memory should store."""
+        return self.mlp(x)
+
+    def cosines(self, z: Tensor) -> Tensor:
+        """`(batch, bottleneck_dim)` of unit length -> `(batch, dim)` cosines with the prototypes, float32."""
+        with torch.autocast(z.device.type, enabled=False):
+            return z.float() @ F.normalize(self.prototypes.float(), dim=1).T
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, in_dim)` -> `(batch, dim)` in [-1, 1], float32."""
+        return self.cosines(self.bottleneck(x))
+
+
+class MarginHead(nn.Module):
+    """A classifier by cosines that is trained with a margin; see `ssl_audio.losses.margin` for the forms and papers.
+
+        MarginHead(192, num_classes=7500)                                              AAM
+        MarginHead(192, num_classes=7500, centers=3, top_k=5, scale=32.0)              wespeaker's, for noisy labels
+
+    Args:
+        in_dim: size of the embedding.
+        num_classes: number of classes (speakers, pseudo-labels).
+        margin_type: aam (additive angular), am (additive), or none.
+        margin: in radians for aam; where a ramp ends, if `logits` is given another in training.
+        scale: of the cosines.
+        centers: weights of a class, of which the nearest counts; 2 or 3 for noisy labels.
+        top_k: other classes nearest to the clip that are raised; 0 for none.
+        penalty: by how much, in radians, at a margin of .2; it grows with the margin.
+        continuous: the form of aam beyond its limit, see `aam_cosines`.
+
+    Raises:
+        InputError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        num_classes: int,
+        margin_type: str = "aam",
+        margin: float = 0.2,
+        scale: float = 30.0,
+        centers: int = 1,
+        top_k: int = 0,
+        penalty: float = 0.06,
+        continuous: bool = True,
+    ) -> None:
+        super().__init__()
+        if margin_type not in MARGINS:
+            raise InputError(f"margin_type is {margin_type!r}; it must be one of {', '.join(MARGINS)}")
+        if num_classes < 2:
+            raise InputError(f"num_classes is {num_classes}; a classifier needs at least 2")
+        if centers < 1 or top_k < 0:
+            raise InputError(f"centers {centers} must be at least 1 and top_k {top_k} at least 0")
+        if scale <= 0 or margin < 0:
+            raise InputError(f"scale {scale} must be above 0 and margin {margin} not negative")
+        self.in_dim = in_dim
+        self.num_classes = num_classes
+        self.margin_type = margin_type
+        self.margin = margin
+        self.scale = scale
+        self.centers = centers
+        self.top_k = top_k
+        self.penalty = penalty
+        self.continuous = continuous
+        self.dim = num_classes
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_classes * centers, in_dim)))
+
+    def cosines(self, x: Tensor) -> Tensor:
+        """`(batch, in_dim)` -> `(batch, classes)`: the cosine with the nearest centre of each class, float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            cosines = F.normalize(x.float(), dim=1) @ F.normalize(self.weight.float(), dim=1).T
+            return cosines.unflatten(1, (self.num_classes, self.centers)).amax(dim=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, in_dim)` -> logits `(batch, classes)` without a margin."""
+        return self.scale * self.cosines(x)
+
+    def logits(self, x: Tensor, labels: Tensor, margin: float | None = None) -> Tensor:
+        """Logits for the cross-entropy with `labels`.
+
+        Args:
+            x: `(batch, in_dim)`
+            labels: `(batch,)` own classes.
+            margin: of this step, such as `schedules.margin_ramp` gives; None is the head's own.
+
+        Returns:
+            `(batch, classes)`, float32.
+        """
+        margin = self.margin if margin is None else margin
+        plain = self.cosines(x)
+        cosines = plain
+        if self.top_k and margin > 0:
+            cosines = inter_top_k_cosines(plain, labels, self.top_k, self.penalty * margin / 0.2)
+        if self.margin_type == "am":
+            cosines = am_cosines(cosines, labels, margin)
+        elif self.margin_type == "aam":
+            cosines = aam_cosines(cosines, labels, margin, self.continuous)
+        return self.scale * cosines
 
 
 class ProbeHead(nn.Module):

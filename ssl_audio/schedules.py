@@ -1,4 +1,8 @@
-"""Learning rate over the training: warm-up, then a cosine to the end."""
+"""Values over the training: the learning rate with warm-up and cosine, and plain functions of a step for the rest.
+
+`linear` and the warm-up of `warmup_cosine` hold both their ends, as DINO's authors have it: the first step has the
+first value and the last step of a warm-up has the peak.
+"""
 
 import math
 import time
@@ -111,3 +115,65 @@ class WarmupCosine(LRScheduler):
         # Only where the training stands: how long it is follows from the trainer that resumes it.
         keys = ("base_lrs", "last_epoch", "_step_count", "_last_lr", "elapsed")
         return {key: value for key, value in super().state_dict().items() if key in keys}
+
+
+def linear(step: float, steps: int, start: float, final: float) -> float:
+    """From `start` at step 0 to `final` at step `steps - 1`, in equal parts; `final` from then on.
+
+        linear(epoch, 30, start=0.04, final=0.07)               # DINO's teacher temperature
+
+    Args:
+        step: from 0.
+        steps: of the rise, at least 1; a single step has `final`.
+    """
+    return final if step >= steps - 1 else start + (final - start) * step / (steps - 1)
+
+
+def warmup_cosine(
+    step: float, steps: int, peak: float, warmup: int = 0, start: float = 0.0, final: float = 0.0
+) -> float:
+    """Linear from `start` to `peak` in `warmup` steps, then half a cosine to `final` over the remaining steps.
+
+        warmup_cosine(step, steps, peak=0.1, warmup=warmup, final=2.5e-5)            # DINO's learning rate
+        warmup_cosine(step, steps, peak=0.996, final=1.0)                            # the momentum of its teacher
+        warmup_cosine(step, steps, peak=0.04, final=0.4)                             # its weight decay
+
+    Args:
+        step: from 0; beyond the end it gives `final`.
+        steps: of the training.
+        peak: at the last step of the warm-up and at the first after it.
+        warmup: steps of the rise, less than `steps`.
+        start: at step 0, if there is a warm-up.
+        final: where the cosine ends, one step after the last.
+
+    Raises:
+        InputError: the warm-up fills the training.
+    """
+    if not 0 <= warmup < steps:
+        raise InputError(f"a warm-up of {warmup} steps must be shorter than the training of {steps}")
+    if step < warmup:
+        return linear(step, warmup, start, peak)
+    share = min(1.0, (step - warmup) / (steps - warmup))
+    return final + (peak - final) * (1 + math.cos(math.pi * share)) / 2
+
+
+def margin_ramp(at: float, begin: float, end: float, start: float = 0.0, final: float = 0.2) -> float:
+    """The margin of a softmax: `start` until `begin`, near `final` soon and `final` after `end` (wespeaker's).
+
+    `start + (final - start) (1 - .001^u)`, u from 0 at `begin` to 1 at `end`.
+
+        head.logits(embeddings, labels, margin_ramp(epoch, begin=20, end=40))
+
+    Args:
+        at: step or epoch.
+        begin, end: in the unit of `at`, begin < end.
+
+    Raises:
+        InputError: the ramp does not begin before it ends.
+    """
+    if begin >= end:
+        raise InputError(f"a margin's ramp must begin before it ends, got {begin} and {end}")
+    if at > end:
+        return final
+    share = max(0.0, (at - begin) / (end - begin))
+    return start + (final - start) * (1 - 1e-3**share)

@@ -124,5 +124,9 @@ class DenseLayer(nn.Module):
 
 def segment_means(x: Tensor, length: int = SEGMENT) -> Tensor:
     """(batch, channels, frames) -> the same shape: each frame's mean over its segment; the last may be shorter."""
-    means = F.avg_pool1d(x, length, length, ceil_mode=True)
-    return means.repeat_interleave(length, dim=2)[..., : x.shape[2]]
+    # Not by a pooling and a repetition, of which an exporter cannot tell that the result is as long as `x`; and with a
+    # segment of zeros at the end, because it would take a single segment for a case of its own.
+    segments = F.pad(x, (0, 2 * length - 1)).unfold(2, length, length).sum(dim=3)
+    frames = x.shape[2] - length * torch.arange(segments.shape[2], device=x.device)
+    segment = torch.arange(x.shape[2], device=x.device) // length
+    return (segments / frames.clamp(1, length)).index_select(2, segment)

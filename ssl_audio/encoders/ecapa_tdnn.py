@@ -107,8 +107,14 @@ class ConvUnit(nn.Module):
     def __init__(self, size_in: int, size_out: int, kernel: int = 1, dilation: int = 1, reflect: bool = False) -> None:
         super().__init__()
         padding = dilation * (kernel - 1) // 2
-        mode = "reflect" if reflect else "zeros"
-        self.conv = nn.Conv1d(size_in, size_out, kernel, dilation=dilation, padding=padding, padding_mode=mode)
+        self.conv = nn.Conv1d(
+            size_in,
+            size_out,
+            kernel,
+            dilation=dilation,
+            padding=padding,
+            padding_mode="reflect" if reflect else "zeros",
+        )
         self.norm = nn.BatchNorm1d(size_out)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

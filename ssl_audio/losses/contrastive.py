@@ -44,12 +44,15 @@ def contrastive_loss(
     return (similarity.masked_fill(~in_denominator, -torch.inf).logsumexp(1) - similarity.diagonal()).mean()
 
 
-def nt_xent_loss(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
+def nt_xent_loss(z1: Tensor, z2: Tensor, temperature: float = 0.5, groups: Tensor | None = None) -> Tensor:
     """Symmetric NT-Xent: each of the 2N views finds its partner among the 2N - 1 others.
+
+        nt_xent_loss(z1, z2, groups=torch.tensor([0, 0, 1]))      # clips 0 and 1 do not push each other away
 
     Args:
         z1, z2: (batch, dim) projections of the two views; the cosine is taken here.
         temperature: above 0.
+        groups: (batch,) integers; clips of one group (a folder, a voice) are no negatives of each other. None: all are.
 
     Returns:
         Scalar, at least 0: the mean cross-entropy over the 2N views.
@@ -62,5 +65,40 @@ def nt_xent_loss(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
     # Scaling the vectors and not their products, and masking in place, saves two (2N, 2N) copies.
     z = normalize(torch.cat([z1, z2]), dim=1) * temperature**-0.5
     similarity = (z @ z.T).fill_diagonal_(-torch.inf)
+    if groups is not None:
+        similarity.masked_fill_(_same_group(groups, len(z1)), -torch.inf)
     partner = torch.arange(len(z), device=z.device).roll(len(z1))
     return cross_entropy(similarity, partner)
+
+
+def replace_positives(z2: Tensor, stored: Tensor, known: Tensor) -> Tensor:
+    """The second views with some rows replaced by stored projections of other recordings of the same voice.
+
+    What a positive sampler such as SSPS finds (Lepage and Dehak, 2025, https://arxiv.org/abs/2505.14561); any loss of
+    two views then takes it as it is. A stored row is a constant: no gradient goes through it.
+
+        loss = nt_xent_loss(z1, replace_positives(z2, stored, known))
+
+    Args:
+        z2: (batch, dim) projections of the second views.
+        stored: (batch, dim) replacements; any value where there is none.
+        known: (batch,), true where there is one.
+
+    Returns:
+        (batch, dim)
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    check_views(z2, stored)
+    if known.shape != z2.shape[:1]:
+        raise ValueError(f"expected (batch,) of which rows are known, got {tuple(known.shape)} for {len(z2)} rows")
+    return torch.where(known.unsqueeze(1), stored.detach(), z2)
+
+
+def _same_group(groups: Tensor, batch: int) -> Tensor:
+    """(2 batch, 2 batch), true for two views of different clips of one group."""
+    if groups.shape != (batch,):
+        raise ValueError(f"expected a group for each of {batch} clips, got groups of shape {tuple(groups.shape)}")
+    same = (groups[:, None] == groups).fill_diagonal_(False)
+    return same.repeat(2, 2)
