@@ -153,8 +153,8 @@ def warmup_cosine(
         raise InputError(f"a warm-up of {warmup} steps must be shorter than the training of {steps}")
     if step < warmup:
         return linear(step, warmup, start, peak)
-    share = min(1.0, (step - warmup) / (steps - warmup))
-    return final + (peak - final) * (1 + math.cos(math.pi * share)) / 2
+    fraction = min(1.0, (step - warmup) / (steps - warmup))
+    return final + (peak - final) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 def margin_ramp(at: float, begin: float, end: float, start: float = 0.0, final: float = 0.2) -> float:
@@ -175,5 +175,5 @@ def margin_ramp(at: float, begin: float, end: float, start: float = 0.0, final: 
         raise InputError(f"a margin's ramp must begin before it ends, got {begin} and {end}")
     if at > end:
         return final
-    share = max(0.0, (at - begin) / (end - begin))
-    return start + (final - start) * (1 - 1e-3**share)
+    fraction = max(0.0, (at - begin) / (end - begin))
+    return start + (final - start) * (1 - 1e-3**fraction)

@@ -95,7 +95,6 @@ def _sines(cosines: Tensor) -> Tensor:
 def _own(cosines: Tensor, labels: Tensor) -> Tensor:
     """(batch, classes), true at each row's own class."""
     if cosines.ndim != 2 or labels.shape != cosines.shape[:1]:
-        raise ValueError(
-            f"cosines {tuple(cosines.shape)} and labels {tuple(labels.shape)} are not (batch, classes), (batch,)"
-        )
+        shapes = f"{tuple(cosines.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"expected cosines (batch, classes) and labels (batch,), got {shapes}")
     return one_hot(labels, cosines.shape[1]).bool()

@@ -46,7 +46,7 @@ def sup_con_loss(z: Tensor, groups: Tensor, temperature: float = 0.1, ignored: T
         raise ValueError(
             "no two views of the batch are of one group; give two views of each clip, or several clips of a group"
         )
-    log_share = similarity - similarity.masked_fill(left_out, -torch.inf).logsumexp(dim=1, keepdim=True)
+    log_probability = similarity - similarity.masked_fill(left_out, -torch.inf).logsumexp(dim=1, keepdim=True)
     # Taken out before the sum: an anchor without a pair has no finite logarithm.
-    loss = -log_share.masked_fill(~positives, 0.0).sum(dim=1) / count.clamp_min(1)
+    loss = -log_probability.masked_fill(~positives, 0.0).sum(dim=1) / count.clamp_min(1)
     return loss[count > 0].mean()
