@@ -146,7 +146,8 @@ class ECAPAPooling(nn.Module):
 
     def __init__(self, in_dim: int, attention_dim: int = 128, context: bool = True, form: str = ECAPA_FORMS[0]) -> None:
         super().__init__()
-        check_ecapa_form(form)
+        if form not in ECAPA_FORMS:
+            raise ValueError(f"form is {form!r}; it must be one of {', '.join(ECAPA_FORMS)}")
         self.in_dim = in_dim
         self.attention_dim = attention_dim
         self.context = context
@@ -178,12 +179,6 @@ class ECAPAPooling(nn.Module):
             return torch.cat([mean, variance.clamp_min(1e-12).sqrt()], dim=-1)
         mean, variance = _moments(frames, weights, unbiased=True)
         return torch.cat([mean, (variance + 1e-7).sqrt()], dim=-1)
-
-
-def check_ecapa_form(form: str) -> None:
-    """Raise ValueError unless there is such a published form of ECAPA-TDNN."""
-    if form not in ECAPA_FORMS:
-        raise ValueError(f"form is {form!r}; it must be one of {', '.join(ECAPA_FORMS)}")
 
 
 def _weighted_statistics(frames: Tensor, weights: Tensor) -> Tensor:

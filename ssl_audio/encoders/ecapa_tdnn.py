@@ -62,8 +62,11 @@ class ECAPATDNN(Encoder):
         self.blocks = nn.ModuleList(SERes2Block(channels, dilation, self.reflects) for dilation in DILATIONS)
         joined = len(DILATIONS) * channels
         aggregated = mfa_channels or (joined if self.reflects else 1536)
-        plain = nn.Sequential(nn.Conv1d(joined, aggregated, 1), nn.ReLU())
-        self.mfa = ConvUnit(joined, aggregated) if self.reflects else plain
+        self.mfa: nn.Module
+        if self.reflects:
+            self.mfa = ConvUnit(joined, aggregated)
+        else:
+            self.mfa = nn.Sequential(nn.Conv1d(joined, aggregated, 1), nn.ReLU())
         self.pooling = ECAPAPooling(aggregated, context=context, form=form)
         self.pooled_norm = nn.BatchNorm1d(self.pooling.dim)
         self.projection = nn.Linear(self.pooling.dim, embedding_dim)

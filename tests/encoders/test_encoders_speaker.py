@@ -324,6 +324,8 @@ def test_a_pooling_takes_one_frame_with_finite_gradients(build):
 def test_impossible_arguments_are_named():
     with pytest.raises(InputError, match=r"ECAPATDNN.form is 'kaldi'.*wespeaker, speechbrain"):
         encoders.ECAPATDNN(form="kaldi")
+    with pytest.raises(ValueError, match="form is 'kaldi'"):
+        ECAPAPooling(4, form="kaldi")
     with pytest.raises(InputError, match=r"channels is 500.*multiple of 8"):
         encoders.ECAPATDNN(500)
     for encoder in (encoders.ECAPATDNN(8, 4), encoders.ResNet18([1]), encoders.CAMPlusPlus([1])):

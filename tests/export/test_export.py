@@ -35,14 +35,14 @@ def kaldi(**arguments):
 
 # Small enough to export in seconds; EfficientNet is what is published, so it is the real b0.
 MODELS = {
-    "CAMPlusPlus": lambda: (kaldi(), encoders.CAMPlusPlus([2, 1], 8, 8, 4, 16, MEL["n_mels"])),
+    "CAMPlusPlus": lambda: (kaldi(), encoders.CAMPlusPlus([1, 1], 8, 8, 4, 16, MEL["n_mels"])),
     "CPC": lambda: (Waveform(), encoders.CPC(channels=16, heads=2, feedforward=16, max_distance=8)),
     "CompactCNN": lambda: (mel(), encoders.CompactCNN(channels=[8, 8], embedding_dim=16)),
     "Whitened": lambda: (mel(), encoders.Whitened(encoders.CompactCNN([8, 8], 16), encoders.Whitening(16))),
     "ECAPATDNN": lambda: (kaldi(), encoders.ECAPATDNN(16, 16, MEL["n_mels"], "speechbrain")),
-    "FastResNet34": lambda: (mel("band_mean"), encoders.FastResNet34([1, 1, 1, 1], 8, 16)),
+    "FastResNet34": lambda: (mel("band_mean"), encoders.FastResNet34([1, 1], 8, 16)),
     "EfficientNet": lambda: (mel("clip_max"), encoders.EfficientNet(embedding_dim=64)),
-    "ResNet18": lambda: (kaldi(snip_edges=False), encoders.ResNet18([1, 1], 8, 16, MEL["n_mels"])),
+    "ResNet18": lambda: (kaldi(snip_edges=False), encoders.ResNet18([1], 8, 16, MEL["n_mels"])),
     "ResNet34": lambda: (kaldi(), encoders.ResNet34([1, 1], 8, 16, MEL["n_mels"])),
     "ResNet50": lambda: (DecibelMelSpectrogram(**MEL), encoders.ResNet50(blocks=[1, 1, 1, 1], width=8)),
     "SampleCNN": lambda: (Waveform(), encoders.SampleCNN(channels=[8, 8, 8, 8])),
