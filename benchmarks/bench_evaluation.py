@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from ssl_audio.evaluation.bootstrap import bootstrap_verification, singer_multiplicities
-from ssl_audio.evaluation.comparison import TestSet, evaluate
+from ssl_audio.evaluation.comparison import TestSet, evaluate_model
 from ssl_audio.evaluation.metrics import equal_error_rate
 from ssl_audio.evaluation.probes import probe
 from ssl_audio.evaluation.ranks import mean_normalized_rank
 from ssl_audio.evaluation.recordings import Recordings
-from ssl_audio.evaluation.report import write_report
+from ssl_audio.evaluation.report import write_comparison_report
 from ssl_audio.evaluation.scoring import all_pairs_curve, score_trials
 from ssl_audio.evaluation.trials import all_pairs
 
@@ -85,9 +85,9 @@ def _report(x: np.ndarray, singers: np.ndarray) -> tuple[str, None, float, str]:
 
     def both() -> None:
         noise = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
-        results = [evaluate(name, x + s * noise, test_set) for name, s in (("a", 0.0), ("b", 0.3))]
+        results = [evaluate_model(name, x + s * noise, test_set) for name, s in (("a", 0.0), ("b", 0.3))]
         with tempfile.TemporaryDirectory() as folder:
-            write_report(results, Path(folder) / "report", settings={}, progress=False)
+            write_comparison_report(results, Path(folder) / "report", settings={}, progress=False)
 
     before = time.process_time()
     seconds = _seconds(both)

@@ -1,4 +1,6 @@
-"""Test an embedding on trial lists: equal error rate (EER) and mean normalised rank (MNR), with 95 % intervals.
+"""Test one embedding on trial lists by the published protocol: equal error rate (EER) and mean normalised rank (MNR).
+
+To compare several models and get a report, use ssl-audio evaluate.
 
 Reads META/<dataset>/speaker_pairs.txt and ROOT/<dataset>/<singer>/<file>. Every file is decoded once before the model
 is loaded. Adds a row to META/eer_<seed>.csv and META/rank_<seed>.csv (percent; columns are data sets), writes the
@@ -57,9 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_switch(parser, "-rv", "--reverb", False, "put every clip into a room of its own, drawn from the seed")
     add("--rank_protocol", choices=("exact", "paper"), default="exact",
         help="MNR against all recordings of others, or 1,000 trials against 512 random ones")  # fmt: skip
-    add("--draws", type=int, default=1000, help="of the bootstrap over singers; 0 for no intervals")
+    add_resamples(parser, 1000, "bootstrap resamples of the singers, for the intervals (1000); 0 for no intervals")
     add_scoring_arguments(parser)
     add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")
+
+
+def add_resamples(parser: argparse.ArgumentParser, default: int, help: str) -> None:
+    """The option `--resamples`, or `--draws` as in 0.1; its value is `args.draws`, the key in written files."""
+    parser.add_argument("--resamples", dest="draws", type=int, default=default, metavar="N", help=help)
+    parser.add_argument("--draws", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("nothing to compute: set --compute_eer or --compute_rank to True")
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch_size must be at least 1, got {args.batch_size}")
-    for name in ("seed", "draws"):
-        if getattr(args, name) < 0:
-            raise InputError(f"--{name} must not be negative, got {getattr(args, name)}")
+    for option, value in (("--seed", args.seed), ("--resamples", args.draws)):
+        if value < 0:
+            raise InputError(f"{option} must not be negative, got {value}")
     if not compute_eer and (args.normalize_scores or args.calibrate):
         raise InputError("--normalize_scores and --calibrate change the scores of the EER; add --compute_eer True")
     from ssl_audio.embedding.recordings import EvalProtocol
@@ -179,13 +187,13 @@ def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute
     paths = [args.root / name / file for file in trials.files]
     embeddings = embed_recordings(model, paths, args.batch_size, args.device, f"embedding {name}")
     result = verify(
-        embeddings, trials, seed=args.seed, draws=args.draws, rank_protocol=args.rank_protocol, eer=compute_eer,
+        embeddings, trials, seed=args.seed, resamples=args.draws, rank_protocol=args.rank_protocol, eer=compute_eer,
         mnr=args.compute_rank, scorer=scorer,
     )  # fmt: skip
     row = experiment_name(args) + ("_projection" if case == "projection" else "")
     if result.scores is not None:
         _write_scores(args.metadata_dir / name / experiment_name(args) / f"scores_{case}.csv", trials, result.scores)
-    return {"model": row, "dataset": name, "case": case, **result.figures()}
+    return {"model": row, "dataset": name, "case": case, **result.metrics()}
 
 
 def experiment_name(args: argparse.Namespace) -> str:

@@ -1,4 +1,6 @@
-"""Compare embeddings on folders of recordings and write a report: which is better, by how much, and is it luck.
+"""Compare several embeddings and write a report: which is better, by how much, and whether this is significant.
+
+To test one model on trial lists by the published protocol, use ssl-audio eval.
 
 A folder holds singer/**/file. Trials are all pairs of its recordings, or a list, or drawn: within a gender, within a
 song, across songs. Baselines stand beside the models: each architecture untrained, statistics of MFCCs, the mean mel
@@ -27,7 +29,7 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ssl_audio.commands.eval import add_scoring_arguments
+    from ssl_audio.commands.eval import add_resamples, add_scoring_arguments
 
     add = parser.add_argument
     add("--model", action="append", required=True, help="run folder, checkpoint, exported folder or name; repeatable")
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs", type=Path, default=None, help="folder of earlier reports for the leaderboard; default: that of output"
     )
     add("--seed", type=int, default=123, help="of drawn trials, the bootstrap, the folds and the untrained networks")
-    add("--draws", type=int, default=1000, help="of the bootstrap over singers")
+    add_resamples(parser, 1000, "bootstrap resamples of the singers, for the intervals (1000)")
     add("--rank_protocol", choices=("exact", "paper"), default="exact", help="of the mean normalised rank")
     add_scoring_arguments(parser)
     add("--probe", choices=("knn", "linear", "none"), default="knn", help="of the singer identification")
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     _try(models, sets[0].recordings.paths(), args.device)
     evaluations = _evaluate(args, sets, models, backend)
     settings = {key: _plain(value) for key, value in vars(args).items()}
-    sentences = report.write_report(
+    sentences = report.write_comparison_report(
         evaluations, args.output, settings=settings, runs=args.runs, map_method=args.map, seed=args.seed
     )
     print("\n".join(sentences))
@@ -90,7 +92,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.n_trials < 2:
         raise InputError(f"--n_trials must be at least 2, got {args.n_trials}")
     if args.draws < 100:
-        raise InputError(f"--draws must be at least 100 for an interval, got {args.draws}")
+        raise InputError(f"--resamples must be at least 100 for an interval, got {args.draws}")
     if args.seed < 0:
         raise InputError(f"--seed must not be negative, got {args.seed}")
     if args.batch_size is not None and args.batch_size < 1:
@@ -186,7 +188,7 @@ def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | N
 
 def _evaluate(args: argparse.Namespace, sets: list[Any], models: dict[str, tuple[Any, bool]], backend: Any) -> list:
     from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings, standardized
-    from ssl_audio.evaluation.comparison import evaluate
+    from ssl_audio.evaluation.comparison import evaluate_model
 
     beside: dict[str, Any] = {}  # cohort and calibration files are the same for every test set
     found = []
@@ -199,8 +201,8 @@ def _evaluate(args: argparse.Namespace, sets: list[Any], models: dict[str, tuple
             raw = embed(test_set.recordings.paths(), progress=label)
             embeddings, others = standardized(tested, raw, beside.get(name, raw[:0]))
             try:
-                found.append(evaluate(
-                    name, embeddings, test_set, baseline=baseline, seed=args.seed, draws=args.draws,
+                found.append(evaluate_model(
+                    name, embeddings, test_set, baseline=baseline, seed=args.seed, resamples=args.draws,
                     rank_protocol=args.rank_protocol, probe=None if args.probe == "none" else args.probe,
                     scorer=backend.scorer(others),
                 ))  # fmt: skip
