@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--per-artist", type=int, metavar="K", help="at most K of one artist (folder, see index --group)"
     )
     parser.add_argument(
-        "--mmr", type=float, metavar="L", help="trade likeness for variety: 1 only likeness, .5 half and half"
+        "--mmr", type=float, metavar="L", help="trade similarity for variety: 1 only similarity, .5 half and half"
     )
     parser.add_argument("--model", help="if the one that the index names has moved")
     parser.add_argument("--root", metavar="FOLDER", help="if the library has moved")
