@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from ssl_audio.data.corpora.musicnet import instrument_name
     from ssl_audio.errors import InputError
     from ssl_audio.transcription import save_transcriber
-    from ssl_audio.transcription.fit import evaluate, fit, make_transcriber, read_folder
+    from ssl_audio.transcription.fit import FitSettings, evaluate_transcriber, fit, make_transcriber, read_folder
     from ssl_audio.utils.device import best_device
     from ssl_audio.utils.files import write_text
 
@@ -77,16 +77,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"not in the training recordings, so that no figures of their own: {', '.join(unknown)}")
     transcriber = make_transcriber(models, train.instruments(), args.mode, args.head, samples, args.seed)
     transcriber.to(best_device(args.device))
-    history = fit(
-        transcriber, train, valid, args.mode, epochs=args.epochs, batch_size=args.batch_size, lr=args.lr,
-        seed=args.seed, workers=args.workers,
-    )  # fmt: skip
+    how = FitSettings(args.mode, args.epochs, args.batch_size, args.lr, args.seed, args.workers)
+    history = fit(transcriber, train, valid, how)
     save_transcriber(transcriber, args.output)
-    figures = evaluate(transcriber, test, args.batch_size)
+    metrics = evaluate_transcriber(transcriber, test, args.batch_size)
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    record = {"settings": settings, "tested_on": "test" if has_test else "valid", "figures": figures, "epochs": history}
+    record = {"settings": settings, "tested_on": "test" if has_test else "valid", "figures": metrics, "epochs": history}
     write_text(args.output / "figures.json", json.dumps(record, indent=2) + "\n")
-    print(_table(figures))
+    print(_table(metrics))
     print(f"transcriber: {args.output}     next: ssl-audio transcribe PIECE.wav --model {args.output} -o PIECE.mid")
     return 0
 
@@ -106,11 +104,11 @@ def _models(args: argparse.Namespace) -> list[Any]:
     return [EmbeddingModel(Waveform(), CPC(first_layer="sinc"), 16000)]
 
 
-def _table(figures: dict[str, Any]) -> str:
+def _table(metrics: dict[str, Any]) -> str:
     """One line for all notes, one an instrument."""
     keys = ("frame_average_precision", "frame_chance", "frame_f1", "note_f1", "note_with_offset_f1")
     rows = [("", "frame AP", "chance", "frame F1", "note F1", "with offset")]
-    for name, of_it in [("all", figures), *figures["instruments"].items()]:
+    for name, of_it in [("all", metrics), *metrics["instruments"].items()]:
         rows.append((name, *(f"{of_it[key]:.3f}" for key in keys)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
