@@ -1,4 +1,4 @@
-"""Loading models by name: ours, a training run's, the published ones; from a folder or the Hugging Face Hub."""
+"""Loading models by name: a path, a published name or a Hugging Face Hub id."""
 
 import os
 import re
@@ -33,31 +33,32 @@ def load_model(
     projection: bool = False,
     trusted: bool = False,
 ) -> EmbeddingModel:
-    """A model with its weights, on the CPU, in evaluation mode.
+    """Load a model with its weights, on the CPU and in evaluation mode.
 
         load_model("byol")                              a published model
         load_model("runs/mine")                         a run folder (its best checkpoint, else its last)
         load_model("runs/mine/checkpoints/last.ckpt")   one checkpoint
         load_model("exported")                          a folder that `save_model` wrote
-        load_model("somebody/their-model")              the same on the Hub
-        load_model("byol", source="folder")             folder/byol, of any of these layouts
+        load_model("somebody/their-model")              such a folder on the Hub
+        load_model("byol", source="folder")             folder/byol, in any of these layouts
 
     Args:
-        name: a path, a Hub id, or a name inside `source`.
+        name: a path, a Hub id, or a name in `source`.
         source: a folder or a Hub id.
         torchscript: load `model.ts` instead of code and weights.
-        input_sr: rate of the audio that you will give, in Hz; unless it is the model's own, a differentiable resampler
-            is put in front. None is the model's own rate (44,100 Hz for the published models).
-        savedir: download into this folder instead of the cache.
+        input_sr: sample rate of the audio that the model will get, in Hz. If it is not the rate of the model, a
+            differentiable resampler is put before the model. None: the rate of the model (44,100 Hz for the published
+            models).
+        savedir: folder to download to; default: the cache.
         revision, token, cache_dir, local_files_only: see `huggingface_hub.hf_hub_download`.
-        projection: with the projection head on top (run folders and checkpoints).
-        trusted: allow a config to name classes outside of `ssl_audio`; they are imported.
+        projection: whether to include the projection head (run folders and checkpoints only).
+        trusted: allow the description of the model to name classes outside of `ssl_audio`, which are then imported.
 
     Raises:
-        InputError: nothing of that name, files missing or damaged, weights that do not fit, a file that would run code.
+        InputError: there is no such model, files are missing or damaged, weights do not fit, or a file contains code.
     """
     if input_sr is not None and (not isinstance(input_sr, Integral) or input_sr < 1):
-        raise InputError(f"input_sr is {input_sr!r}; it must be a rate in Hz, a whole number such as 16000")
+        raise InputError(f"input_sr is {input_sr!r}; it must be a whole number in Hz, such as 16000")
     if not os.fspath(name):
         raise InputError("the name of the model is empty; give a path, a Hub id, or a name such as 'byol'")
     folder = _find(name, source)
@@ -76,7 +77,7 @@ def load_model(
 
 
 def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
-    """The local path that is meant; None if it is on the Hub."""
+    """The local path of the model; None if it is on the Hub."""
     if str(source) != PUBLISHED_SOURCE:
         folder = Path(source)
         if folder.is_dir():
@@ -96,7 +97,7 @@ def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
 
 
 def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path:
-    """The folder with the model's files, fetched from the Hub or its cache."""
+    """Download the files of a model, unless they are in the cache, and return their folder."""
     from huggingface_hub import errors, hf_hub_download
 
     whole_repository = source == PUBLISHED_SOURCE and _HUB_ID.fullmatch(name)
@@ -105,17 +106,17 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
     if torchscript:
         layouts = [(CONFIG, singer_identity.TORCHSCRIPT), (singer_identity.HYPERPARAMS, singer_identity.TORCHSCRIPT)]
     elif source == PUBLISHED_SOURCE and not whole_repository:
-        layouts.reverse()  # saves asking for a file that is not there
+        layouts.reverse()  # avoids a request for a file that does not exist
     absent: Exception | None = None
     try:
         for files in layouts:
             try:
                 paths = [hf_hub_download(repo, file, subfolder=subfolder, **options) for file in files]
                 return Path(paths[0]).parent
-            except errors.EntryNotFoundError as error:  # also its kind for "offline and not in the cache"
+            except errors.EntryNotFoundError as error:  # its subclass means "offline and not in the cache"
                 absent = error
                 if isinstance(error, errors.LocalEntryNotFoundError):
-                    options["local_files_only"] = True  # it has just tried to connect, five times
+                    options["local_files_only"] = True  # it has tried five times to connect
     except errors.RepositoryNotFoundError as error:
         raise InputError(
             f"the Hub has no repository {repo!r}, or it is private; check the name, or pass token=..."
@@ -124,7 +125,7 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
         raise InputError(f"{repo} has no revision {options.get('revision')!r}") from error
     except errors.HFValidationError as error:
         raise InputError(f"{repo!r} is not a Hub id: {error}") from error
-    except (getattr(errors, "HTTPError", OSError), OSError) as error:  # a connection that breaks is its HTTPError
+    except (getattr(errors, "HTTPError", OSError), OSError) as error:  # HTTPError: the connection broke
         raise InputError(
             f"the download of {name!r} from {repo} failed ({str(error).splitlines()[0]}); run it again"
         ) from error
@@ -132,7 +133,7 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
 
 
 def _absent(error: Exception | None, name: str, repo: str, options: dict[str, Any]) -> InputError:
-    """Why no layout was found under this name: not reachable, or not there, with the names that are."""
+    """The error for a model that was not found: the Hub is out of reach, or it has only other names."""
     from huggingface_hub import HfApi, errors
 
     if isinstance(error, errors.LocalEntryNotFoundError):
