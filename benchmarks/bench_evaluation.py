@@ -20,7 +20,7 @@ from ssl_audio.evaluation.scoring import all_pairs_curve, score_trials
 from ssl_audio.evaluation.trials import all_pairs
 
 FILES, SINGERS, DIM, TRIALS = 6_000, 20, 1000, 20_000
-PLAIN_DRAWS, PLAIN_PAIRS, PLAIN_ANCHORS = 20, 3_000, 50
+PLAIN_RUNS, PLAIN_PAIRS, PLAIN_ANCHORS = 20, 3_000, 50
 
 
 def rows() -> Iterator[tuple[str, float | None, float, str]]:
@@ -48,9 +48,14 @@ def rows() -> Iterator[tuple[str, float | None, float, str]]:
 
     trial_scores, codes = score_trials(x, pairs), singers[pairs]
     times = singer_multiplicities(SINGERS, 1000, 0)
-    plain = _seconds(lambda: _plain_bootstrap(labels, trial_scores, codes, times[:PLAIN_DRAWS])) * 1000 / PLAIN_DRAWS
+    plain = _seconds(lambda: _plain_bootstrap(labels, trial_scores, codes, times[:PLAIN_RUNS])) * 1000 / PLAIN_RUNS
     ours = _seconds(lambda: bootstrap_verification(labels, trial_scores, codes, times))
-    yield f"1,000 bootstrap draws of {TRIALS:,} trials", plain, ours, f"plain: repeat and sort, {PLAIN_DRAWS} scaled up"
+    yield (
+        f"1,000 bootstrap resamples of {TRIALS:,} trials",
+        plain,
+        ours,
+        f"plain: repeat, sort; {PLAIN_RUNS} scaled up",
+    )
 
     yield _all_pairs(rng)
     yield _linear_probe(rng)
