@@ -96,7 +96,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Backend:
-    """The recordings that scoring needs beside the test set.
+    """The recordings that scoring needs in addition to the test set.
 
     First embed the files of `paths()` with a model. Then `scorer(embeddings)` gives the `Scorer` of this model.
 

@@ -162,7 +162,7 @@ def interval(values: ArrayLike) -> tuple[float, float]:
 
 
 def paired_test(value_a: float, value_b: float, resampled_a: np.ndarray, resampled_b: np.ndarray) -> PairedTest:
-    """Compare two models on the same resamples, so that a lucky choice of singers helps both alike.
+    """Compare two models on the same resamples, so that the choice of the singers has the same effect on both.
 
     Args:
         value_a, value_b: the metric of each model on all trials.

@@ -46,6 +46,6 @@ def _pca(embeddings: np.ndarray) -> np.ndarray:
     values, vectors = eigh(covariance) if dim < _FULL_SOLUTION else eigsh(covariance, k=2, v0=np.ones(dim))
     vectors = vectors[:, np.argsort(-values)[:2]]
     largest = np.abs(vectors).argmax(axis=0)
-    vectors *= np.sign(vectors[largest, np.arange(vectors.shape[1])])  # the same picture on every machine
+    vectors *= np.sign(vectors[largest, np.arange(vectors.shape[1])])  # the same map on every machine
     flat = centred @ vectors
     return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))  # a one-dimensional embedding lies on a line

@@ -17,7 +17,7 @@ from ssl_audio.evaluation.recordings import Recordings, unreadable_files
 from ssl_audio.utils.files import write_text
 
 KINDS = ("balanced", "within-gender", "within-song", "cross-song")
-_ENUMERATED = 5_000_000  # up to so many pairs are listed in memory; of more, pairs are drawn at random
+_ENUMERATED = 5_000_000  # pairs listed in memory, at most; of more pairs, a random sample is drawn
 _NAMED = 5  # files that an error message names, at most
 _Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]  # which pairs (positions a, positions b) are allowed
 

@@ -74,10 +74,10 @@ def _duel(best: Evaluation, other: Evaluation, comparison: Comparison, baseline:
             f"interval of the difference is {span} (p = {test.p_value:.2g}). The choice of the singers alone may "
             "explain it."
         )
-    luck = "but with so few singers, chance may explain even this" if few else "the difference is significant"
+    caution = "but with so few singers, chance may explain even this" if few else "the difference is significant"
     how, more = ("better", "lower") if better else ("worse", "higher")
     around = f"95 % interval {low:.1f} to {high:.1f} points, p = {test.p_value:.2g}"
-    return f"{best.model} is {how} than {name}: {rates}, {gap:.1f} points {more} ({around}); {luck}."
+    return f"{best.model} is {how} than {name}: {rates}, {gap:.1f} points {more} ({around}); {caution}."
 
 
 def _eer(evaluation: Evaluation) -> float:
