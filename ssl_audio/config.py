@@ -20,7 +20,9 @@ MOVED: dict[str, str] = {
 }
 """Old path of a class -> its path now. Saved models name the old one for ever, so entries are never removed."""
 
-ADDED: dict[str, dict[str, Any]] = {}
+ADDED: dict[str, dict[str, Any]] = {
+    "ssl_audio.frontends.MelSpectrogram": {"edges": "reflect"},
+}
 """Class path -> arguments that it has got since 0.1.0, each with the value under which it works as before.
 
 An argument with this value is left out of `identity`, so that a model keeps its fingerprint when its class learns
