@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_audio.encoders.clips import ClipEncoder
+from ssl_audio.encoders.clips import ClipEncoder, at_least
 from ssl_audio.errors import InputError, first_line
 
 SAMPLE_RATE, N_FFT, HOP, BANDS = 44100, 2048, 1024, 96
@@ -54,7 +54,7 @@ class AISFX(ClipEncoder):
     def block_vectors(self, clips: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, blocks, 512)`: a block every 50 frames; what is left at the end is dropped."""
         mel = self.log_mel(clips) / SCALE
-        mel = F.pad(mel, (0, 0, 0, torch.sym_max(BLOCK - mel.shape[1], 0)))
+        mel = F.pad(mel, (0, 0, 0, at_least(BLOCK - mel.shape[1], 0)))
         pieces = mel.unfold(1, BLOCK, STEP).transpose(2, 3)  # (batch, blocks, BLOCK, BANDS)
         x = pieces.flatten(0, 1).unsqueeze(1)  # an image of time by bands
         for i, block in enumerate(self.blocks):

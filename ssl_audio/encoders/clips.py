@@ -1,6 +1,7 @@
 """Encoders of raw waveforms that others designed: shortest clips, fixed windows, clips that must not share a batch."""
 
 import logging
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,12 +91,17 @@ def lengthened(clips: Tensor, samples: int, short: str) -> Tensor:
     return clips.repeat(1, -(-samples // there))[:, :samples]
 
 
+def at_least(size: Any, least: int) -> Any:
+    """The larger of a size and a number, in a way that exported graphs compute (torch's tracer has tensors for sizes)."""
+    return size.clamp(min=least) if isinstance(size, Tensor) else torch.sym_max(size, least)
+
+
 def windows(clips: Tensor, length: int) -> Tensor:
     """`(batch, samples)` -> `(batch, count, length)`: one after the other, the last one ends with the clip.
 
     A clip shorter than a window is padded with zeros. Any number of samples goes through one exported graph.
     """
-    clips = F.pad(clips, (0, torch.sym_max(length - clips.shape[1], 0)))
+    clips = F.pad(clips, (0, at_least(length - clips.shape[1], 0)))
     last = clips.shape[1] - length
     starts = torch.arange(1 + (last + length - 1) // length, device=clips.device) * length
     positions = starts.clamp(max=last).unsqueeze(1) + torch.arange(length, device=clips.device)

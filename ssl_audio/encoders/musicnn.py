@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_audio.encoders.clips import ClipEncoder
+from ssl_audio.encoders.clips import ClipEncoder, at_least
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import MelSpectrogram
 from ssl_audio.utils.tensorflow_files import read_checkpoint
@@ -56,7 +56,7 @@ class Musicnn(ClipEncoder):
     def vectors(self, clips: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, dim)`."""
         mel = self.log_mel(clips)
-        size = torch.sym_min(mel.shape[1], PATCH)
+        size = PATCH - at_least(PATCH - mel.shape[1], 0)
         count = mel.shape[1] // size
         patches = mel[:, : count * size].unflatten(1, (count, size)).flatten(0, 1)
         vectors = self.pooled(patches)
@@ -84,7 +84,7 @@ class Musicnn(ClipEncoder):
 
 
 class _Front(nn.Module):
-    """A convolution over time and bands, then the largest of all bands: (batch, 1, frames, bands) -> (batch, c, frames)."""
+    """A convolution, then the largest of all bands: (batch, 1, frames, bands) -> (batch, channels, frames)."""
 
     def __init__(self, frames: int, bands: int, channels: int) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_audio.encoders.clips import ClipEncoder
+from ssl_audio.encoders.clips import ClipEncoder, at_least
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import MelSpectrogram
 from ssl_audio.weights import read_weights
@@ -26,13 +26,13 @@ class Resemblyzer(ClipEncoder):
     """Waveforms at 16 kHz -> the mean over partials of 1.6 s, of length 1: `(batch, 256)`, not negative.
 
     The level counts: a clip twice as loud has a cosine of about .93 with itself. The package's own preprocessing, which
-    raises soft clips to -30 dBFS and cuts silence out, is off by default; `Resemblyzer(level=-30, trim="webrtc")` has it.
+    raises soft clips to -30 dBFS and cuts silence out, is off by default: `Resemblyzer(level=-30, trim="webrtc")`.
 
     Args:
         level: raise the root mean square of a softer clip to so many dBFS, in front of `trim`; louder clips stay. None
             leaves all as they are.
-        trim: `webrtc` cuts long silences out, as the package does (needs `pip install webrtcvad-wheels`); a clip that is
-            silent throughout stays as it is. Trimmed clips differ in length, so they pass one by one.
+        trim: `webrtc` cuts long silences out, as the package does (needs `pip install webrtcvad-wheels`); a clip that
+            is silent throughout stays as it is. Trimmed clips differ in length, so they pass one by one.
         short, batched: see `ClipEncoder`.
     """
 
@@ -72,9 +72,9 @@ class Resemblyzer(ClipEncoder):
         samples = clips.shape[1]
         # The package lists starts every STEP frames and drops the last one, unless it is the only one, if less than .75
         # of it is covered. Every start before that one is covered by more, so that the rule is a division.
-        count = 1 + torch.sym_max(samples // HOP - LEAST_COVERED, 0) // STEP
+        count = 1 + at_least(samples // HOP - LEAST_COVERED, 0) // STEP
         frames = STEP * (count - 1) + PARTIAL
-        filled = F.pad(clips, (0, torch.sym_max(frames * HOP - samples, 0)))
+        filled = F.pad(clips, (0, at_least(frames * HOP - samples, 0)))
         mel = self.mel(filled)[:, :, :frames]
         pieces = mel.unfold(2, PARTIAL, STEP).permute(0, 2, 3, 1)  # (batch, count, PARTIAL, 40)
         _, (hidden, _) = self.lstm(pieces.flatten(0, 1))
@@ -115,7 +115,8 @@ def without_silence(clip: Tensor) -> Tensor:
     count = len(clip) // window
     samples = np.round(clip.detach().cpu().numpy()[: count * window].clip(-1, 1) * 32767).astype("<i2")
     detector = _webrtc().Vad(mode=3)
-    voiced = np.array([detector.is_speech(piece.tobytes(), SAMPLE_RATE) for piece in samples.reshape(-1, window)], float)
+    pieces = samples.reshape(-1, window)
+    voiced = np.array([detector.is_speech(piece.tobytes(), SAMPLE_RATE) for piece in pieces], dtype=float)
     if not len(voiced):
         return clip
     smooth = np.round(np.convolve(np.pad(voiced, (3, 4)), np.ones(8) / 8, mode="valid")) > 0

@@ -1,7 +1,7 @@
 """Reading TensorFlow's checkpoints of version 2 without TensorFlow.
 
-`<prefix>.index` is an uncompressed table of LevelDB (names -> where a tensor lies), `<prefix>.data-00000-of-00001` holds
-the values, little-endian. Both formats are described in TensorFlow's `tensor_bundle.proto` and LevelDB's
+`<prefix>.index` is an uncompressed table of LevelDB (names -> where a tensor lies), `<prefix>.data-00000-of-00001`
+holds the values, little-endian. Both formats are described in TensorFlow's `tensor_bundle.proto` and LevelDB's
 `table_format.md`.
 """
 
