@@ -114,8 +114,8 @@ def export_onnx(model: EmbeddingModel, path: str | os.PathLike, tolerance: float
     """Write an ONNX file with the dynamic axes `batch` and `samples`, and check it with onnxruntime.
 
     Raises:
-        InputError: an operation has no ONNX form, the exported model gives something else, or the model stays outside of
-            the package.
+        InputError: an operation has no ONNX form, the exported model gives something else, or the model stays outside
+            of the package.
     """
     import onnx
 

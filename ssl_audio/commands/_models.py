@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
 
 MODEL = (
-    "run folder, checkpoint, saved folder, published name or Hub id; or an address of a foreign model: hf:ID, onnx:FILE, "
-    "torchscript:FILE, package:resemblyzer, table:FILE, ... (docs/foreign-models.md)"
+    "run folder, checkpoint, saved folder, published name or Hub id; or the address of a foreign model: hf:ID, "
+    "onnx:FILE, torchscript:FILE, package:resemblyzer, table:FILE, ... (docs/foreign-models.md)"
 )
 
 

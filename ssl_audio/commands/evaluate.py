@@ -20,7 +20,7 @@ from ssl_audio.errors import InputError
 EXAMPLES = """examples:
   ssl-audio evaluate --model runs/a --model runs/b --data singers --output reports/a-b
   ssl-audio evaluate --model byol --data vocalset --trials metadata/vocalset/speaker_pairs.txt --output reports/byol
-  ssl-audio evaluate --model runs/a --model package:resemblyzer --model table:others.parquet --data singers --output reports/c
+  ssl-audio evaluate --model runs/a --model package:resemblyzer --data singers --output reports/c
   ssl-audio evaluate --model 'hf:microsoft/wavlm-base-plus?layer=sweep' --data singers --output reports/layers
   ssl-audio evaluate --model runs/a --data one --data two --map umap --output reports/a     two data sets
   ssl-audio evaluate --model runs/a --data singers --trials_kind within-gender --output reports/a-gender

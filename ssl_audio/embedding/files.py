@@ -71,7 +71,8 @@ def embed_files(
     table = path_encoder(model)
     if table is not None:
         files = [Path(path) for path in paths]
-        return iter(looked_up(table, files, window_seconds, hop_seconds, aggregate is not None))
+        found = looked_up(table, files, window_seconds, hop_seconds, aggregate is not None)
+        return (result for result in found)  # a generator, which has a close() as `_embed` does
     if device is not None:
         model.to(settings.device)
     return _embed(model, paths, settings)

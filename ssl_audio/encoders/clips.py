@@ -11,7 +11,7 @@ from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 
 SHORT = ("refuse", "repeat", "pad")
-WINDOWS_AT_ONCE = 32  # of a long clip, outside of an export
+WINDOWS_AT_ONCE = 32  # of long clips
 
 logger = logging.getLogger(__name__)
 
@@ -57,23 +57,21 @@ class ClipEncoder(Encoder):
         clips = lengthened(features, self.shortest, self.short)
         if self.window is None:
             return self._passes(clips)
-        exported = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if not exported and clips.shape[1] > self.window and not self._said:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            raise InputError(
+                f"it takes windows of {self.window} samples, and cutting clips into them has no form without Python"
+            )
+        if clips.shape[1] <= self.window:
+            return self._passes(clips)
+        if not self._said:
             self._said = True
             logger.warning(
-                f"{type(self).__name__} takes {self.window} samples at most; the vector of a longer clip is the mean "
-                "over windows of this length"
+                f"{getattr(self, 'origin', type(self).__name__)} takes {self.window} samples at most; the vector of a "
+                "longer clip is the mean over windows of this length"
             )
-        if not exported and clips.shape[1] <= self.window:
-            return self._passes(clips)
-        parts = windows(clips, self.window)
-        count = parts.shape[1]
-        pieces = parts.flatten(0, 1)
-        if exported:
-            found = self._passes(pieces)
-        else:
-            found = torch.cat([self._passes(piece) for piece in pieces.split(WINDOWS_AT_ONCE)])
-        return found.unflatten(0, (-1, count)).mean(dim=1)
+        pieces = windows(clips, self.window)  # (batch, count, window)
+        found = torch.cat([self._passes(some) for some in pieces.flatten(0, 1).split(WINDOWS_AT_ONCE)])
+        return found.unflatten(0, pieces.shape[:2]).mean(dim=1)
 
     def _passes(self, clips: Tensor) -> Tensor:
         if self.batched or len(clips) == 1:
@@ -92,17 +90,15 @@ def lengthened(clips: Tensor, samples: int, short: str) -> Tensor:
 
 
 def at_least(size: Any, least: int) -> Any:
-    """The larger of a size and a number, in a way that exported graphs compute (torch's tracer has tensors for sizes)."""
+    """The larger of a size and a number, in a way that exported graphs compute: a tracer has tensors for sizes."""
     return size.clamp(min=least) if isinstance(size, Tensor) else torch.sym_max(size, least)
 
 
 def windows(clips: Tensor, length: int) -> Tensor:
     """`(batch, samples)` -> `(batch, count, length)`: one after the other, the last one ends with the clip.
 
-    A clip shorter than a window is padded with zeros. Any number of samples goes through one exported graph.
+    The clips are at least as long as a window.
     """
-    clips = F.pad(clips, (0, at_least(length - clips.shape[1], 0)))
     last = clips.shape[1] - length
-    starts = torch.arange(1 + (last + length - 1) // length, device=clips.device) * length
-    positions = starts.clamp(max=last).unsqueeze(1) + torch.arange(length, device=clips.device)
-    return clips[:, positions]
+    starts = [*range(0, last, length), last]
+    return torch.stack([clips[:, start : start + length] for start in starts], dim=1)

@@ -198,6 +198,13 @@ def settings(config: Mapping[str, Any], masking: bool = False, code: str | None 
     return made
 
 
+def check_family(config: Mapping[str, Any]) -> None:
+    """Raise InputError for a model of a family that is not known here."""
+    kind = config.get("model_type")
+    if kind not in EXTRACTORS:
+        raise InputError(f"model_type {kind!r} is no audio model that is known here{suggest(str(kind), EXTRACTORS)}")
+
+
 def net_class(config: Mapping[str, Any], pool: str, code: str | None = None) -> Any:
     """The class of the network: the model's own with pool `model`, else its body.
 
@@ -209,8 +216,7 @@ def net_class(config: Mapping[str, Any], pool: str, code: str | None = None) -> 
     reference = (config.get("auto_map") or {}).get("AutoModel")
     if code and reference:
         return _remote_class(reference, code)
-    if kind not in EXTRACTORS:
-        raise InputError(f"model_type {kind!r} is no audio model that is known here{suggest(str(kind), EXTRACTORS)}")
+    check_family(config)
     if pool == "cls" and kind != "audio-spectrogram-transformer":
         raise InputError(f"{kind} has no class token for pool=cls; take pool=mean")
     if kind == "clap_audio_model":

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,7 +173,8 @@ def shortest_clip(run: Callable[[int], Tensor], works: int) -> int:
     while works - fails > 1:
         middle = (works + fails) // 2
         try:
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 fine = bool(run(middle).isfinite().all())
         except Exception:  # whatever a network raises for a clip that is too short
             fine = False

@@ -10,13 +10,14 @@ Families: see `encoders.huggingface.EXTRACTORS`. Such a model saves, is pushed a
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ssl_audio.encoders.huggingface import EXTRACTORS, HuggingFace, cleaned, layers, library, net_class
+from ssl_audio.encoders.huggingface import EXTRACTORS, HuggingFace, check_family, cleaned, layers, library, net_class, trimmed
 from ssl_audio.encoders.huggingface import settings as config_object
 from ssl_audio.errors import InputError, first_line
 from ssl_audio.frontends import Waveform
@@ -138,6 +139,11 @@ def _arguments(
 ) -> dict[str, Any]:
     """Arguments of `HuggingFace`, with what is usual for the family and layers counted from the front."""
     known = dict(config) if code else cleaned(config)
+    if not code:
+        try:
+            check_family(known)
+        except InputError as error:
+            raise InputError(f"{address.text}: {error}") from error
     heads = [name for name in known.get("architectures") or () if name.endswith("ForXVector")]
     own = known.get("model_type") in _OWN_VECTOR or (bool(heads) and "layer" not in options)
     layer, there = options.get("layer"), layers(known)
@@ -183,29 +189,39 @@ def _weights(address: Address, folder: Path, encoder: HuggingFace) -> dict[str, 
     if config["model_type"] == "whisper":
         kind = library().WhisperModel
     made = config_object(config, encoder.masking, encoder.code)
-    verbosity = library().logging.get_verbosity()
-    library().logging.set_verbosity_error()
     try:
-        net, report = kind.from_pretrained(
-            folder,
-            config=made,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            local_files_only=True,
-        )
+        with _quiet():
+            net, report = kind.from_pretrained(
+                folder,
+                config=made,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
+            )
     except Exception as error:  # what transformers makes of a damaged file
         raise InputError(f"{address.text}: its weights cannot be read: {first_line(error)}") from error
-    finally:
-        library().logging.set_verbosity(verbosity)
-    from ssl_audio.encoders.huggingface import trimmed
-
     needed = set(encoder.net.state_dict())
     absent = [key for key in report["missing_keys"] if _is_needed(key, needed)]
     absent += [key[0] for key in report["mismatched_keys"] if _is_needed(key[0], needed)]
     if absent:
         raise InputError(f"{address.text}: {len(absent)} weights are missing or of another shape, such as {absent[0]}")
     return trimmed(net).state_dict()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's bars and its report of unused weights."""
+    logs = library().utils.logging
+    verbosity, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(verbosity)
+        if bars:
+            logs.enable_progress_bar()
 
 
 def _is_needed(key: str, needed: set[str]) -> bool:

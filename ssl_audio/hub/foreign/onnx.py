@@ -100,10 +100,10 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
     facts, beside = session.get_modelmeta().custom_metadata_map, _beside(path)
     read = _input(address, session)
     front, why = _front(address, options.get("front"), facts, read, session)
-    rate, known = _rate(address, options.get("rate"), facts, beside, front)
-    if "front" not in options or "rate" not in options:
-        logger.warning(f"{address.text}: takes {front} ({why}) at {rate} Hz ({known})")
     _check_bands(address, front, read)
+    rate, known = _rate(address, options.get("rate"), facts, beside, front)
+    if front.bands and ("front" not in options or "rate" not in options):  # a waveform is seen, not guessed
+        logger.warning(f"{address.text}: takes {front} ({why}) at {rate} Hz ({known})")
     encoder = OnnxEncoder(path, front, read, _output(address, options.get("output"), session), rate, options)
     encoder.sessions[1] = session
     encoder.refer(address.text, file_sha256(path), front=str(front), output=encoder.output, short=encoder.short)

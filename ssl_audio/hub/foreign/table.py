@@ -1,9 +1,9 @@
 """`table:<file>`: embeddings that were computed elsewhere, found by the path of a file.
 
 `.parquet` and `.npz` as `ssl-audio embed` writes them (`path`, `embedding`, and `start` and `end` in seconds where
-files are cut into windows), or `.csv` with a column `path` and numbers in all others. A file is found by its path, by as
-many of its last folders as the table has, or by its name where that is the only one of its kind in the table. Several
-rows of a file are averaged, unless windows are asked for and these are the rows.
+files are cut into windows), or `.csv` with a column `path` and numbers in all others. A file is found by its path, by
+as many of its last folders as the table has, or by its name where no other file in the table or asked for has it.
+Several rows of a file are averaged, unless windows are asked for and these are the rows.
 """
 
 import csv
@@ -81,7 +81,8 @@ class TableEncoder(PathEncoder):
         Raises:
             InputError: files that are not there, or two files that would be one row of the table.
         """
-        found = [self._name(path) for path in paths]
+        asked_names = Counter(path.name for path in set(paths))
+        found = [self._name(path, asked_names[path.name] == 1) for path in paths]
         lacking = [path for path, name in zip(paths, found, strict=True) if name is None]
         if lacking:
             raise InputError(
@@ -103,10 +104,11 @@ class TableEncoder(PathEncoder):
         rows = rows[np.argsort(self.start[rows], kind="stable")]
         return Rows(self.start[rows], self.end[rows], self.values[rows])
 
-    def _name(self, path: Path) -> str | None:
+    def _name(self, path: Path, only: bool) -> str | None:
+        """What the table calls a file; by its name alone only if it is the only one of that name."""
         parts = _plain(path.as_posix()).split("/")
         ends = ("/".join(parts[i:]) for i in range(len(parts)))
-        return next((end for end in ends if end in self.rows), self.by_file_name.get(parts[-1]))
+        return next((end for end in ends if end in self.rows), self.by_file_name.get(parts[-1]) if only else None)
 
 
 def _plain(path: str) -> str:
