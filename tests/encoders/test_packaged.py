@@ -160,7 +160,8 @@ def test_a_packaged_model_saves_loads_and_trains_as_ours_do(name, tmp_path):
 
 def test_the_gradient_reaches_the_waveform():
     clip = (0.1 * torch.randn(1, 30000)).requires_grad_()
-    Resemblyzer()(clip).square().sum().backward()
+    torch.manual_seed(0)
+    (Resemblyzer()(clip) * torch.randn(256)).sum().backward()
     assert clip.grad is not None and clip.grad.abs().sum() > 0
 
 

@@ -14,7 +14,7 @@ from ssl_audio import load_model, save_model
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.export import describe_onnx, export_onnx
-from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.provenance import fingerprint
 
@@ -191,11 +191,15 @@ def test_threads_and_copies_give_the_same(tmp_path):
 
 
 def test_it_is_called_and_neither_saved_exported_nor_trained(tmp_path):
-    model = load_model(f"onnx:{features_net(tmp_path / 'net.onnx')}")
+    from ssl_audio.methods.supervised import Supervised
+
+    address = f"onnx:{features_net(tmp_path / 'net.onnx')}"
+    model = load_model(address)
     for action, what in [
         (lambda: save_model(model, tmp_path / "saved"), "saved"),
         (lambda: export_onnx(model, tmp_path / "again.onnx"), "exported"),
         (lambda: model.train(), "trained"),
+        (lambda: Supervised(Waveform(), model.encoder, sample_rate=16000, weights=address), "trained"),
     ]:
         with pytest.raises(InputError, match=f"net.onnx cannot be {what}") as caught:
             action()

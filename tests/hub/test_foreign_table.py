@@ -72,7 +72,7 @@ def test_windows_are_found_if_they_are_the_tables_and_averaged_if_whole_files_ar
     for options in ({}, {"aggregate": "mean", **settings}):
         np.testing.assert_allclose([one.embedding for one in embed_files(table, files, **options)], means, atol=1e-6)
     for wrong in ({"window_seconds": 0.4}, {"window_seconds": 0.5, "hop_seconds": 0.25}):
-        with pytest.raises(InputError, match="holds no windows of .* make it with ssl-audio embed --window"):
+        with pytest.raises(InputError, match=r"holds no windows of .* make it with ssl-audio embed --window"):
             embed_files(table, files, **wrong)
     whole = load_model(embed(saved, singers, tmp_path / "whole.parquet"))
     with pytest.raises(InputError, match=r"holds no windows of 0\.4 s every 0\.25 s"):
@@ -199,5 +199,5 @@ def test_a_probe_takes_a_table_and_saves_nothing_of_it(saved, singers, tmp_path,
     assert tables[0] == tables[1]
     assert run_command("probe", ["--model", address, *options, "--output", str(tmp_path / "probe")]) == 2
     assert "cannot be saved with a classifier (leave --output out)" in capsys.readouterr().err
-    assert run_command("probe", ["--model", address, *options, "--mode", "transfer"]) == 2
+    assert run_command("probe", ["--model", address, *options[:6], "--mode", "transfer"]) == 2
     assert "cannot be trained" in capsys.readouterr().err

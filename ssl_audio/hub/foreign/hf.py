@@ -17,7 +17,16 @@ from typing import Any
 
 import torch
 
-from ssl_audio.encoders.huggingface import EXTRACTORS, HuggingFace, check_family, cleaned, layers, library, net_class, trimmed
+from ssl_audio.encoders.huggingface import (
+    EXTRACTORS,
+    HuggingFace,
+    check_family,
+    cleaned,
+    layers,
+    library,
+    net_class,
+    trimmed,
+)
 from ssl_audio.encoders.huggingface import settings as config_object
 from ssl_audio.errors import InputError, first_line
 from ssl_audio.frontends import Waveform
@@ -71,7 +80,7 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
         encoder.net.load_state_dict(_weights(address, folder, encoder))
     except InputError as error:
         raise error if address.text in str(error) else InputError(f"{address.text}: {error}") from error
-    encoder = _tried(address, encoder.eval(), arguments, extractor)
+    _try(address, encoder.eval())
     model = EmbeddingModel(Waveform(), encoder, encoder.sample_rate).eval()
     model.licence = card_licence(folder / _CARD)
     return model
@@ -228,17 +237,11 @@ def _is_needed(key: str, needed: set[str]) -> bool:
     return not key.startswith(_UNUSED) and (key in needed or key.removeprefix("encoder.") in needed)
 
 
-def _tried(
-    address: Address, encoder: HuggingFace, arguments: dict[str, Any], extractor: dict[str, Any] | None
-) -> HuggingFace:
-    """The same encoder with what only a trial tells: the shortest clip, and whether clips may share a pass."""
-    start = encoder.window or encoder.sample_rate
+def _try(address: Address, encoder: HuggingFace) -> None:
+    """Find out what only a trial tells: the shortest clip, and whether clips may share a pass."""
+    second = encoder.sample_rate
     encoder.minimum = encoder.input.shortest
     if encoder.window is None and encoder.input.shortest == 1:
-        try:
-            encoder.minimum = shortest_clip(lambda samples: encoder.vectors(noise(1, samples)), start)
-        except InputError as error:
-            raise InputError(f"{address.text}: {error}") from error
+        encoder.minimum = shortest_clip(lambda samples: encoder.vectors(noise(1, samples)), second)
     encoder.shortest = max(encoder.minimum, encoder.input.shortest)
-    encoder.batched = independent(encoder, address.text, min(start, 2 * encoder.sample_rate))
-    return encoder
+    encoder.batched = independent(encoder, address.text, 2 * second)
