@@ -493,6 +493,7 @@ def test_the_missing_library_names_the_extra(monkeypatch):
         load_model("hf:someone/tiny")
 
 
+@pytest.mark.slow
 def test_a_training_run_starts_from_an_address_and_its_model_loads(folder, tmp_path, singers):
     start = f"hf:{folder('wav2vec2')}"
     settings = {
