@@ -11,7 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_audio.errors import InputError
 from ssl_audio.losses import byol_loss
-from ssl_audio.methods.base import Objective, SiameseMethod
+from ssl_audio.methods.base import Objective
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class BYOL(SiameseMethod):

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from ssl_audio.losses import contrastive_loss, covariance_loss, variance_loss
-from ssl_audio.methods.base import SiameseMethod
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class Contrastive(SiameseMethod):

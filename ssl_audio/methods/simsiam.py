@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_audio.losses import simsiam_loss
-from ssl_audio.methods.base import Objective, SiameseMethod
+from ssl_audio.methods.base import Objective
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class SimSiam(SiameseMethod):

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_audio.losses import alignment_loss, uniformity_loss
-from ssl_audio.methods.base import SiameseMethod
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class UniformityAlignment(SiameseMethod):

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ssl_audio.callbacks.run_folder import RunFolder
 from ssl_audio.errors import InputError
-from ssl_audio.methods.base import SiameseMethod
+from ssl_audio.methods.base import Method
 from ssl_audio.training.checkpoints import AtomicCheckpointIO
 from ssl_audio.training.config import Config, look_up, shorten
 from ssl_audio.weights import read_weights
@@ -107,9 +107,9 @@ class TrainCLI(LightningCLI):
     def _fit(self, checkpoint: str | None) -> Trainer:
         if checkpoint is not None:
             read_weights(checkpoint)  # a damaged file is named now, not after the scan of the data
-        if isinstance(self.model, SiameseMethod) and hasattr(self.datamodule, "nr_samples"):
+        if isinstance(self.model, Method) and hasattr(self.datamodule, "nr_samples"):
             self.model.check(self.datamodule.batch_size, self.datamodule.nr_samples)
-        if isinstance(self.model, SiameseMethod):
+        if isinstance(self.model, Method):
             try:
                 self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
             except ValueError as error:
