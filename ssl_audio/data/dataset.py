@@ -9,11 +9,12 @@ import torch
 from numpy.random import Generator
 from torch.utils.data import Dataset, default_collate
 
-from ssl_audio.audio import AudioError, AudioFile, peak_normalize
+from ssl_audio.audio import AudioError, peak_normalize
 from ssl_audio.data.index import AudioEntry, Group, LeftOut
+from ssl_audio.data.int16 import AudioReader
 from ssl_audio.data.sampler import Draw
 from ssl_audio.data.scan import SILENCE_PEAK
-from ssl_audio.data.store import StoredFile, open_recording
+from ssl_audio.data.store import open_recording
 from ssl_audio.errors import InputError
 
 ClipAugmentation = Callable[[np.ndarray, int, Generator], np.ndarray]
@@ -120,10 +121,10 @@ class TwoViewDataset(Dataset):
             second = first if self.shared_crop else self._fragment(file, entry, rng)
         return self._finished(first, entry, rng), self._finished(second, entry, rng)
 
-    def _open(self, entry: AudioEntry) -> AudioFile | StoredFile:
+    def _open(self, entry: AudioEntry) -> AudioReader:
         return open_recording(entry)
 
-    def _fragment(self, file: AudioFile | StoredFile, entry: AudioEntry, rng: Generator) -> np.ndarray:
+    def _fragment(self, file: AudioReader, entry: AudioEntry, rng: Generator) -> np.ndarray:
         """(nr_samples,) of a place drawn uniformly; drawn again where there is only silence."""
         length = entry.samples(self.sample_rate)
         for _ in range(_TRIES_FOR_SOUND):

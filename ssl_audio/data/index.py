@@ -19,21 +19,41 @@ from ssl_audio.utils.files import write_text
 SHORTEST_SECONDS = 0.1
 
 
-class AudioEntry(NamedTuple):
-    """One usable file.
+class FileCopy(NamedTuple):
+    """The decoded copy of a recording in the store of its data set (see `ssl_audio.data.store`)."""
+
+    path: str
+
+
+class ShardSlice(NamedTuple):
+    """A recording inside a shard (see `ssl_audio.data.shards`).
 
     Attributes:
-        path: where it is.
+        shard: position of its shard in the set.
+        start: the byte of the shard at which its samples begin.
+        scale: an integer times this is the sample.
+    """
+
+    shard: int
+    start: int
+    scale: float
+
+
+class AudioEntry(NamedTuple):
+    """One usable recording.
+
+    Attributes:
+        path: of its file; of a recording in shards, the path that it had in its data set, under the name of the shards.
         frames, sample_rate: the samples that can be decoded, at its own rate in Hz.
         version: its size and modification time (ns) when it was scanned.
-        stored: its copy in the store of its data set (see `ssl_audio.data.store`), "" if there is none.
+        location: where its samples are read; None is its file.
     """
 
     path: str
     frames: int
     sample_rate: int
     version: tuple[int, int] = (0, 0)
-    stored: str = ""
+    location: FileCopy | ShardSlice | None = None
 
     def samples(self, sample_rate: int) -> int:
         """Its length in samples at another rate, as `ssl_audio.audio` gives it."""

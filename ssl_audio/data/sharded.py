@@ -8,8 +8,9 @@ from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.datamodule import AudioDataModule
 from ssl_audio.data.dataset import SamplingMode, TwoViewDataset
 from ssl_audio.data.index import AudioEntry, AudioIndex
+from ssl_audio.data.int16 import Int16Recording
 from ssl_audio.data.sampler import EpochSampler
-from ssl_audio.data.shards import ShardedRecording, ShardSet, windows
+from ssl_audio.data.shards import ShardSet, windows
 from ssl_audio.errors import InputError
 
 
@@ -20,7 +21,7 @@ class ShardedTwoViewDataset(TwoViewDataset):
         super().__init__(*args)
         self.shards = shards
 
-    def _open(self, entry: AudioEntry) -> ShardedRecording:  # type: ignore[override]
+    def _open(self, entry: AudioEntry) -> Int16Recording:  # type: ignore[override]
         return self.shards.open(entry)
 
 
@@ -38,7 +39,7 @@ class ShardSampler(EpochSampler):
         super().__init__(dataset, *args, **kwargs)
         self.sizes = [shard.size for shard in dataset.shards.shards]
         self.budget = budget
-        home = np.array([int(entry.stored.partition(":")[0]) for entry in dataset.entries])
+        home = np.array([entry.location.shard for entry in dataset.entries])  # type: ignore[union-attr]
         self._within = [np.flatnonzero(home == shard) for shard in range(len(self.sizes))]
 
     def order(self, epoch: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +24,15 @@ from tqdm import tqdm
 
 from ssl_audio.audio import AudioError
 from ssl_audio.data.dataset import NoAudioError
-from ssl_audio.data.index import AudioEntry, AudioIndex, Group, LeftOut
+from ssl_audio.data.index import AudioEntry, AudioIndex, Group, LeftOut, ShardSlice
+from ssl_audio.data.int16 import Int16Recording
 from ssl_audio.data.store import StoredFile, copy
 from ssl_audio.errors import InputError
 from ssl_audio.utils.files import write_atomically, write_text
 
 INDEX = "index.json"
 VERSION = 1
+_REMEDY = "write or fetch the shards again"
 
 
 class Shard(NamedTuple):
@@ -155,12 +158,12 @@ class ShardSet:
         self.recordings: list[dict[str, Any]] = content["recordings"]
 
     def index(self) -> AudioIndex:
-        """The recordings in their groups; `stored` of an entry is "<shard>:<first byte>:<scale>"."""
+        """The recordings in their groups."""
         groups: dict[str, list[tuple[str, AudioEntry]]] = {}
         names = {}
         for facts in self.recordings:
-            place = f"{facts['shard']}:{facts['start']}:{facts['scale']!r}"
-            entry = AudioEntry(f"{self.root}/{facts['path']}", facts["samples"], self.sample_rate, (0, 0), place)
+            location = ShardSlice(facts["shard"], facts["start"], facts["scale"])
+            entry = AudioEntry(f"{self.root}/{facts['path']}", facts["samples"], self.sample_rate, location=location)
             groups.setdefault(facts["key"], []).append((facts["path"], entry))
             names[facts["key"]] = facts["group"]
         return AudioIndex([
@@ -175,18 +178,22 @@ class ShardSet:
         paths = [(os.path.join(self.root, shard.name), shard.size) for shard in self.shards]
         return [path for path, size in paths if not os.path.isfile(path) or os.path.getsize(path) != size]
 
-    def open(self, entry: AudioEntry) -> "ShardedRecording":
-        """One recording, read in place. Raises NoAudioError if its shard is not to be had."""
-        shard, start, scale = entry.stored.split(":")
-        name, size = self.shards[int(shard)]
+    def open(self, entry: AudioEntry) -> Int16Recording:
+        """One recording, read in place. Raises NoAudioError if its shard cannot be had."""
+        location = entry.location
+        assert isinstance(location, ShardSlice)
+        name, size = self.shards[location.shard]
         while True:
             path = self._fetched(name, size) if self.remote else os.path.join(self.root, name)
             try:
-                return ShardedRecording(open(path, "rb"), int(start), entry, float(scale))
+                file = FileIO(path)
             except OSError as error:
                 if self.remote and isinstance(error, FileNotFoundError):
                     continue  # another process made room in this moment
                 raise NoAudioError(f"{path}: {error.strerror}; is the disk still there?") from error
+            return Int16Recording(
+                file, entry.path, location.start, entry.frames, location.scale, entry.sample_rate, _REMEDY
+            )
 
     def _fetched(self, name: str, size: int | None) -> str:
         """The path of a file in the cache, fetched by the first process that asks for it."""
@@ -243,30 +250,6 @@ def _is_locked(path: str) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-class ShardedRecording:
-    """A recording inside a shard, read like an `AudioFile` at the one rate that it has; a context manager."""
-
-    def __init__(self, file: io.BufferedReader, start: int, entry: AudioEntry, scale: float) -> None:
-        self.file, self.start, self.entry, self.scale = file, start, entry, np.float32(scale)
-
-    def read(self, start: int, samples: int, sample_rate: int) -> np.ndarray:
-        """`(samples,)` float32, fewer at the end; see `AudioFile.read`. Raises AudioError."""
-        if sample_rate != self.entry.sample_rate:
-            raise ValueError(f"{self.entry.path} is at {self.entry.sample_rate} Hz, not {sample_rate}")
-        count = max(0, min(samples, self.entry.frames - start))
-        self.file.seek(self.start + 2 * start)
-        integers = np.frombuffer(self.file.read(2 * count), "<i2")
-        if len(integers) < count:
-            raise AudioError(self.entry.path, "is cut short in its shard; write or fetch the shards again")
-        return integers.astype(np.float32) * self.scale
-
-    def __enter__(self) -> "ShardedRecording":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
 
 
 def windows(sizes: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -9,13 +9,13 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from ssl_audio.audio import AudioError, AudioFile
+from ssl_audio.audio import AudioError
 from ssl_audio.data.batch_composition import Composition, CompositionSampler
 from ssl_audio.data.datamodule import AudioDataModule
 from ssl_audio.data.dataset import NoAudioError
-from ssl_audio.data.index import AudioEntry, Group, LeftOut
+from ssl_audio.data.index import AudioEntry, FileCopy, Group, LeftOut
 from ssl_audio.data.sampler import Draw
-from ssl_audio.data.store import StoredFile, UnwritableStoreError, build, read_part, stored_bytes
+from ssl_audio.data.store import StoredFile, UnwritableStoreError, build, open_recording, stored_bytes
 from ssl_audio.errors import InputError
 
 _TRIES = 8  # windows of other recordings that stand in for one that cannot be read, before training stops
@@ -40,24 +40,23 @@ class OpenRecordings:
 
     def read(self, entry: AudioEntry, start: int, into: np.ndarray) -> int:
         """Fill `into` (samples,) float32 from sample `start` on; returns how many there were. Raises AudioError."""
-        stored = self._open.get(entry.stored)
+        copy = entry.location.path if isinstance(entry.location, FileCopy) else ""
+        stored = self._open.get(copy)
         if stored is not None:
             return stored.read_into(start, into)
-        part = self._read_part(entry, start, len(into))
+        if copy and self._has_room(entry):
+            stored = self._open[copy] = StoredFile(copy, mapped=True)
+            self.mapped += stored_bytes(entry, self.sample_rate)
+            return stored.read_into(start, into)
+        with open_recording(entry) as file:
+            part = file.read(start, len(into), self.sample_rate)
         into[: len(part)] = part
         return len(part)
 
-    def _read_part(self, entry: AudioEntry, start: int, samples: int) -> np.ndarray:
-        if not entry.stored:
-            with AudioFile(entry.path) as file:
-                return file.read(start, samples, self.sample_rate)
+    def _has_room(self, entry: AudioEntry) -> bool:
         worker = get_worker_info()
-        size = stored_bytes(entry, self.sample_rate)
-        if self.mapped + size > self.room // (worker.num_workers if worker else 1):
-            return read_part(entry.stored, start, samples)
-        stored = self._open[entry.stored] = StoredFile(entry.stored)
-        self.mapped += size
-        return stored.read(start, samples, self.sample_rate)
+        room = self.room // (worker.num_workers if worker else 1)
+        return self.mapped + stored_bytes(entry, self.sample_rate) <= room
 
     def __getstate__(self) -> dict[str, Any]:  # maps do not travel to worker processes
         return {**self.__dict__, "_open": {}, "mapped": 0}

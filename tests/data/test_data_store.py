@@ -28,10 +28,10 @@ def copies(folder, rate=16000):
     """Stored path by the recording's path in its data set, of those that are current."""
     index, _, _ = attach(AudioIndex.scan([folder]), rate)
     return {
-        Path(e.path).relative_to(folder).as_posix(): e.stored
+        Path(e.path).relative_to(folder).as_posix(): e.location.path
         for group in index.groups
         for e in group.entries
-        if e.stored
+        if e.location
     }
 
 

@@ -60,7 +60,7 @@ def test_any_webdataset_pipeline_reads_the_shards(singers, shards):
 def test_each_recording_comes_once_over_all_ranks_and_epochs_differ(shards, budget):
     found = ShardSet(str(shards))
     dataset = ShardedTwoViewDataset(found, found.index().groups, 6000, 16000, 0, "sample_clips", 2)
-    home = [int(entry.stored.split(":")[0]) for entry in dataset.entries]
+    home = [entry.location.shard for entry in dataset.entries]
     orders = []
     for epoch in range(2):
         drawn = []

@@ -144,7 +144,7 @@ def test_split_is_by_recording_and_stays(tree):
 def test_a_damaged_cache_is_made_anew_and_said(tree, caplog):
     data = module(tree, cache=True)
     paths = sorted((tree / "train_data" / STORE_NAME).rglob("*.int16"))
-    assert len(paths) == 4 and all(group.entries[0].stored for group in data.train_groups)
+    assert len(paths) == 4 and all(group.entries[0].location for group in data.train_groups)
     good = paths[0].read_bytes()
     paths[0].write_bytes(good[:-100] + bytes(100 - len(good[-100:])) + bytes(b ^ 0x55 for b in good[-100:]))
     paths[1].write_bytes(paths[1].read_bytes()[:1000])
