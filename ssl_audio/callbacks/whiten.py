@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssl_audio.callbacks.timing import Stopwatch
-from ssl_audio.data.datamodule import AudioDataModule
+from ssl_audio.data.base import RecordingDataModule, recording_data
 from ssl_audio.encoders.whitened import Whitening
 from ssl_audio.errors import InputError
 from ssl_audio.utils.modes import evaluating
@@ -50,10 +50,11 @@ class Whiten(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._clock.restart()
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, AudioDataModule):
-            raise InputError("callbacks.whiten needs data.class_path ssl_audio.data.AudioDataModule; set it to null")
-        data.plain_training_sets(1)  # what cannot give them says so now, not after an epoch
+        if recording_data(trainer) is None:
+            raise InputError(
+                "callbacks.whiten needs a data module of recordings, such as data.class_path "
+                "ssl_audio.data.AudioDataModule; set callbacks.whiten to null"
+            )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if (trainer.current_epoch + 1) % self.every_n_epochs and not trainer.fit_loop.done:
@@ -66,7 +67,7 @@ class Whiten(Callback):
             whitening.load_state_dict(state)
         pl_module.log("whitening/time_share", self._clock.share, rank_zero_only=False)
 
-    def embeddings(self, data: AudioDataModule, pl_module: Any) -> list[Tensor]:
+    def embeddings(self, data: RecordingDataModule, pl_module: Any) -> list[Tensor]:
         """[(files, dim)] of each data set, as the encoder gives them, on the CPU."""
         with evaluating(pl_module), isolate_rng(), torch.no_grad():
             return [

@@ -202,7 +202,7 @@ class AudioIndex:
         return text
 
 
-def write_report(path: str | os.PathLike, left_out: Iterable[LeftOut]) -> None:
+def write_data_report(path: str | os.PathLike, left_out: Iterable[LeftOut]) -> None:
     """Write `data_report.csv`: columns path and reason, one file a row."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -10,6 +10,7 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from ssl_audio.config import describe
+from ssl_audio.data.batch_spec import BatchSpec, batch_spec_of
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.whitened import Whitened, Whitening
 from ssl_audio.errors import InputError
@@ -59,6 +60,8 @@ class Method(LightningModule):
 
     Attributes:
         clip_keys: keys of a batch that hold clips (batch, samples).
+        batch_keys: all keys of a batch that the method reads.
+        data_remedy: what to do where the data has other batches.
         projection: the head behind the encoder; `load_model(run, projection=True)` returns the model with it.
         whitening: set by `callbacks.Whiten`; follows the encoder in `embedding_model`, never in training.
 
@@ -67,6 +70,7 @@ class Method(LightningModule):
     """
 
     clip_keys: ClassVar[tuple[str, ...]] = ()
+    data_remedy: ClassVar[str] = "set data.class_path to ssl_audio.data.AudioDataModule (--config data/folder)"
     projection: nn.Module
 
     def __init__(
@@ -95,6 +99,10 @@ class Method(LightningModule):
         self.weights = weights
         self.whitening: Whitening | None = None
         self.run_seed = 0
+
+    @property
+    def batch_keys(self) -> tuple[str, ...]:
+        return self.clip_keys
 
     def batch_objective(self, batch: Batch) -> Objective:
         """The objective of one batch; augmentation has been applied already."""
@@ -174,6 +182,30 @@ class Method(LightningModule):
     def dry_run(self, clips: Mapping[str, Tensor]) -> None:
         """Carry out a step on clips of noise, (batch, samples) by the keys of `clip_keys`."""
         self.batch_objective(dict(clips))
+
+    def setup(self, stage: str) -> None:
+        """Ask the data module, once, what its batches hold. Raises InputError: see `check_data`."""
+        spec = batch_spec_of(self.trainer.datamodule)  # type: ignore[attr-defined]
+        if spec is not None:
+            self.check_data(spec)
+
+    def check_data(self, spec: BatchSpec) -> None:
+        """Refuse batches that this method cannot train on.
+
+        Raises:
+            InputError: keys that it needs are missing, or clips have another sample rate than the model.
+        """
+        missing = [key for key in self.batch_keys if key not in spec.keys]
+        if missing:
+            raise InputError(
+                f"{type(self).__name__} needs batches with {', '.join(missing)}, and those of the data hold "
+                f"{', '.join(spec.keys)}; {self.data_remedy}"
+            )
+        if spec.sample_rate != self.sample_rate:
+            raise InputError(
+                f"the clips of the data are at {spec.sample_rate} Hz and model.sample_rate is {self.sample_rate}; set "
+                "both to the same rate"
+            )
 
     def on_fit_start(self) -> None:
         self.run_seed = torch.initial_seed()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ssl_audio.data.batch_spec import BatchSpec
 from ssl_audio.encoders.cpc import RECURRENT, State
 from ssl_audio.errors import InputError
 from ssl_audio.heads import Identity
@@ -152,15 +153,17 @@ class CPC(Method):
         continued = torch.tensor([a == b for a, b in zip(groups, self.state_groups, strict=True)])
         return _map_state(self.state, lambda s: s * continued.to(s.device, s.dtype).view(1, -1, 1))
 
-    def on_fit_start(self) -> None:
-        """As the base. Raises InputError: a state is to be carried between batches that do not follow on each other."""
-        super().on_fit_start()
-        data = getattr(self.trainer, "datamodule", None)
-        composition = getattr(data, "composition", None)
-        if self.carry_state and data is not None and composition != "sequential":
+    @property
+    def batch_keys(self) -> tuple[str, ...]:
+        return (*self.clip_keys, "group_name") if self.carry_state else self.clip_keys
+
+    def check_data(self, spec: BatchSpec) -> None:
+        """As the base. Raises InputError: a state is to be carried between batches that do not continue each other."""
+        super().check_data(spec)
+        if self.carry_state and not spec.continues:
             raise InputError(
-                f"model.carry_state goes on from batch to batch, which data.composition {composition!r} does not; "
-                "set data.composition to sequential (data/windows, data/musicnet-windows), or carry_state to false"
+                "model.carry_state needs batches that continue each other, and those of the data do not; set "
+                "data.composition to sequential (data/windows, data/musicnet-windows), or model.carry_state to false"
             )
 
     def on_train_epoch_start(self) -> None:

@@ -1,13 +1,14 @@
 """Training with labels, end to end: from random weights as a baseline, or from a pre-trained model (transfer)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from ssl_audio.data.batch_spec import batch_spec_of
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
@@ -33,6 +34,10 @@ class Supervised(Method):
     """
 
     clip_keys: ClassVar[tuple[str, ...]] = ("clip",)
+    data_remedy: ClassVar[str] = (
+        "folders class/**/file need no data config on top of supervised (leave data/folder out); else take a corpus "
+        "(data/esc10, ...) or set data.class_path to ssl_audio.data.labelled.LabelledDataModule"
+    )
 
     def __init__(
         self,
@@ -54,19 +59,20 @@ class Supervised(Method):
         )
         self.hidden = hidden
 
+    @property
+    def batch_keys(self) -> tuple[str, ...]:
+        return ("clip", "target")
+
     def setup(self, stage: str) -> None:
-        """Make the classifier for the classes of the data."""
+        """As the base, and make the classifier for the classes of the data."""
+        super().setup(stage)
         if isinstance(self.projection, ProbeHead):
             return
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not getattr(data, "classes", None):
-            raise InputError(
-                f"{type(data).__name__} has no labels; folders class/**/file need no data config on top of supervised"
-                " (leave data/folder out), else take a corpus (data/esc10, ...) or set data.class_path to"
-                " ssl_audio.data.labelled.LabelledDataModule"
-            )
-        seconds = data.nr_samples / data.sample_rate
-        self.projection = ProbeHead(self.encoder.dim, data.classes, self.hidden, data.multi_label, seconds)
+        spec = batch_spec_of(self.trainer.datamodule)  # type: ignore[attr-defined]
+        if spec is None or not spec.classes:
+            raise InputError(f"the data names no classes; {self.data_remedy}")
+        classes, seconds = list(spec.classes), spec.samples / spec.sample_rate
+        self.projection = ProbeHead(self.encoder.dim, classes, self.hidden, spec.multi_label, seconds)
 
     def dry_run(self, clips: Mapping[str, Tensor]) -> None:
         """Embed the clips; the classifier follows from the labels, which nobody has read yet."""

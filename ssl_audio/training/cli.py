@@ -18,6 +18,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ssl_audio.callbacks.run_folder import RunFolder
+from ssl_audio.data.batch_spec import batch_spec_of
 from ssl_audio.errors import InputError
 from ssl_audio.methods.base import Method
 from ssl_audio.training.checkpoints import AtomicCheckpointIO
@@ -107,9 +108,10 @@ class TrainCLI(LightningCLI):
     def _fit(self, checkpoint: str | None) -> Trainer:
         if checkpoint is not None:
             read_weights(checkpoint)  # a damaged file is named now, not after the scan of the data
-        if isinstance(self.model, Method) and hasattr(self.datamodule, "nr_samples"):
-            self.model.check(self.datamodule.batch_size, self.datamodule.nr_samples)
         if isinstance(self.model, Method):
+            if (spec := batch_spec_of(self.datamodule)) is not None:
+                self.model.check_data(spec)
+                self.model.check(spec.batch_size, spec.samples)
             try:
                 self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
             except ValueError as error:
