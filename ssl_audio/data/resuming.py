@@ -98,4 +98,4 @@ def realign_batch_counter(loop: Any, sampler: EpochSampler, step_items: int, bat
     if not done and count.completed < count.processed:  # saved by the last step of an epoch
         for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
             progress.started = progress.processed = progress.completed = progress.ready
-        loop.restarting = True  # it looks again, and finds nothing left to be done in that epoch
+        loop.restarting = True  # the loop's setter looks again and finds that no epoch is left unfinished
