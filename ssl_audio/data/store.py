@@ -1,9 +1,9 @@
-"""Decoded, resampled copies of a data set's recordings, from which training reads without decoding.
+"""Decoded, resampled copies of a data set's recordings, which training reads without decoding.
 
-`<data set>/.ssl_audio_store/<rate>/<path of the recording>.int16`, or in another place (`store_folder`): a header and
-the mono samples as 16 bit integers, memory-mapped when they are read. One file a recording, written atomically, so
-building goes on where it was stopped; a recording that has changed is recognised by its size and time, which the header
-keeps, and is copied again, alone.
+A copy is `<data set>/.ssl_audio_store/<rate>/<path of the recording>.int16`, or lies in another place (`store_folder`).
+It has a header and the mono samples as 16 bit integers. Each recording has a file of its own, written atomically, so
+an interrupted build continues where it stopped. The header holds size and time of the recording; one that has changed
+is copied again.
 """
 
 import hashlib
@@ -38,17 +38,17 @@ _STALE_AFTER = 600  # seconds; a partial copy older than this was left by a dead
 
 
 class UnwritableStoreError(InputError):
-    """The place of the copies cannot be written."""
+    """The folder of the copies cannot be written."""
 
 
 class Header(NamedTuple):
     """The first bytes of a stored file.
 
     Attributes:
-        magic: names the layout.
+        magic: name and version of the layout.
         sample_rate: Hz.
         size, mtime_ns: of the recording that was copied.
-        samples: how many follow, two bytes each.
+        samples: how many follow, of two bytes each.
         scale: an integer times this is the sample.
         checksum: CRC-32 of the samples' bytes.
     """
@@ -102,25 +102,29 @@ def stored_bytes(entry: AudioEntry, sample_rate: int) -> int:
 
 
 def store_folder(folder: str | os.PathLike, sample_rate: int, store: str | os.PathLike | None = None) -> str:
-    """Where the copies of a data set at a rate lie: in the data set, or in `store`, which many data sets may share."""
+    """The folder of a data set's copies at a rate: in the data set, or in `store`, which data sets may share."""
     if store is None:
         return os.path.join(folder, STORE_NAME, str(sample_rate))
     path = os.path.realpath(folder)
-    own = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]  # data sets of one name are told apart
+    own = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]  # distinguishes data sets of the same name
     return os.path.join(store, f"{os.path.basename(path)}-{own}", str(sample_rate))
 
 
 def stored_path(
     folder: str | os.PathLike, path: str | os.PathLike, sample_rate: int, store: str | os.PathLike | None = None
 ) -> str:
-    """Where the copy of a recording of a data set at a rate lies; see `store_folder`."""
+    """The path of a recording's copy at a rate; see `store_folder`."""
     return os.path.join(store_folder(folder, sample_rate, store), os.path.relpath(path, folder) + _SUFFIX)
 
 
 def attach(index: AudioIndex, sample_rate: int, store: str | os.PathLike | None = None) -> tuple[AudioIndex, int, int]:
-    """The index with its current copies, how many these are, and how many recordings of stored data sets have none.
+    """The index with the locations of current copies.
 
-    Where `store` is named, every data set counts as a stored one.
+    Args:
+        store: see `store_folder`. If it is given, every data set should have copies, else those with a folder of them.
+
+    Returns:
+        (index, recordings with a current copy, recordings without one in data sets that should have copies).
     """
     found = missing = 0
     groups = []
@@ -139,7 +143,7 @@ def attach(index: AudioIndex, sample_rate: int, store: str | os.PathLike | None 
 
 
 def is_current(path: str, entry: AudioEntry, sample_rate: int) -> bool:
-    """Whether a copy is there, whole, at this rate, and of the recording as it is now. Reads the header alone."""
+    """Whether there is a whole copy, at this rate, of the recording as it is now. Reads only the header."""
     try:
         with FileIO(path) as file:
             header = _whole_header(file)
@@ -160,7 +164,7 @@ def build(
     progress: bool = True,
     store: str | os.PathLike | None = None,
 ) -> tuple[int, int, list[LeftOut]]:
-    """Copy what has no current copy, remove copies of recordings that are gone.
+    """Copy recordings that have no current copy, and remove copies of recordings that are gone.
 
     Args:
         check: also compare the samples of existing copies with their checksums.
@@ -171,8 +175,8 @@ def build(
 
     Raises:
         InputError: the folder is missing or has nothing usable.
-        UnwritableStoreError: the place of the copies cannot be written.
-        OSError: the disk is full; what is written is whole.
+        UnwritableStoreError: the folder of the copies cannot be written.
+        OSError: the disk is full; copies that were finished are whole.
     """
     place = store_folder(folder, sample_rate, store)
     index = AudioIndex.scan([folder], group_by_artist=False, workers=workers, progress=progress)
@@ -205,7 +209,8 @@ def build(
 def copy(entry: AudioEntry, path: str, sample_rate: int) -> None:
     """Write the copy of one recording.
 
-    16 bit recordings at the same rate are copied exactly; others are scaled so that their peak is the largest integer.
+    Mono recordings of 16 bit at the same rate are copied exactly; others are scaled so that their peak is the largest
+    integer.
     """
     with AudioFile(entry.path) as file:
         parts = list(_parts(file, sample_rate)) if file.info.seconds <= _SECONDS_AT_ONCE else None
@@ -234,7 +239,7 @@ def _parts(file: AudioFile, sample_rate: int) -> Iterator[np.ndarray]:
 
 
 def _check_writable(place: str, store: str | os.PathLike | None) -> None:
-    """Raises UnwritableStoreError with the way out, which a data set on a read-only disk needs."""
+    """Raise UnwritableStoreError with a remedy if the folder cannot be written, as on a read-only disk."""
     try:
         os.makedirs(place, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
@@ -247,10 +252,10 @@ def _check_writable(place: str, store: str | os.PathLike | None) -> None:
 
 
 def _growing(path: Path) -> bool:
-    """Whether another process is writing this copy now; what a killed one left has not grown for a while."""
+    """Whether another process is writing this copy now. What a killed process left has not grown for a while."""
     try:
         return path.name.startswith(PARTIAL) and time.time() - path.stat().st_mtime < _STALE_AFTER
-    except FileNotFoundError:  # it has its name by now
+    except FileNotFoundError:  # finished and renamed in this moment
         return True
 
 

@@ -1,4 +1,4 @@
-"""Recordings played through in windows: for methods that look at one clip at a time, such as CPC."""
+"""Consecutive windows of recordings, for methods that take one clip at a time, such as CPC."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from ssl_audio.errors import InputError
 
 __all__ = ["MappedRecordings", "WindowDataModule", "WindowDataset", "Windows", "identity"]
 
-_TRIES = 8  # windows of other recordings that stand in for one that cannot be read, before training stops
+_TRIES = 8  # recordings tried for one window before training is stopped
 
 
 class MappedRecordings:
@@ -71,19 +71,20 @@ class MappedRecordings:
 
 
 class WindowDataset(Dataset):
-    """All windows of all recordings, one after the other, none across two recordings.
+    """All windows of all recordings, one after the other; no window spans two recordings.
 
     `dataset[Draw(epoch, item)]` is {"clip1": (nr_samples,) float32 tensor, "group_name": str, the recording,
     "index": int, its position in `entries`, "start": int, first sample, "failures"}. Windows keep the level of their
-    recording, so that what follows on another window fits it.
+    recording, so that consecutive windows fit together.
 
     Args:
-        groups: see `AudioIndex.split`; recordings shorter than a window give none.
+        groups: see `AudioIndex.split`; recordings shorter than a window have none.
         nr_samples: of a window, at `sample_rate`; also the hop.
         sample_rate: Hz.
-        seed: of the offsets.
-        moving: the first window of each recording begins at a random sample, drawn each epoch, so that windows are not
-            the same every epoch; recordings of 1.5 windows and more move by at least half a window. If False at 0.
+        seed: decides the offsets.
+        moving: the first window of each recording begins at a random sample, drawn each epoch, so that each epoch has
+            other windows. Recordings of 1.5 windows and more can move by at least half a window. If False, it begins
+            at sample 0.
         room, open: see `MappedRecordings`.
         categories: category of each recording by path; None: its group.
     """
@@ -105,15 +106,15 @@ class WindowDataset(Dataset):
         self.names = [_name(group, entry) for group, entry in found]
         lengths = np.array([entry.samples(sample_rate) for entry in self.entries], np.int64)
         counts = lengths // nr_samples
-        if moving:  # half a window is kept to move in, where there is that much
+        if moving:  # leave half a window to move in, where the recording is long enough
             counts = np.minimum(counts, np.maximum(1, (2 * lengths - nr_samples) // (2 * nr_samples)))
         self.slack = lengths - counts * nr_samples
-        self.first = np.concatenate([[0], np.cumsum(counts)])  # window of each recording
+        self.first = np.concatenate([[0], np.cumsum(counts)])  # position of each recording's first window
         self.sequences = np.repeat(np.arange(len(counts)), counts)
         kinds = [group.key if categories is None else categories.get(entry.path, "") for group, entry in found]
         self.categories = np.unique(kinds, return_inverse=True)[1][self.sequences] if kinds else self.sequences
         self.recordings = MappedRecordings(room, sample_rate, open)
-        self._offsets = (-1, self.slack)  # of the epoch that was asked for last
+        self._offsets = (-1, self.slack)  # of the epoch that was read last
 
     def __len__(self) -> int:
         return int(self.first[-1])
@@ -130,7 +131,7 @@ class WindowDataset(Dataset):
         }
 
     def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Any]:
-        """A whole batch, which a DataLoader asks for if it can: windows go into their rows at once."""
+        """A whole batch, written row by row without copies; a DataLoader calls this if it exists."""
         clips = np.empty((len(draws), self.nr_samples), np.float32)
         names, indices, starts, failures = zip(*map(self._fill, draws, clips), strict=True)
         clip1 = torch.from_numpy(clips)
@@ -144,7 +145,7 @@ class WindowDataset(Dataset):
         }
 
     def _fill(self, draw: Draw, clip: np.ndarray) -> tuple[str, int, int, list[LeftOut]]:
-        """Write the window of a draw into `clip` (nr_samples,); its name, recording and first sample, and failures."""
+        """Write the window of a draw into `clip` (nr_samples,); returns name, recording, first sample and failures."""
         failures: list[LeftOut] = []
         item = draw.item
         while True:
@@ -161,11 +162,11 @@ class WindowDataset(Dataset):
                         f"{len(failures)} recordings in a row could not be read, the last {error}; is the disk there?"
                     ) from None
                 item = int(np.random.default_rng([self.seed, *draw, len(failures)]).integers(len(self)))
-        # What stands in for another window follows on nothing.
+        # A window that replaces another continues nothing, so its name must differ from that of the row before.
         return f"{self.names[index]}#{start}" if failures else self.names[index], index, start, failures
 
     def offset(self, epoch: int, recording: int) -> int:
-        """Where the first window of a recording begins in an epoch, samples."""
+        """The first sample of a recording's first window in an epoch."""
         if not self.moving:
             return 0
         if self._offsets[0] != epoch:
@@ -284,5 +285,5 @@ class WindowDataModule(RecordingDataModule):
 
 
 def _name(group: Group, entry: AudioEntry) -> str:
-    """The recording's path within its data set, after the data set's name: what is its own among all."""
+    """A name that no other recording has: the data set's name and the path within the data set."""
     return f"{group.key.partition('/')[0]}/{os.path.relpath(entry.path, group.folder)}"

@@ -9,7 +9,7 @@ from ssl_audio.methods.siamese import SiameseMethod
 
 
 class NTXent(SiameseMethod):
-    """Each of the 2N views (of all ranks) finds its partner among the 2N - 1 others.
+    """Each of the 2N views of all ranks is to find its partner among the 2N - 1 others.
 
     Args:
         temperature: see `nt_xent_loss`.

@@ -92,7 +92,7 @@ def test_an_address_is_fetched_into_a_cache_that_keeps_to_its_room(shards, tmp_p
         seen += batch["index"].tolist()
         assert sum(path.stat().st_size for path in cache.glob("*.tar")) <= room
     assert sorted(seen) == list(range(16))
-    with pytest.raises(InputError, match=r"data\.cache is missing"):
+    with pytest.raises(InputError, match="the key cache is missing"):
         ShardDataModule(f"pipe:cat {shards}/{{}}", **SETTINGS).setup()
     with pytest.raises(InputError, match="cannot be fetched"):
         ShardDataModule("pipe:cat /no/such/folder/{}", cache=str(cache), **SETTINGS).setup()
