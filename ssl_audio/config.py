@@ -17,6 +17,7 @@ from ssl_audio.errors import InputError, suggest
 
 MOVED: dict[str, str] = {
     "ssl_audio.evaluation.baselines.MelStatistics": "ssl_audio.baselines.MelStatistics",
+    "ssl_audio.methods.base.SiameseMethod": "ssl_audio.methods.SiameseMethod",
 }
 """Old path of a class -> its path now. Saved models name the old one for ever, so entries are never removed."""
 

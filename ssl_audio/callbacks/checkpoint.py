@@ -4,7 +4,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, told apart from others by its file name too.
+    """Lightning's ModelCheckpoint, identified by its file name too.
 
     Lightning identifies these callbacks by what they monitor and when they save, and refuses two that agree in both.
     `last` saves at the end of every epoch, and so does `periodic` with `callbacks.periodic.every_n_epochs 1`.

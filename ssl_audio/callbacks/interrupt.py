@@ -39,7 +39,7 @@ class SaveOnInterrupt(Callback):
         if trainer.log_dir is not None:
             checkpoint = Path(trainer.log_dir) / "checkpoints" / "last.ckpt"
             trainer.save_checkpoint(checkpoint)
-            print(f"saved {checkpoint} at step {trainer.global_step}; --ckpt_path goes on from it", flush=True)
+            print(f"saved {checkpoint} at step {trainer.global_step}; --ckpt_path continues from it", flush=True)
         raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

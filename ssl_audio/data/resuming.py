@@ -1,4 +1,4 @@
-"""Where a run stands in its epoch, and how it continues from there. Nothing else touches Lightning's own counters."""
+"""The position of a run in its epoch, and how to continue from it. Nothing else touches Lightning's own counters."""
 
 import warnings
 from typing import Any

@@ -1,4 +1,4 @@
-"""CPC: tell the frames that come next from others, given all that came before (https://arxiv.org/abs/1807.03748)."""
+"""CPC: distinguish the next frames from negatives, given all frames before (https://arxiv.org/abs/1807.03748)."""
 
 import math
 from collections.abc import Callable
@@ -147,7 +147,7 @@ class CPC(Method):
         return terms
 
     def _carried_state(self, groups: list[str]) -> State:
-        """The state of the batch before, zero in rows that begin anew; None if all do."""
+        """The state of the batch before, zero in rows that continue nothing; None if no row continues."""
         if self.state is None or len(groups) != len(self.state_groups):
             return None
         continued = torch.tensor([a == b for a, b in zip(groups, self.state_groups, strict=True)])

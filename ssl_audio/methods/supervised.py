@@ -75,7 +75,7 @@ class Supervised(Method):
         self.projection = ProbeHead(self.encoder.dim, classes, self.hidden, spec.multi_label, seconds)
 
     def dry_run(self, clips: Mapping[str, Tensor]) -> None:
-        """Embed the clips; the classifier follows from the labels, which nobody has read yet."""
+        """Embed the clips; the classifier is made after the labels are read."""
         self(clips["clip"])
 
     def batch_objective(self, batch: Batch) -> Objective:

@@ -48,13 +48,12 @@ class Source(ABC):
             InputError: the place is missing or has nothing usable.
         """
 
-    def prepare(self) -> None:
-        """Make what processes of one machine share (an index, copies), before the others ask for it.
+    def prepare(self) -> None:  # noqa: B027  # most sources share nothing
+        """On one process of a machine, before the others scan: make what they share, such as a cached index.
 
         Raises:
             InputError: as `scan`.
         """
-        self.scan()
 
     def problem(self, sample_rate: int, needs_all: str) -> str:
         """What this process cannot do with the place, in one line; "" if nothing.

@@ -73,6 +73,10 @@ class NamedCorpus(Source):
         """The usable recordings of training and validation tracks. Raises InputError: none of them can be used."""
         return index_of(self.folder, self.corpus, self.by_group, progress).limited(self.max_groups, self.seed)
 
+    def prepare(self) -> None:
+        """Scan once a machine."""
+        self.scan()
+
     def find_copies(self, index: AudioIndex, sample_rate: int) -> tuple[AudioIndex, int]:
         """See `current_copies`."""
         return current_copies(index, [self.folder], sample_rate, self.store)

@@ -60,7 +60,7 @@ class Folders(Source):
 
     def prepare(self) -> None:
         """Scan once a machine, and bring the copies up to date; where they cannot be written, warn."""
-        super().prepare()
+        self.scan()
         for folder in self.dataset_dirs if self.copy_at is not None else ():
             make_copies(folder, self.copy_at or 0, self.store)
 

@@ -125,9 +125,6 @@ class ListedFiles(Source):
                 groups.append(Group(path, path, side, (AudioEntry(path, info.frames, info.sample_rate),)))
         return AudioIndex(groups)
 
-    def prepare(self) -> None:
-        """Nothing is shared: every process opens the files for their lengths."""
-
     def split(self, index: AudioIndex, eval_frac: float, seed: int) -> tuple[list[Group], list[Group]]:
         """As listed."""
         train, valid = ([group for group in index.groups if group.dataset == side] for side in (0, 1))

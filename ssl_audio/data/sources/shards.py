@@ -36,9 +36,6 @@ class Shards(Source):
         """The shards, their index read once. Raises InputError."""
         return ShardSet(self.shards, self.cache, self.cache_bytes)
 
-    def prepare(self) -> None:
-        """Nothing is shared: every process reads the index of the shards."""
-
     def problem(self, sample_rate: int, needs_all: str) -> str:
         """Another rate, shards that are missing or cut short, a cache that is too small."""
         try:
