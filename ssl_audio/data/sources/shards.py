@@ -96,8 +96,10 @@ class ShardSampler(EpochSampler):
         super().__init__(dataset, **arguments)
         self.sizes = [shard.size for shard in shards.shards]
         self.budget = budget
-        home = np.array([entry.location.shard for entry in dataset.entries])
-        self._within = [np.flatnonzero(home == shard) for shard in range(len(self.sizes))] if budget else []
+        self._within: list[np.ndarray] = []  # positions of each shard's recordings
+        if budget is not None:
+            home = np.array([entry.location.shard for entry in dataset.entries])
+            self._within = [np.flatnonzero(home == shard) for shard in range(len(self.sizes))]
 
     def order(self, epoch: int) -> np.ndarray:
         """See `EpochSampler.order`."""
