@@ -5,16 +5,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_shards import SETTINGS, shards  # noqa: F401
 
 from ssl_audio import audio
 from ssl_audio.cli import main
 from ssl_audio.data import AudioDataModule, WindowDataModule
 from ssl_audio.data.labelled import LabelledDataModule
+from ssl_audio.data.shards import write_shards
 from ssl_audio.data.sources import Folders, NamedCorpus, Shards, Source
 from ssl_audio.data.sources.labelled import GroupsAsClasses, ListedFiles
 from ssl_audio.data.store import build
 from ssl_audio.errors import InputError
+
+SETTINGS = {"sample_rate": 16000, "nr_samples": 6000, "batch_size": 4, "num_workers": 0, "eval_frac": 0.2}
+
+
+@pytest.fixture
+def shards(singers: Path, tmp_path: Path) -> Path:
+    """The recordings of `singers` in shards of three."""
+    pytest.importorskip("webdataset", reason="webdataset is not installed (the extra 'shards')")
+    write_shards(singers, tmp_path / "shards", 16000, shard_bytes=100_000, progress=False)
+    return tmp_path / "shards"
 
 
 def paths(source: Source) -> set[str]:
@@ -76,7 +86,7 @@ def test_a_corpus_has_its_own_split_and_labels(singers: Path) -> None:
     assert all(labels.classes[target] == Path(path).parent.name for path, target in labels.targets.items())
 
 
-def test_shards_say_what_is_wrong_with_them(shards: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_shards_say_what_is_wrong_with_them(shards: Path, tmp_path: Path) -> None:
     local = Shards(str(shards))
     assert local.problem(16000, "anything") == "" and local.budget is None and len(paths(local)) == 20
     assert "data.sample_rate is 8000 and the shards" in local.problem(8000, "")
@@ -119,7 +129,7 @@ def test_listed_files_are_split_and_labelled_as_listed(singers: Path) -> None:
     assert batch["clip"].shape == (3, 20000) and batch["target"].shape == (3, 2) and data.val_dataloader() == []
 
 
-def test_labelled_training_takes_shards_with_groups_as_classes(singers: Path, shards: Path) -> None:  # noqa: F811
+def test_labelled_training_takes_shards_with_groups_as_classes(singers: Path, shards: Path) -> None:
     data = LabelledDataModule(source=Shards(str(shards)), **{**SETTINGS, "eval_frac": 0.25})
     data.prepare_data()
     data.setup()
@@ -138,7 +148,7 @@ def test_labelled_training_takes_shards_with_groups_as_classes(singers: Path, sh
     assert seen == 12 + 4  # of 15 and 5: full batches
 
 
-def test_windows_of_shards_are_the_windows_of_the_files(singers: Path, shards: Path) -> None:  # noqa: F811
+def test_windows_of_shards_are_the_windows_of_the_files(singers: Path, shards: Path) -> None:
     settings = {"nr_samples": 4000, "batch_size": 4, "num_workers": 0, "composition": "samecategory"}
     modules = [WindowDataModule([str(singers)], **settings), WindowDataModule(source=Shards(str(shards)), **settings)]
     for data in modules:
@@ -163,7 +173,7 @@ def test_two_views_from_a_source_of_ones_own(singers: Path) -> None:
     assert {Path(entry.path).parent.name for entry in data.training_entries} == {"singer 0"}
 
 
-def test_the_source_of_labels_is_a_key_of_the_config(shards: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_source_of_labels_is_a_key_of_the_config(shards: Path, tmp_path: Path) -> None:
     source = f"{{class_path: ssl_audio.data.sources.Shards, init_args: {{shards: '{shards}'}}}}"
     assert main([
         "train", "--config", "common", "--config", "supervised", "--config", "encoder/compact_cnn",
