@@ -260,13 +260,11 @@ def _pretrained(weights: str, sample_rate: int) -> tuple[Frontend, Encoder]:
     """Frontend and encoder of a pre-trained model, without the whitening of a finished one.
 
     Raises:
-        InputError: it cannot be loaded, has no frontend and encoder of ours, or expects another sample rate.
+        InputError: it cannot be loaded, or expects another sample rate.
     """
     from ssl_audio.hub import load_model
 
     model: Any = load_model(weights)
-    if not isinstance(model, EmbeddingModel):
-        raise InputError(f"model.weights: {weights} is no model of ssl_audio, so it cannot be trained on")
     if model.sample_rate != sample_rate:
         raise InputError(f"{weights} takes audio at {model.sample_rate} Hz; set data.sample_rate to that")
     encoder: Any = model.encoder

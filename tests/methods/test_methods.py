@@ -326,6 +326,13 @@ def test_a_start_at_another_rate_or_that_is_no_model_is_one_line(pretrained: Pre
         make("contrastive", weights=str(tmp_path / "nothing" / "there"))
 
 
+def test_a_start_that_cannot_be_trained_is_one_line() -> None:
+    pytest.importorskip("onnxruntime")
+    model = REPOSITORY / "tests" / "data" / "made_by_0_1" / "onnx" / "model.onnx"
+    with pytest.raises(InputError, match=r"model\.onnx cannot be trained"):
+        make("contrastive", weights=f"onnx:{model}", sample_rate=8000)
+
+
 def test_a_whitened_start_is_trained_without_its_whitening(pretrained: Pretrained, tmp_path: Path) -> None:
     whitening = Whitening(12)
     whitening.fit([torch.randn(40, 12)])
