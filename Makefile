@@ -16,8 +16,10 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval]'
 	touch $@
 
+# Three packages are installed for their weights; their dependencies need other versions of numpy and are not used.
 .venv/all: .venv/pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,export,search,shards,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,export,search,shards,hf,media,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps resemblyzer aisfx musicnn
 	touch $@
 
 demo: .venv/demo

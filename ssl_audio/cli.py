@@ -110,6 +110,7 @@ _EXTRA_OF = {
     "faiss": "search",
     "umap": "search",
     "webdataset": "shards",
+    "transformers": "hf",
 }
 
 

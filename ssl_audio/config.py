@@ -17,10 +17,13 @@ from ssl_audio.errors import InputError, suggest
 
 MOVED: dict[str, str] = {
     "ssl_audio.evaluation.baselines.MelStatistics": "ssl_audio.baselines.MelStatistics",
+    "ssl_audio.methods.base.SiameseMethod": "ssl_audio.methods.SiameseMethod",
 }
 """Old path of a class -> its path now. Saved models name the old one for ever, so entries are never removed."""
 
-ADDED: dict[str, dict[str, Any]] = {}
+ADDED: dict[str, dict[str, Any]] = {
+    "ssl_audio.frontends.MelSpectrogram": {"edges": "reflect"},
+}
 """Class path -> arguments that it has got since 0.1.0, each with the value under which it works as before.
 
 An argument with this value is left out of `identity`, so that a model keeps its fingerprint when its class learns
@@ -102,13 +105,21 @@ def identity(description: Any) -> Any:
     return {"class_path": path, "init_args": arguments}
 
 
-def describe(module: nn.Module) -> dict[str, Any]:
+def describe(module: nn.Module, outside: bool = False) -> dict[str, Any]:
     """The class path and constructor arguments of a module, nested modules described in turn.
+
+    Args:
+        outside: describe also what stays outside of the package (`encoders.outside`), which cannot be made again.
 
     Raises:
         InputError: an argument is not stored under its own name, so the module could not be rebuilt.
     """
     kind = type(module)
+    facts: Any = getattr(module, "outside", None)
+    if facts is not None:
+        if not outside:
+            refuse_outside(module, "saved or made again")
+        return {"class_path": class_path(kind), "init_args": dict(facts)}
     init_args = {}
     for name, parameter in inspect.signature(kind.__init__).parameters.items():
         if name == "self" or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -118,18 +129,28 @@ def describe(module: nn.Module) -> dict[str, Any]:
                 f"{kind.__qualname__} does not store its argument {name!r} as an attribute, so it cannot be saved; "
                 f"add 'self.{name} = {name}' to its __init__"
             )
-        init_args[name] = _describe_value(getattr(module, name))
+        init_args[name] = _describe_value(getattr(module, name), outside)
     return {"class_path": class_path(kind), "init_args": init_args}
 
 
-def _describe_value(value: Any) -> Any:
+def _describe_value(value: Any, outside: bool) -> Any:
     if isinstance(value, nn.Module):
-        return describe(value)
+        return describe(value, outside)
     if isinstance(value, (list, tuple)):
-        return [_describe_value(item) for item in value]
+        return [_describe_value(item, outside) for item in value]
     if isinstance(value, Mapping):
-        return {key: _describe_value(item) for key, item in value.items()}
+        return {key: _describe_value(item, outside) for key, item in value.items()}
     return value
+
+
+def refuse_outside(module: nn.Module, action: str) -> None:
+    """Raise InputError if a part of the module stays outside of the package, so that nothing can be done with it."""
+    for part in module.modules():
+        if getattr(part, "outside", None) is not None:
+            raise InputError(
+                f"{part.origin} cannot be {action}: it stays where it is and is only called; give this address "
+                "wherever a model is asked for"
+            )
 
 
 def without_pretrained(description: Any) -> Any:
@@ -172,10 +193,31 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
         raise InputError(
             f"the config names {path!r}, which is not a torch module; only modules are built from a config"
         )
-    init_args = {key: build(value, trusted=trusted) for key, value in (spec.get("init_args") or {}).items()}
+    given = spec.get("init_args") or {}
+    if not trusted:
+        _refuse_code(kind, given)
+    init_args = {key: build(value, trusted=trusted) for key, value in given.items()}
     try:
         return kind(*positional, **init_args)
     except InputError:
         raise
     except (TypeError, ValueError, AttributeError) as error:  # what constructors make of a value of another kind
         raise InputError(f"{path} cannot be built from {sorted(init_args)}: {error}") from error
+
+
+def _refuse_code(kind: type, given: Mapping[str, Any]) -> None:
+    """Raise InputError for a class of ours that would import what its arguments name, or that no config describes.
+
+    `runs_code` of a class lists such arguments. `by_address` is true of classes that only an address makes.
+    """
+    if getattr(kind, "by_address", False):
+        raise InputError(
+            f"the config names {class_path(kind)}, which calls what is not part of ssl_audio; give its address to "
+            "load_model instead of a config"
+        )
+    code = next((name for name in getattr(kind, "runs_code", ()) if given.get(name)), None)
+    if code is not None:
+        raise InputError(
+            f"the config names code to import: {code} {given[code]!r} of {class_path(kind)}; "
+            "pass trusted=True if you know where this config comes from"
+        )

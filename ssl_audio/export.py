@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_audio.config import refuse_outside
 from ssl_audio.errors import InputError
 from ssl_audio.heads import ProbeHead
 from ssl_audio.model import EmbeddingModel
@@ -58,19 +59,33 @@ class OnnxModel(nn.Module):
 
     def __init__(self, path: str | os.PathLike, like: EmbeddingModel) -> None:
         super().__init__()
-        import onnxruntime
-
         self.sample_rate, self.minimum_samples, self.dim = like.sample_rate, like.minimum_samples, like.dim
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        try:
-            self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            raise InputError(f"{path}: onnxruntime cannot load it: {_last_line(error)}") from error
+        self.session = open_session(path)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, dim), on the CPU."""
         return torch.from_numpy(self.session.run(None, {INPUT: waveforms.cpu().numpy()})[0])
+
+
+def open_session(path: str | os.PathLike, threads: int = 0) -> Any:
+    """An ONNX file in onnxruntime, on the CPU.
+
+    Args:
+        path: of the file.
+        threads: that one call uses; 0 for one a core.
+
+    Raises:
+        InputError: the file cannot be loaded.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised; no need to print them too
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise InputError(f"{path}: onnxruntime cannot load it: {_last_line(error)}") from error
 
 
 def export_torchscript(model: EmbeddingModel, path: str | os.PathLike, tolerance: float = TOLERANCE) -> Export:
@@ -79,8 +94,10 @@ def export_torchscript(model: EmbeddingModel, path: str | os.PathLike, tolerance
     As `model.ts` beside a saved model's `config.yaml` it is what `load_model(folder, torchscript=True)` reads.
 
     Raises:
-        InputError: the trace does not give what the model gives at other shapes.
+        InputError: the trace does not give what the model gives at other shapes, or the model stays outside of the
+            package.
     """
+    refuse_outside(model, "exported")
     with _quiet():
         try:
             with torch.no_grad():
@@ -97,9 +114,12 @@ def export_onnx(model: EmbeddingModel, path: str | os.PathLike, tolerance: float
     """Write an ONNX file with the dynamic axes `batch` and `samples`, and check it with onnxruntime.
 
     Raises:
-        InputError: an operation has no ONNX form, or the exported model gives something else.
+        InputError: an operation has no ONNX form, the exported model gives something else, or the model stays outside
+            of the package.
     """
     import onnx
+
+    refuse_outside(model, "exported")
 
     with _quiet():
         program = _onnx_program(model)

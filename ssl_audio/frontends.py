@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ssl_audio.errors import InputError
 
 NORMALIZATIONS = ("clip_max", "clip_mean", "band", "band_mean", "none")
+EDGES = {"reflect": "reflect", "zeros": "constant"}  # name here: torch's
 KALDI_WINDOWS = ("povey", "hamming", "hanning")
 KALDI_FLOOR = 1.1920929e-07  # float32's epsilon: the least energy of a band before its logarithm
 
@@ -51,6 +52,8 @@ class MelSpectrogram(Frontend):
         n_mels: number of bands.
         f_min, f_max: edges of the bank in Hz, at `sample_rate`; `f_max=None` is half of it.
         power: 2 for power, 1 for magnitude.
+        edges: what frames find beyond the ends of a clip: `reflect` mirrors it, as nnAudio does; `zeros` is silence, as
+            in librosa since 0.10.
     """
 
     mel_basis: Tensor
@@ -65,8 +68,11 @@ class MelSpectrogram(Frontend):
         f_min: float = 0.0,
         f_max: float | None = None,
         power: float = 2.0,
+        edges: str = "reflect",
     ) -> None:
         super().__init__()
+        if edges not in EDGES:
+            raise InputError(f"edges is {edges!r}; it must be one of {', '.join(EDGES)}")
         if n_fft < 2 or n_fft % 2:
             raise InputError(f"n_fft is {n_fft}; it must be an even number of samples")
         if hop_length < 1 or n_mels < 1:
@@ -80,7 +86,9 @@ class MelSpectrogram(Frontend):
         self.f_min = f_min
         self.f_max = f_max
         self.power = power
-        self.minimum_samples = n_fft // 2 + 1  # a reflection needs one sample more than it adds at each end
+        self.edges = edges
+        # A reflection needs one sample more than it adds at each end.
+        self.minimum_samples = n_fft // 2 + 1 if edges == "reflect" else 1
         # Not saved: both follow from the arguments.
         self.register_buffer("mel_basis", mel_bank(sample_rate, n_fft, n_mels, f_min, f_max), persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft, periodic=True), persistent=False)
@@ -100,7 +108,7 @@ class MelSpectrogram(Frontend):
 
     def _spectrogram(self, waveforms: Tensor) -> Tensor:
         half = self.n_fft // 2
-        padded = F.pad(waveforms.unsqueeze(1), (half, half), mode="reflect").squeeze(1)
+        padded = F.pad(waveforms.unsqueeze(1), (half, half), mode=EDGES[self.edges]).squeeze(1)
         frames = padded.unfold(-1, self.n_fft, self.hop_length) * self.window.float()
         real, imaginary = torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
         energy = real * real + imaginary * imaginary  # (batch, frames, n_fft // 2 + 1); a sum over pairs is slower

@@ -1,6 +1,7 @@
 """`EmbeddingModel` = frontend + encoder (+ head): what is saved, loaded, exported and served."""
 
 import os
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -8,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ssl_audio.encoders.base import Encoder
+from ssl_audio.encoders.outside import PathEncoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
 from ssl_audio.utils.modes import evaluating
+
+UNKNOWN_LICENCE = "unknown"
 
 
 class EmbeddingModel(nn.Module):
@@ -25,6 +29,7 @@ class EmbeddingModel(nn.Module):
     Attributes:
         dim: size of the output.
         minimum_samples: the shortest clip that frontend and encoder take.
+        licence: of the weights, as a card or package names it; "unknown" where nothing says.
     """
 
     def __init__(
@@ -37,6 +42,14 @@ class EmbeddingModel(nn.Module):
         self.head = head
         self.dim = encoder.dim if head is None else cast(int, head.dim)
         self.minimum_samples = frontend.samples_for(encoder.minimum_frames)
+        self.licence = UNKNOWN_LICENCE
+
+    def with_parts(self, **parts: Any) -> "EmbeddingModel":
+        """The same model with other parts: `with_parts(head=None)`; weights and licence stay."""
+        own = {"frontend": self.frontend, "encoder": self.encoder, "sample_rate": self.sample_rate, "head": self.head}
+        model = EmbeddingModel(**{**own, **parts})
+        model.licence = self.licence
+        return model if self.training else model.eval()
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` float in [-1, 1] at `sample_rate` -> `(batch, dim)`.
@@ -68,6 +81,8 @@ class EmbeddingModel(nn.Module):
         Raises:
             InputError: unreadable file, no samples, too short, NaN or infinity, a shape that is neither clip nor batch.
         """
+        if isinstance(audio, (str, os.PathLike)) and isinstance(self.encoder, PathEncoder):
+            return self.encoder.look_up([Path(audio)])[0].mean()
         clips = self._load(audio, sample_rate)
         waveforms = torch.from_numpy(np.atleast_2d(clips)).to(self._device())
         with evaluating(self):

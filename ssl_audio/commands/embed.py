@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 
+from ssl_audio.commands._models import MODEL, add_trusted, load
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
@@ -16,13 +17,14 @@ EXAMPLES = """examples:
   ssl-audio embed recordings --model runs/mine --output windows.parquet --window 4 --hop 2
   ssl-audio embed 'recordings/*/*.flac' --model saved --output embeddings.npz --window 4 --aggregate
   ssl-audio embed files.txt --model byol --output embeddings.parquet --device cuda
+  ssl-audio embed recordings --model 'hf:microsoft/wavlm-base-plus?layer=6' --output wavlm.parquet
   ssl-audio embed recordings --model byol --output embeddings.parquet --devices 4        # four GPUs, through Lightning
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", help="a folder, a list (one path a line), an audio file, or a quoted pattern")
-    parser.add_argument("--model", required=True, help="published name, run folder, checkpoint, saved folder or Hub id")
+    parser.add_argument("--model", required=True, help=MODEL)
     parser.add_argument("--source", help="a folder or Hub id in which --model is a name")
     parser.add_argument("--output", required=True, help="the table to write: .parquet or .npz")
     parser.add_argument("--window", type=float, metavar="SECONDS", help="embed windows of this length, not whole files")
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="clips a forward pass; default: 4 on a CPU, 64 else")
     parser.add_argument("--workers", type=int, help="threads that read files; default: the cores, 8 at most")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    add_trusted(parser)
     parser.add_argument("--restart", action="store_true", help="throw away what an interrupted run left")
     group = parser.add_argument_group("several devices or machines (Lightning's predict loop)")
     group.add_argument("--devices", type=int, default=1, help="processes a machine, each with a device")
@@ -51,10 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if several and args.device not in (None, "cpu", "cuda"):
         raise InputError(f"--device {args.device} is one device; with --devices say cpu, cuda or nothing")
 
-    from ssl_audio.hub import load_model
     from ssl_audio.utils.device import best_device
 
-    model = load_model(args.model, **({"source": args.source} if args.source else {}))
+    model = load(args)
     restart = args.restart and not (several and _is_child())
     table = EmbeddingTable(model, files, args.output, settings, restart)
     started = time.perf_counter()

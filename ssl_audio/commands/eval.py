@@ -11,11 +11,13 @@ import argparse
 import csv
 import io
 import json
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from ssl_audio.commands._models import MODEL, add_trusted
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
@@ -42,8 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("."),
         help="folder of <dataset>/speaker_pairs.txt and results",
     )
-    add("-m", "--model", required=True, help="run folder, checkpoint, exported folder or published name")
+    add("-m", "--model", required=True, help=MODEL)
     add("-so", "--source", default=None, help="folder or Hub id that holds the model")
+    add_trusted(parser)
     _add_switch(parser, "-p", "--use_projection", False, "score projections")
     _add_switch(parser, "-f", "--use_features", None, "score encoder features (the default unless -p)")
     _add_switch(parser, "-cr", "--compute_rank", False, "compute the MNR")
@@ -112,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
     models: dict[str, Any] = {}
     for case in cases:
-        encoder = load_encoder(args.model, args.source, projection=case == "projection")
+        encoder = load_encoder(args.model, args.source, projection=case == "projection", trusted=args.trusted)
         model = EvalProtocol(encoder, args.downsample_upsample, args.seed if args.reverb else None)
         models[case] = _describe(model)
         scorer = _scorer(args, model, backend)
@@ -148,19 +151,18 @@ def _scorer(args: argparse.Namespace, model, backend):
     return backend.scorer(embed_recordings(model, paths, *options) if paths else np.empty((0, model.dim), np.float32))
 
 
-def load_encoder(name: str, source: str | None = None, projection: bool = False):
+def load_encoder(name: str, source: str | None = None, projection: bool = False, trusted: bool = False):
     """The model that is tested: without its projection head, or with it."""
     from ssl_audio.hub import PUBLISHED_SOURCE, load_model
-    from ssl_audio.model import EmbeddingModel
 
-    model = load_model(name, source or PUBLISHED_SOURCE, projection=projection)
+    model = load_model(name, source or PUBLISHED_SOURCE, projection=projection, trusted=trusted)
     if projection and model.head is None:
         raise InputError(f"{name} was saved without its projection head; leave -p out, or give the run folder")
     wrong = next((key for key, value in model.state_dict().items() if not value.isfinite().all()), None)
     if wrong is not None:
         raise InputError(f"{name}: its weights are not finite ({wrong}); training diverged, give an earlier checkpoint")
     if not projection and model.head is not None:
-        model = EmbeddingModel(model.frontend, model.encoder, model.sample_rate).eval()
+        model = model.with_parts(head=None)
     return model
 
 
@@ -169,7 +171,7 @@ def _describe(model) -> dict[str, Any]:
     from ssl_audio.provenance import weights_digest
 
     try:
-        config = describe(model.model)
+        config = describe(model.model, outside=True)
     except InputError:  # TorchScript: no constructor arguments to write down
         config = None
     return {
@@ -177,6 +179,7 @@ def _describe(model) -> dict[str, Any]:
         "dim": model.dim,
         "weights_sha256": weights_digest(model.model),
         "config": config,
+        "licence": model.model.licence,
     }
 
 
@@ -204,10 +207,17 @@ def experiment_name(args: argparse.Namespace) -> str:
 
 
 def model_name(given: str) -> str:
-    """The last part of a path, or the name itself; for a checkpoint the name of its run and its own.
+    """The last part of a path, or the name itself; for a checkpoint the name of its run and its own; for an address the
+    last part of what it names, and its options.
 
     A run that is only numbered takes the folder above along (`contrastive-0`), or the rows of two methods would be one.
     """
+    from ssl_audio.hub.address import parse_address
+
+    address = parse_address(given)
+    if address is not None:
+        words = [Path(address.rest).name, *(f"{key}={value}" for key, value in address.options.items())]
+        return re.sub(r'[\\/:*?"<>|]', "-", "-".join(words))
     path = Path(given)
     if path.exists() and (set(path.parts) & {".", ".."} or not path.name or path.name.isdigit()):
         path = path.resolve()

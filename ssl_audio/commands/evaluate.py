@@ -16,11 +16,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from ssl_audio.commands._models import MODEL, add_trusted
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
   ssl-audio evaluate --model runs/a --model runs/b --data singers --output reports/a-b
   ssl-audio evaluate --model byol --data vocalset --trials metadata/vocalset/speaker_pairs.txt --output reports/byol
+  ssl-audio evaluate --model runs/a --model package:resemblyzer --data singers --output reports/c
+  ssl-audio evaluate --model 'hf:microsoft/wavlm-base-plus?layer=sweep' --data singers --output reports/layers
   ssl-audio evaluate --model runs/a --data one --data two --map umap --output reports/a     two data sets
   ssl-audio evaluate --model runs/a --data singers --trials_kind within-gender --output reports/a-gender
   ssl-audio evaluate --model runs/a --data singers --normalize_scores as --cohort others --output reports/a-as
@@ -32,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ssl_audio.commands.eval import add_resamples, add_scoring_arguments
 
     add = parser.add_argument
-    add("--model", action="append", required=True, help="run folder, checkpoint, exported folder or name; repeatable")
+    add("--model", action="append", required=True, help=MODEL + "; repeatable")
     add("--source", default=None, help="folder or Hub id that holds the models")
+    add_trusted(parser)
     add("--data", action="append", required=True, type=Path, help="folder of singer/**/file; repeatable")
     add("--trials", action="append", type=Path, default=[], help="list for each --data, in order; default: all pairs")
     add("--trials_kind", default=None, metavar="KIND", help="trials without a list: all (every pair; the default), or "
@@ -58,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check, embed, compare, write; print the verdict."""
     _check(args)
+    from ssl_audio.hub.address import expanded
+
+    args.model = [one for given in args.model for one in expanded(given)]
     import ssl_audio.evaluation.report as report  # needs matplotlib: fail now, not after the embedding
     from ssl_audio.evaluation.backend import load_backend
     from ssl_audio.utils.device import best_device
@@ -71,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     _try(models, sets[0].recordings.paths(), args.device)
     evaluations = _evaluate(args, sets, models, backend)
     settings = {key: _plain(value) for key, value in vars(args).items()}
+    settings["licences"] = {name: model.licence for name, (model, baseline) in models.items() if not baseline}
     sentences = report.write_comparison_report(
         evaluations, args.output, settings=settings, runs=args.runs, map_method=args.map, seed=args.seed
     )
@@ -134,7 +142,7 @@ def _load(args: argparse.Namespace) -> dict[str, tuple[Any, bool]]:
     models: dict[str, tuple[Any, bool]] = {}
     twins: dict[str, tuple[str, Any]] = {}
     for name, given in _names(args.model).items():
-        model = load_encoder(given, args.source)
+        model = load_encoder(given, args.source, trusted=args.trusted)
         models[name] = (model, False)
         try:
             architecture = json.dumps(describe(model), sort_keys=True, default=str)

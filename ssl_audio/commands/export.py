@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ssl_audio.commands._models import MODEL, add_trusted
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
@@ -23,8 +24,9 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="published name, run folder, checkpoint, saved folder or Hub id")
+    parser.add_argument("--model", required=True, help=MODEL)
     parser.add_argument("--source", help="a folder or Hub id in which --model is a name")
+    add_trusted(parser)
     parser.add_argument("--format", required=True, choices=["onnx", "torchscript"])
     parser.add_argument("--output", required=True, help="the file to write")
     parser.add_argument("--projection", action="store_true", help="with the projection head (run folders, checkpoints)")
@@ -40,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--trials and --data belong together, and to --quantize int8")
 
     from ssl_audio import export
-    from ssl_audio.hub import load_model
+    from ssl_audio.hub import PUBLISHED_SOURCE, load_model
 
-    model = load_model(args.model, projection=args.projection, **({"source": args.source} if args.source else {}))
+    model = load_model(args.model, args.source or PUBLISHED_SOURCE, projection=args.projection, trusted=args.trusted)
     if args.quantize is None:
         write = export.export_onnx if args.format == "onnx" else export.export_torchscript
         print(write(model, args.output))

@@ -11,6 +11,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ssl_audio.commands._models import MODEL, add_trusted, load
+
 EXAMPLES = """examples:
   ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --output transcribers/cpc
   ssl-audio fit-transcriber data/musicnet --model runs/cpc/0 --output transcribers/baseline --mode untrained
@@ -24,7 +26,8 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", help="recordings and notes in MusicNet's layout")
-    add("--model", action="append", default=[], help="run folder, checkpoint, name, or mel; several: joined")
+    add("--model", action="append", default=[], help=MODEL + "; or mel; several: joined")
+    add_trusted(parser)
     add("--output", required=True, type=Path, help="folder of the transcriber")
     add(
         "--mode", choices=("frozen", "finetuned", "supervised", "untrained"), default="frozen",
@@ -90,15 +93,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> list[Any]:
+    from ssl_audio.config import refuse_outside
     from ssl_audio.encoders import CPC
     from ssl_audio.errors import InputError
     from ssl_audio.frontends import Waveform
-    from ssl_audio.hub import load_model
     from ssl_audio.model import EmbeddingModel
     from ssl_audio.transcription.model import mel_frames
 
     if args.model:
-        return [mel_frames() if name == "mel" else load_model(name) for name in args.model]
+        models = [mel_frames() if name == "mel" else load(args, name) for name in args.model]
+        for model in models:
+            refuse_outside(model, "saved in a transcriber")
+        return models
     if args.mode in ("frozen", "finetuned"):
         raise InputError(f"--mode {args.mode} needs a trained encoder; give --model RUN")
     return [EmbeddingModel(Waveform(), CPC(first_layer="sinc"), 16000)]

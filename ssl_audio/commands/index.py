@@ -8,6 +8,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from ssl_audio.commands._models import MODEL, add_trusted, load
 from ssl_audio.retrieval.building import GROUPS
 from ssl_audio.retrieval.search import METRICS, SEARCHES
 
@@ -32,7 +33,8 @@ _DEFAULTS = {
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("folder", help="the library; every audio file under it is indexed")
-    parser.add_argument("--model", help="run folder, checkpoint or name of a model; by default the one the index names")
+    parser.add_argument("--model", help=MODEL + "; by default the one the index names")
+    add_trusted(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the index; it is updated if it is there")
     parser.add_argument("--window", dest="window_seconds", type=float, metavar="S", help="seconds a window (10)")
     parser.add_argument("--hop", dest="hop_seconds", type=float, metavar="S", help="from window to window (no overlap)")
@@ -54,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from ssl_audio.errors import InputError
-    from ssl_audio.hub import load_model
+    from ssl_audio.hub.address import lasting
     from ssl_audio.retrieval import Index
     from ssl_audio.utils.device import best_device
 
@@ -77,9 +79,8 @@ def run(args: Namespace) -> int:
     if name is None:
         raise InputError("which model? give --model RUN")
     if index is None:  # a path must still be found when the index is used from another folder
-        stored = os.path.abspath(name) if os.path.exists(name) else name
-        index = Index({**_DEFAULTS, **asked, "root": root, "model": stored})
-    model = load_model(name)
+        index = Index({**_DEFAULTS, **asked, "root": root, "model": lasting(name)})
+    model = load(args, name)
     index.use(model)
     update = index.update(save_to=args.output, batch_size=args.batch_size, device=best_device(args.device))
     for path, reason in update.failed:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ssl_audio.commands._models import MODEL, add_trusted, load
 from ssl_audio.commands.eval import add_resamples, model_name
 from ssl_audio.errors import InputError
 
@@ -36,8 +37,9 @@ _SAVED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", required=True, action="append", help="run folder, checkpoint, saved folder, name or Hub id")
+    add("--model", required=True, action="append", help=MODEL)
     add("--source", default=None, help="folder or Hub id in which --model is a name")
+    add_trusted(parser)
     add("--corpus", required=True, help="name of a corpus (a wrong one lists them), folder, or csv")
     add("--root", required=True, type=Path, help="its folder, or the CSV file")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="of its reader: subset, split, fold, ...")
@@ -63,21 +65,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, extract, probe, report."""
+    from ssl_audio.config import refuse_outside
     from ssl_audio.downstream import report
     from ssl_audio.downstream.features import clip_seconds
     from ssl_audio.downstream.tasks import load_task
     from ssl_audio.encoders.row_pooled import RowPooled
-    from ssl_audio.hub import load_model
-    from ssl_audio.model import EmbeddingModel
 
     _check(args)
     options = parse_options(args.option)
     if args.random_split is not None:
         options["random_split"] = args.random_split
     task = load_task(args.corpus, args.root, options)
-    model = load_model(args.model, **({"source": args.source} if args.source else {}))
+    model = load(args)
+    if args.output is not None:
+        refuse_outside(model, "saved with a classifier (leave --output out)")
+    if args.mode == "transfer":
+        refuse_outside(model, "trained")
     if args.map_rows is not None:
-        model = EmbeddingModel(model.frontend, RowPooled(model.encoder, args.map_rows), model.sample_rate).eval()
+        model = model.with_parts(encoder=RowPooled(model.encoder, args.map_rows), head=None)
     seconds = clip_seconds(model, args.clip)
     print(f"{task.name}, {task.split_name}: {len(task.files.paths)} files, {len(task.files.classes)} classes")
     mode = _frozen if args.mode == "frozen" else _transfer

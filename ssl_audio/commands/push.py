@@ -1,12 +1,14 @@
 """Upload a model to the Hugging Face Hub with its model card; load_model("owner/name") then loads it.
 
-MODEL is a folder that `ssl-audio convert` or save_model wrote, or a run folder or checkpoint, which is converted on the
-way, with its config in the card. Nothing is uploaded unless the model loads. The right to write comes from
-`hf auth login` or the variable HF_TOKEN.
+MODEL is a folder that `ssl-audio convert` or save_model wrote, or a run folder, a checkpoint or an address
+(package:resemblyzer, hf:ID), which is converted on the way, with its config in the card. Nothing is uploaded unless the
+model loads. The right to write comes from `hf auth login` or the variable HF_TOKEN.
 """
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+
+from ssl_audio.commands._models import add_trusted
 
 EXAMPLES = """examples:
   ssl-audio push my-model me/my-singers --private
@@ -15,7 +17,8 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a saved folder, a run folder or a checkpoint")
+    parser.add_argument("model", metavar="MODEL", help="a saved folder, a run folder, a checkpoint or an address")
+    add_trusted(parser)
     parser.add_argument("repo_id", metavar="OWNER/NAME", help="the repository; made if it is not there")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--licence", metavar="L", help="of the weights, as the Hub names it (mit, cc-by-nc-4.0, ...)")
@@ -30,10 +33,12 @@ def run(args: Namespace) -> int:
 
     from ssl_audio.errors import InputError
     from ssl_audio.hub import load_model, push_to_hub, save_model
+    from ssl_audio.hub.address import parse_address
     from ssl_audio.hub.saved import CONFIG, WEIGHTS
 
     source = Path(args.model)
-    if not source.exists():
+    address = parse_address(args.model)
+    if address is None and not source.exists():
         raise InputError(f"{source}: no such folder or checkpoint")
     if args.training is not None and not Path(args.training).is_file():
         raise InputError(f"{args.training}: no such file")
@@ -44,7 +49,7 @@ def run(args: Namespace) -> int:
         if words["training"] is None and (source / CONFIG).is_file():
             words["training"] = source / CONFIG
         with tempfile.TemporaryDirectory() as folder:
-            save_model(load_model(source), folder)
+            save_model(load_model(source if address is None else args.model, trusted=args.trusted), folder)
             url = push_to_hub(folder, args.repo_id, **words)
     print(f'{url}\nnext: python -c "import ssl_audio; print(ssl_audio.load_model({args.repo_id!r}))"')
     return 0

@@ -6,6 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssl_audio.commands._models import MODEL, add_trusted, load
+
 if TYPE_CHECKING:
     from ssl_audio.retrieval import Recommendation
 
@@ -26,7 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--mmr", type=float, metavar="L", help="trade similarity for variety: 1 only similarity, .5 half and half"
     )
-    parser.add_argument("--model", help="if the one that the index names has moved")
+    parser.add_argument("--model", help=MODEL + "; if the one that the index names has moved")
+    add_trusted(parser)
     parser.add_argument("--root", metavar="FOLDER", help="if the library has moved")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--m3u", metavar="FILE", help="write a playlist too")
@@ -34,7 +37,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from ssl_audio.errors import InputError
-    from ssl_audio.hub import load_model
     from ssl_audio.retrieval import Index
     from ssl_audio.utils.files import write_text
 
@@ -43,7 +45,7 @@ def run(args: Namespace) -> int:
         name = args.model or index.settings["model"]
         if name is None:
             raise InputError(f"{args.index} does not name its model; give --model")
-        index.use(load_model(name))
+        index.use(load(args, name))
     gone: set[str] = set()
     found = index.recommend(args.songs, args.n, per_group=args.per_artist, mmr=args.mmr, on_missing=gone.add)
     for path in sorted(gone):

@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ssl_audio.commands._models import add_trusted
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", nargs="+", type=Path, help="recordings of any length, rate and format")
     add("--model", required=True, help="folder of a probe, a saved model with a classifier, or a supervised run")
+    add_trusted(parser)
     add("--clip", type=float, default=None, metavar="SECONDS", help="default: what the classifier was fitted on")
     add("--hop", type=float, default=None, metavar="SECONDS", help="from clip to clip; default: the clip")
     add("--top", type=int, default=10, help="tags in table and picture, the strongest on average first")
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from ssl_audio.downstream.tags import load_tagger, tag_file, write_json, write_taggram
 
     _check_names(args)
-    model = load_tagger(args.model)
+    model = load_tagger(args.model, args.trusted)
     bad = 0
     for path in args.files:
         try:

@@ -86,9 +86,8 @@ def save_tagger(model: Any, head: ProbeHead, seconds: float, folder: Path) -> No
         InputError: the model has a head, or cannot be rebuilt (TorchScript).
     """
     from ssl_audio.hub.saved import save_model
-    from ssl_audio.model import EmbeddingModel
 
     if model.head is not None:
         raise InputError("the model has a head already; load it without projection=True")
     head.clip_seconds = seconds
-    save_model(EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head), folder)
+    save_model(model.with_parts(head=head), folder)

@@ -56,12 +56,13 @@ class Tags:
         return [(self.names[i], float(self.means[i]), float(middles[self.scores[:, i].argmax()])) for i in order]
 
 
-def load_tagger(name: str | Path) -> Any:
+def load_tagger(name: str | Path, trusted: bool = False) -> Any:
     """Load an `EmbeddingModel` with a `ProbeHead`.
 
     Args:
         name: the folder that `ssl-audio probe --output` wrote, its sub-folder `model`, a saved model, or the folder of
             a supervised training run.
+        trusted: see `load_model`.
 
     Raises:
         InputError: there is no such model, or it has no classifier with named outputs.
@@ -70,10 +71,10 @@ def load_tagger(name: str | Path) -> Any:
 
     inside = Path(name) / "model"
     path = inside if (Path(name) / "probe.json").is_file() and inside.is_dir() else name
-    model = load_model(path)
+    model = load_model(path, trusted=trusted)
     if model.head is None and Path(path).exists():
         try:
-            model = load_model(path, projection=True)  # a run or checkpoint of supervised training
+            model = load_model(path, projection=True, trusted=trusted)  # a run or checkpoint of supervised training
         except InputError as error:
             raise InputError(f"{name} has no classifier and no tags; fit one with ssl-audio probe --output") from error
     if not isinstance(model.head, ProbeHead):

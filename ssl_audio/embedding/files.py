@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from ssl_audio import audio
+from ssl_audio.embedding.look_up import FileEmbedding, looked_up, path_encoder, window_starts
 from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.device import best_device
@@ -35,26 +36,6 @@ if TYPE_CHECKING:
 CHUNK_SECONDS = 60.0  # length of the segments of a long file, about
 BATCH_SECONDS = 320.0  # audio in a batch, at most: 32 clips of 10 s
 AHEAD_SAMPLES = 2**25  # audio that waits between two stages, at most: 128 MiB of float32
-
-
-@dataclass(frozen=True, eq=False)
-class FileEmbedding:
-    """The embedding of a file or of one of its windows, or the reason why there is none.
-
-    Attributes:
-        index: position of the file in the given paths.
-        path: the file.
-        start, end: of the window, in seconds.
-        embedding: (dim,) float32; None for a file that could not be embedded.
-        error: the reason; None if there is an embedding.
-    """
-
-    index: int
-    path: Path
-    start: float
-    end: float
-    embedding: np.ndarray | None
-    error: str | None = None
 
 
 def embed_files(
@@ -73,7 +54,8 @@ def embed_files(
 
     Args:
         model: an `EmbeddingModel`. It is in evaluation mode while the iterator is in use, and afterwards in the mode
-            that it was in before.
+            that it was in before. A model that looks embeddings up by path (`table:`) gets these paths, and no audio
+            is read.
         paths: audio files.
         batch_size: clips of one length in a forward pass; default: 4 on a CPU (larger batches miss its caches), 64 on
             other devices.
@@ -90,10 +72,15 @@ def embed_files(
         Results in the order of `paths`; the windows of a file in the order of time.
 
     Raises:
-        InputError: a setting is invalid (raised by the call itself); or a file is bad and `on_error` is "raise"
-            (AudioError, raised by the iterator).
+        InputError: a setting is invalid or a table lacks files (raised by the call itself); or a file is bad and
+            `on_error` is "raise" (AudioError, raised by the iterator).
     """
     settings = _Settings.checked(model, batch_size, window_seconds, hop_seconds, aggregate, device, workers, on_error)
+    table = path_encoder(model)
+    if table is not None:
+        files = [Path(path) for path in paths]
+        found = looked_up(table, files, window_seconds, hop_seconds, aggregate is not None)
+        return (result for result in found)  # a generator, which has a close() as `_embed` does
     if device is not None:
         model.to(settings.device)
     return _embed(model, paths, settings)
@@ -237,23 +224,6 @@ def _plan(index: int, path: Path, settings: _Settings) -> list[_Segment]:
         _Segment(index, path, group[-1] + settings.window - group[0], group, settings.window, last=group is groups[-1])
         for group in groups
     ]
-
-
-def window_starts(total: int, window: int, hop: int) -> list[int]:
-    """Starts of the windows that cover a file.
-
-    Args:
-        total: length of the file in samples, at least `window`.
-        window: length of a window in samples.
-        hop: from the start of one window to the start of the next, in samples.
-
-    Returns:
-        Multiples of `hop`; if the last of these windows ends before the file, one more that ends with the file.
-    """
-    starts = list(range(0, total - window + 1, hop))
-    if starts[-1] + window < total:
-        starts.append(total - window)
-    return starts
 
 
 def _read(segment: _Segment, settings: _Settings) -> list[_Clip]:

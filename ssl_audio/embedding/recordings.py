@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_audio.embedding import embed_files
+from ssl_audio.embedding.look_up import path_encoder
+from ssl_audio.errors import InputError
 from ssl_audio.resampling import Resample
 from ssl_audio.utils.device import best_device
 
@@ -31,10 +33,16 @@ class EvalProtocol(nn.Module):
         model: `(batch, samples)` -> `(batch, dim)` with `.sample_rate`, `.minimum_samples`, `.dim`.
         round_trip: whether to resample to 16 kHz and back.
         reverb_seed: seed of the reverberation; None adds none.
+
+    Raises:
+        InputError: the audio is to be changed, and the model reads none because it looks embeddings up in a table.
     """
 
     def __init__(self, model: nn.Module, round_trip: bool = False, reverb_seed: int | None = None) -> None:
         super().__init__()
+        table = path_encoder(model)
+        if table is not None and (round_trip or reverb_seed is not None):
+            raise InputError(f"{table.origin} holds embeddings that are computed already; the audio cannot be changed")
         self.model = model
         self.reverb_seed = reverb_seed
         self.sample_rate: int = model.sample_rate  # type: ignore[assignment]

@@ -15,11 +15,14 @@ class Encoder(nn.Module):
         dim: size of the embedding.
         frame_dim: size of a frame, None for encoders without frames.
         minimum_frames: the shortest input along time, in the frontend's frames (samples for raw waveforms).
+        runs_code: constructor arguments that name code outside of the package; `config.build` refuses them in a config
+            that nobody vouches for.
     """
 
     dim: int
     frame_dim: int | None = None
     minimum_frames: int = 1
+    runs_code: tuple[str, ...] = ()
 
     def forward(self, features: Tensor) -> Tensor:
         """`(batch, bands, frames)` or `(batch, samples)` -> `(batch, dim)`."""

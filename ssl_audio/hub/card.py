@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ssl_audio.errors import InputError, first_line
-from ssl_audio.model import EmbeddingModel
+from ssl_audio.model import UNKNOWN_LICENCE, EmbeddingModel
 
 _METRICS = {"eer": "equal error rate", "min_dcf": "minDCF (prior .01)", "mnr": "mean normalised rank"}
 
@@ -29,7 +29,7 @@ def model_card(
     Args:
         model: the model.
         name: the id that loads the model.
-        licence: see `push_to_hub`.
+        licence: see `push_to_hub`; default: the licence of the model.
         data: see `push_to_hub`.
         training: see `push_to_hub`.
         metrics: see `push_to_hub`.
@@ -38,8 +38,10 @@ def model_card(
         InputError: the metrics have another format than `ssl-audio eval` writes.
     """
     results = _results(metrics)
+    if licence is None and model.licence != UNKNOWN_LICENCE:
+        licence = model.licence
     front: dict[str, Any] = {
-        "license": licence or "unknown",
+        "license": licence or UNKNOWN_LICENCE,
         "library_name": "ssl-audio",
         "pipeline_tag": "feature-extraction",
         "tags": ["audio", "embedding", "self-supervised", type(model.encoder).__name__],
@@ -135,3 +137,26 @@ def _result_table(results: Sequence[Mapping[str, Any]]) -> str:
                 f"| {row['dataset']} | {_METRICS[key]} | {value:.4f} | {between} | {row.get('n_trials', '')} |"
             )
     return "\n".join(lines)
+
+
+def card_licence(path: str | os.PathLike) -> str:
+    """The licence in the front matter of a card `README.md`; "unknown" if there is no card or it names no licence."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return UNKNOWN_LICENCE
+    start, _, rest = text.partition("---\n")
+    front, end, _ = rest.partition("\n---")
+    if start.strip() or not end:
+        return UNKNOWN_LICENCE
+    try:
+        found = yaml.safe_load(front)
+    except yaml.YAMLError:
+        return UNKNOWN_LICENCE
+    if not isinstance(found, Mapping):
+        return UNKNOWN_LICENCE
+    licence = found.get("license")
+    if licence == "other":
+        licence = found.get("license_name") or licence
+    names = licence if isinstance(licence, list) else [licence]
+    return ", ".join(str(name) for name in names if name) or UNKNOWN_LICENCE
