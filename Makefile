@@ -17,7 +17,7 @@ BIN := .venv/bin
 	touch $@
 
 .venv/all: .venv/pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,export,search,shards,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,export,search,shards,lancedb,qdrant,postgres,sqlite,serve,dev]'
 	touch $@
 
 demo: .venv/demo

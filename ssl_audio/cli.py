@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "convert": "make a model folder of a training checkpoint",
     "push": "a model -> the Hugging Face Hub, with its card",
     "embed": "a folder of recordings -> a table of embeddings (.parquet, .npz)",
+    "load": "a table of embeddings -> LanceDB, Qdrant, PostgreSQL or SQLite",
     "index": "embed a folder of music once, for recommend and map",
     "recommend": "what in an indexed library sounds like a song",
     "map": "an indexed library as an HTML map",
@@ -110,6 +111,14 @@ _EXTRA_OF = {
     "faiss": "search",
     "umap": "search",
     "webdataset": "shards",
+    "lancedb": "lancedb",
+    "qdrant_client": "qdrant",
+    "psycopg": "postgres",
+    "pgvector": "postgres",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "prometheus_client": "serve",
 }
 
 
