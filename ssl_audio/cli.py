@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "load": "a table of embeddings -> LanceDB, Qdrant, PostgreSQL or SQLite",
     "index": "embed a folder of music once, for recommend and map",
     "recommend": "what in an indexed library sounds like a song",
+    "serve": "a model over HTTP: embeddings, comparison, similar recordings",
     "map": "an indexed library as an HTML map",
     "eval": "test an embedding on trial lists: EER and MNR with intervals",
     "probe": "what a frozen or tuned encoder knows about a labelled corpus, with baselines",
