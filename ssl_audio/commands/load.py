@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--collection", metavar="NAME", help="default: ssl_audio_ and the model's fingerprint")
     parser.add_argument("--fingerprint", metavar="TEXT", help="of the model, for a table that does not say it (.npz)")
     parser.add_argument("--prefix", default="", metavar="TEXT", help="put before every path, to keep libraries apart")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="rows a round trip; default: the database's")
+    parser.add_argument("--batch_size", type=int, metavar="N", help="rows a round trip; default: the database's")
 
 
 def run(args: Namespace) -> int:

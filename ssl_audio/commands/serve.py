@@ -1,6 +1,6 @@
 """Serve a model over HTTP: embeddings, comparison of two recordings, similar recordings of an index.
 
-The server listens on 127.0.0.1 unless --host says otherwise; then clients need a token, which is read from --token-file
+The server listens on 127.0.0.1 unless --host says otherwise; then clients need a token, which is read from --token_file
 or from the environment variable SSL_AUDIO_TOKEN. SIGTERM and Ctrl-C let requests that are under way finish.
 """
 
@@ -29,17 +29,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--index", metavar="FILE", help="made by `ssl-audio index` with this model, for /v1/similar")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1); others need a token")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
-    parser.add_argument("--token-file", metavar="FILE", help=f"holds the token; default: the variable {TOKEN}")
+    parser.add_argument("--token_file", metavar="FILE", help=f"holds the token; default: the variable {TOKEN}")
     parser.add_argument("--window", type=float, metavar="SECONDS", help="embed a file as the mean over such windows")
     parser.add_argument("--hop", type=float, metavar="SECONDS", help="from window to window; default: the window")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     group = parser.add_argument_group("bounds of a request")
-    group.add_argument("--max-bytes", type=int, default=32_000_000, help="of its body (32000000)")
-    group.add_argument("--max-seconds", type=float, default=300.0, help="of audio in a file (300)")
-    group.add_argument("--max-files", type=int, default=16, help="(16)")
-    group.add_argument("--max-requests", type=int, default=64, help="under way at once; one more gets a 503 (64)")
-    group.add_argument("--timeout-seconds", type=float, default=60.0, help="until its answer (60)")
-    group.add_argument("--batch-files", type=int, default=16, help="in one call of the model, over requests (16)")
+    group.add_argument("--max_bytes", type=int, default=32_000_000, help="of its body (32000000)")
+    group.add_argument("--max_seconds", type=float, default=300.0, help="of audio in a file (300)")
+    group.add_argument("--max_files", type=int, default=16, help="(16)")
+    group.add_argument("--max_requests", type=int, default=64, help="under way at once; one more gets a 503 (64)")
+    group.add_argument("--timeout_seconds", type=float, default=60.0, help="until its answer (60)")
+    group.add_argument("--batch_files", type=int, default=16, help="in one call of the model, over requests (16)")
 
 
 def run(args: Namespace) -> int:
@@ -96,7 +96,7 @@ def _token(path: str | None, host: str) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: the token cannot be read ({error}); give a text file") from error
     if token is None and not is_loopback(host):
-        raise InputError(f"--host {host} is open to other machines; give --token-file, or set {TOKEN}")
+        raise InputError(f"--host {host} is open to other machines; give --token_file, or set {TOKEN}")
     if token is not None and (
         len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token
     ):

@@ -38,7 +38,7 @@ def load_rows(
         InputError: the database went away or refused; what was written stays.
     """
     if batch_rows is not None and batch_rows < 1:
-        raise InputError(f"--batch-size is {batch_rows}; it must be at least 1")
+        raise InputError(f"--batch_size is {batch_rows}; it must be at least 1")
     counts = Counts()
     try:
         for batch in rows.batches(batch_rows or collection.batch_rows):

@@ -34,4 +34,4 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if not value > 0:
-                raise InputError(f"--{field.name.replace('_', '-')} must be above 0, not {value}")
+                raise InputError(f"--{field.name} must be above 0, not {value}")

@@ -199,7 +199,7 @@ load_rows(rows, collection, 20, killed)
 def test_killed_in_the_middle_it_goes_on(address, table, capsys):
     command = [sys.executable, "-c", KILLED, str(table), address]
     assert subprocess.run(command, capture_output=True, timeout=120).returncode == -signal.SIGKILL
-    assert main(["load", str(table), "--into", address, "--batch-size", "20"]) == 0
+    assert main(["load", str(table), "--into", address, "--batch_size", "20"]) == 0
     found = re.search(r"holds 120 rows .*\((\d+) new, 0 changed, (\d+) unchanged", capsys.readouterr().out)
     assert found and (int(found[1]), int(found[2])) == (60, 60)
     assert len(stored(address)) == ROWS

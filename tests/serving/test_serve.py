@@ -83,7 +83,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(place):
     server = Server(
-        place[0], "--index", str(place[0] / "library.index"), "--max-seconds", "20", "--max-bytes", "2000000"
+        place[0], "--index", str(place[0] / "library.index"), "--max_seconds", "20", "--max_bytes", "2000000"
     )
     yield server
     status, _, err = server.stop()
@@ -317,7 +317,7 @@ def answer_of(raw: socket.socket) -> tuple[int, dict]:
 
 @pytest.mark.slow
 def test_too_many_requests_and_requests_that_never_end(place):
-    server = Server(place[0], "--max-requests", "2", "--timeout-seconds", "2")
+    server = Server(place[0], "--max_requests", "2", "--timeout_seconds", "2")
     body = encoded(tone())
     waiting = [slow_request(server.port, body) for _ in range(2)]
     until(lambda: "ssl_audio_requests_under_way 2.0" in server.ask("GET", "/metrics")[1])
@@ -393,14 +393,14 @@ def test_with_a_token_nothing_is_answered_without_it(place):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--host", "0.0.0.0"], "give --token-file, or set SSL_AUDIO_TOKEN"),
+        (["--host", "0.0.0.0"], "give --token_file, or set SSL_AUDIO_TOKEN"),
         (["--host", "::"], "is open to other machines"),
-        (["--token-file", "nowhere"], "nowhere: the token cannot be read"),
-        (["--token-file", "short"], "16 or more"),
-        (["--host", "no.such.host.invalid", "--token-file", "good"], "cannot listen on"),
+        (["--token_file", "nowhere"], "nowhere: the token cannot be read"),
+        (["--token_file", "short"], "16 or more"),
+        (["--host", "no.such.host.invalid", "--token_file", "good"], "cannot listen on"),
         (["--port", "99999"], "cannot listen on"),
-        (["--max-bytes", "0"], "--max-bytes must be above 0"),
-        (["--timeout-seconds", "nan"], "--timeout-seconds must be above 0"),
+        (["--max_bytes", "0"], "--max_bytes must be above 0"),
+        (["--timeout_seconds", "nan"], "--timeout_seconds must be above 0"),
         (["--index", "nowhere.index"], "nowhere.index"),
         (["--window", "0.001"], "too short"),
     ],
