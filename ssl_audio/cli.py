@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "probe": "what a frozen or tuned encoder knows about a labelled corpus, with baselines",
     "tag": "tags of a song over time: a picture, a table, JSON",
     "evaluate": "compare embeddings and write a report: which is better, by how much, is it luck",
+    "harness": "test a model in HEAR, X-ARES, EVAR, MARBLE, s3prl or MTEB",
     "listen": "pitch and formant shift to hear and to measure, beside Praat's",
     "fit-transcriber": "train a head that reads notes from a model's frames, and test it",
     "transcribe": "a recording -> MIDI and a piano roll",
