@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "demo": "synthetic singers -> train -> evaluate, in a few minutes",
     "export": "a model -> ONNX or TorchScript, checked against PyTorch",
     "train": "train an embedding from stacked config files",
+    "configs": "list, show or copy the config files that come with the package",
     "sweep": "many trainings that differ in a few keys -> one table",
     "preprocess": "cut a data set into segments, one folder a singer",
     "pairs": "draw trials for verification from a data set",

@@ -1,7 +1,10 @@
 """The package's promises to someone who installs it."""
 
+import os
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -49,18 +52,31 @@ def test_importing_the_package_and_loading_models_needs_no_training_library():
     assert out.stdout.strip() == "[]"
 
 
-def test_the_wheel_carries_the_configs(tmp_path):
-    """Built without network: hatchling is in the environment."""
+def test_the_wheel_carries_configs_and_metadata_and_finds_them(tmp_path):
+    """Built without network: hatchling is in the environment. Unpacked, it is used from an empty folder."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT,
         check=True,
         capture_output=True,
     )
-    import zipfile
-
     (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    configs = {str(p.relative_to(ROOT)) for p in (ROOT / "train_configs").rglob("*.yaml")}
-    assert {f"ssl_audio/{name}" for name in configs} <= set(names)
-    assert "ssl_audio/py.typed" in names
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    zipfile.ZipFile(wheel).extractall(installed)
+    empty.mkdir()
+    configs = {path.relative_to(ROOT) for path in (ROOT / "train_configs").rglob("*.*")}
+    listed = subprocess.run(["git", "ls-files", "metadata"], cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in {*configs, *map(Path, listed.stdout.split())}:
+        assert (installed / "ssl_audio" / name).read_bytes() == (ROOT / name).read_bytes(), name
+    assert (installed / "ssl_audio" / "py.typed").is_file()
+    code = (
+        "from ssl_audio.data.corpora import gtzan; from ssl_audio.training.config import find_config; "
+        "from ssl_audio.utils.packaged import packaged; "
+        "print(gtzan.GENRES[0], find_config('data/gtzan'), packaged('metadata'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=empty, env=environment, check=True, capture_output=True, text=True
+    )
+    package = installed / "ssl_audio"
+    assert out.stdout.split() == ["blues", str(package / "train_configs/data/gtzan.yaml"), str(package / "metadata")]

@@ -19,12 +19,12 @@ from ssl_audio.commands._models import MODEL, add_trusted
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
-  python eval.py -s 123 -r DATA -d vocalset m4singer -m byol -meta metadata -cr True -ce True -bs 128
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --compute_rank --rank_protocol paper
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata -p True -f False     projections only
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata -du -rv              16 kHz round trip, reverb
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --normalize_scores as --cohort DATA/others
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --calibrate DATA/others
+  python eval.py -s 123 -r DATA -d vocalset m4singer -m byol -cr True -ce True -bs 128
+  python eval.py -r DATA -d my_singers -m runs/mine -meta lists --compute_rank --rank_protocol paper
+  python eval.py -r DATA -d my_singers -m runs/mine -p True -f False     projections only
+  python eval.py -r DATA -d my_singers -m runs/mine -du -rv              16 kHz round trip, reverb
+  python eval.py -r DATA -d my_singers -m runs/mine --normalize_scores as --cohort DATA/others
+  python eval.py -r DATA -d my_singers -m runs/mine --calibrate DATA/others
 """
 
 TRIALS_NAME = "speaker_pairs.txt"
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-meta",
         "--metadata_dir",
         type=Path,
-        default=Path("."),
-        help="folder of <dataset>/speaker_pairs.txt and results",
+        default=Path("metadata"),
+        help="folder of <dataset>/speaker_pairs.txt and results (metadata)",
     )
     add("-m", "--model", required=True, help=MODEL)
     add("-so", "--source", default=None, help="folder or Hub id that holds the model")

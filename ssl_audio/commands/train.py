@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     """Parse, train, say where the results are. Returns the exit status."""
     arguments = list(arguments)
     if not arguments or "-h" in arguments or "--help" in arguments:
-        from ssl_audio.training.config import packaged_configs
+        from ssl_audio.training.config_files import packaged_configs
 
         print(f"{_USAGE}\npackaged configs: {', '.join(packaged_configs())}\n\n{EXAMPLES}")
         return 0 if arguments else 2

@@ -14,7 +14,7 @@ from ssl_audio.evaluation.comparison import TestSet, evaluate
 from ssl_audio.evaluation.recordings import Recordings
 from ssl_audio.evaluation.report.tables import write_metrics
 from ssl_audio.evaluation.trials import all_pairs
-from ssl_audio.training.config import packaged_configs
+from ssl_audio.training.config_files import packaged_configs
 from ssl_audio.training.sweep import Run, format_table, gather, read_metrics, read_sweep
 
 TINY = {

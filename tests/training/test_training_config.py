@@ -11,7 +11,8 @@ from helpers import REPOSITORY
 from ssl_audio.cli import run_command
 from ssl_audio.errors import InputError
 from ssl_audio.training.cli import explain
-from ssl_audio.training.config import find_config, load_config, merge, packaged_configs, read_yaml
+from ssl_audio.training.config import load_config, merge, read_yaml
+from ssl_audio.training.config_files import find_config, packaged_configs
 
 
 def write(path: Path, text: str) -> str:
