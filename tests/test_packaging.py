@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 import yaml
@@ -64,9 +63,10 @@ def test_the_wheel_carries_configs_and_metadata_and_finds_them(tmp_path):
     installed, empty = tmp_path / "installed", tmp_path / "empty"
     zipfile.ZipFile(wheel).extractall(installed)
     empty.mkdir()
-    configs = {path.relative_to(ROOT) for path in (ROOT / "train_configs").rglob("*.*")}
-    listed = subprocess.run(["git", "ls-files", "metadata"], cwd=ROOT, check=True, capture_output=True, text=True)
-    for name in {*configs, *map(Path, listed.stdout.split())}:
+    patterns = ("train_configs/**/*.*", "metadata/README.md", "metadata/example/*.*", "metadata/[lp]*/*")
+    names = {path.relative_to(ROOT) for pattern in patterns for path in ROOT.glob(pattern)}
+    assert len(names) > 60
+    for name in names:
         assert (installed / "ssl_audio" / name).read_bytes() == (ROOT / name).read_bytes(), name
     assert (installed / "ssl_audio" / "py.typed").is_file()
     code = (

@@ -1,4 +1,4 @@
-"""`ssl-audio configs`: every packaged file is listed with its own words, printed as it is, copied and never over another."""
+"""`ssl-audio configs`: every packaged file is listed in its own words, printed as it is, and copied over nothing."""
 
 import pytest
 from helpers import REPOSITORY
