@@ -76,7 +76,10 @@ def run_command(name: str, arguments: Sequence[str], program: str | None = None)
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(parser)
-        return command.run(parser.parse_args(list(arguments))) or 0
+        args = parser.parse_args(list(arguments))
+        if getattr(args, "trusted", False):
+            search_working_folder()
+        return command.run(args) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -91,6 +94,15 @@ def run_command(name: str, arguments: Sequence[str], program: str | None = None)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def search_working_folder() -> None:
+    """Find code that a config or an address names in modules of the working folder, as a script in it would.
+
+    The folder is searched last, so that no file in it hides an installed package.
+    """
+    if "" not in sys.path:
+        sys.path.append("")
 
 
 _EXTRA_OF = {

@@ -167,8 +167,8 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
         spec: `{"class_path", "init_args"}`, with any nesting of the same inside `init_args`; other values are
             returned as they are.
         *positional: leading arguments that the description leaves open (a head's input size).
-        trusted: allow classes outside `ssl_audio`. A config from elsewhere can name any importable
-            class, so this is off unless the user wrote the config.
+        trusted: allow classes outside of `ssl_audio`, such as an encoder of your own. Importing a module runs its code,
+            and a config from elsewhere can name any module, so pass True only for configs whose origin you know.
 
     Raises:
         InputError: the class does not exist, may not be imported, or refuses its arguments.
@@ -182,8 +182,8 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
     path = spec["class_path"]
     if not trusted and str(path).split(".")[0] != "ssl_audio":
         raise InputError(
-            f"the config names the class {path!r}, which is not part of ssl_audio; "
-            "pass trusted=True if you know where this config comes from"
+            f"the config names the class {path!r}, which is not part of ssl_audio and would be imported and run; "
+            "if you trust it, pass trusted=True, as in load_model(path, trusted=True), or --trusted to a command"
         )
     try:
         kind = find(str(path))

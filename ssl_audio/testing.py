@@ -13,6 +13,7 @@ that is given stays as it is: checks work on a copy.
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,7 +49,7 @@ def check_encoder(encoder: Encoder, frontend: Frontend, samples: int = 16000) ->
     """
     name = type(encoder).__name__
     encoder = copy.deepcopy(encoder).eval()
-    dim = getattr(encoder, "dim", None)
+    dim: Any = getattr(encoder, "dim", None)
     _require(isinstance(dim, int) and dim > 0, f"{name}.dim is {dim!r}; set it to the size of the embedding")
     minimum = encoder.minimum_frames
     _require(
@@ -63,7 +64,7 @@ def check_encoder(encoder: Encoder, frontend: Frontend, samples: int = 16000) ->
 
     for size in (length, length + 1, 2 * length + 7):
         features = frontend(_clips(size))
-        embeddings = _run(lambda f=features: encoder(f), f"{name} fails on features {tuple(features.shape)}")
+        embeddings = _run(partial(encoder, features), f"{name} fails on features {tuple(features.shape)}")
         _require_shape(f"{name} of {_BATCH} clips of {size} samples", embeddings, (_BATCH, dim), "dim")
         if encoder.frame_dim is not None:
             _check_frames(name, encoder, features)
@@ -154,7 +155,7 @@ def check_method(method: "SiameseMethod", samples: int | None = None, batch_size
     for draws in (0, 5):  # whatever torch's generator was used for before
         tried = copy.deepcopy(method).train()
         torch.rand(draws)
-        losses.append(_run(lambda m=tried: _loss(m, samples, batch_size, "training_step"), f"{step} fails"))
+        losses.append(_run(partial(_loss, tried, samples, batch_size, "training_step"), f"{step} fails"))
     loss = losses[0].detach()
     _require(loss.ndim == 0, f"{step} gives a loss of shape {tuple(loss.shape)}; it must be one number")
     _require(bool(loss.isfinite()), f"{step} gives the loss {loss.item()}; it must be finite")
@@ -225,7 +226,7 @@ def _check_values(name: str, function: Callable[[Tensor], Tensor], length: int, 
     _require(bool(together.isfinite().all()), f"{name} gives {what}s that are not finite")
     _require(
         bool(silent.isfinite().all()),
-        f"{name} gives {what}s of silence that are not finite; add a small number where it divides or takes a logarithm",
+        f"{name} gives {what}s of silence that are not finite; add a small number before a division or a logarithm",
     )
     _require(
         torch.equal(together, again),

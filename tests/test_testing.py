@@ -139,7 +139,7 @@ def test_a_class_that_cannot_be_imported_is_named():
     class Local(Mean):
         pass
 
-    with pytest.raises(AssertionError, match="Local cannot be made again .* define the class in a module"):
+    with pytest.raises(AssertionError, match=r"Local cannot be made again .* define the class in a module"):
         check_encoder(Local(), LogMelSpectrogram(*MEL))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ssl_audio.cli import search_working_folder
 from ssl_audio.errors import InputError, suggest
 
 EXAMPLES = """examples:
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace, overrides_of_all: Sequence[str] = ()) -> int:
     from ssl_audio.commands.train import split_arguments
     from ssl_audio.training import sweep
 
+    search_working_folder()
     # The train command's own words, which begin with a config.
     files, overrides, _ = split_arguments(["--config", args.sweep, *overrides_of_all])
     runs = sweep.read_sweep(files[0], files[1:], overrides)

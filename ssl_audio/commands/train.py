@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from ssl_audio.cli import search_working_folder
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{_USAGE}\npackaged configs: {', '.join(packaged_configs())}\n\n{EXAMPLES}")
         return 0 if arguments else 2
     files, overrides, print_config = split_arguments(arguments)
+
+    search_working_folder()
 
     import yaml
 

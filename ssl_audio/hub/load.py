@@ -54,7 +54,8 @@ def load_model(
         savedir: download into this folder instead of the cache.
         revision, token, cache_dir, local_files_only: see `huggingface_hub.hf_hub_download`.
         projection: with the projection head on top (run folders and checkpoints).
-        trusted: allow a config to name classes outside of `ssl_audio`, and an address to name code; they are imported.
+        trusted: allow a config to name classes outside of `ssl_audio`, such as your own encoder, and an address to name
+            code. Their modules are imported, which runs code; pass True only for models whose origin you know.
 
     Returns:
         The model; its attribute `licence` is what its card or package says of its weights, else "unknown".
