@@ -1,10 +1,11 @@
 # make demo   synthetic singers -> train -> evaluate -> one table and three pictures (about 5 minutes on 2 cores)
 # make test   everything that CI checks: lint, format, types, tests
+# make docs   the documentation as a site, in site/; strict, and no page needs a network
 # make bench  every performance table, ours beside the plain baseline
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 .venv/pip: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -18,7 +19,7 @@ BIN := .venv/bin
 
 # Three packages are installed for their weights; their dependencies need other versions of numpy and are not used.
 .venv/all: .venv/pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,export,search,shards,hf,media,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,export,search,shards,hf,media,dev,docs]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps resemblyzer aisfx musicnn
 	touch $@
 
@@ -34,8 +35,11 @@ lint: .venv/all
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
+docs: .venv/all
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: .venv/all
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site
