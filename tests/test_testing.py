@@ -6,7 +6,15 @@ from torch import Tensor, nn
 
 from ssl_audio import encoders
 from ssl_audio.encoders import CompactCNN, Encoder
-from ssl_audio.frontends import DecibelMelSpectrogram, Frontend, LogMelSpectrogram, MelSpectrogram, Waveform
+from ssl_audio.frontends import (
+    NORMALIZATIONS,
+    DecibelMelSpectrogram,
+    Frontend,
+    KaldiFilterbank,
+    LogMelSpectrogram,
+    MelSpectrogram,
+    Waveform,
+)
 from ssl_audio.heads import MLP, Identity
 from ssl_audio.methods import BYOL, CPC, Contrastive, NTXent, SimSiam, UniformityAlignment, VICReg
 from ssl_audio.testing import check_encoder, check_frontend, check_method
@@ -147,9 +155,10 @@ def test_a_class_that_cannot_be_imported_is_named():
     "frontend",
     [
         MelSpectrogram(*MEL),
-        *(LogMelSpectrogram(*MEL, normalize=kind) for kind in ("clip_max", "clip_mean", "band", "none")),
+        *(LogMelSpectrogram(*MEL, normalize=kind) for kind in NORMALIZATIONS),
         DecibelMelSpectrogram(*MEL),
         DecibelMelSpectrogram(*MEL, scale=False),
+        KaldiFilterbank(),
         Waveform(),
     ],
 )

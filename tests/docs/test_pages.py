@@ -25,6 +25,8 @@ from ssl_audio.model import EmbeddingModel
 from ssl_audio.training.config import load_config
 from ssl_audio.training.config_files import packaged_configs
 
+LOSSES = [name for name in losses.__all__ if name.endswith(("_loss", "_cosines"))]  # others help them
+
 
 def page(name: str) -> str:
     return (DOCS / f"{name}.md").read_text(encoding="utf-8")
@@ -47,12 +49,12 @@ def test_the_figures_are_what_their_code_draws():
 
 def test_the_page_of_methods_has_every_method_loss_encoder_and_config():
     text = page("methods")
-    abstract = {"SiameseMethod", "Method", "Objective", "Encoder", "Whitened", "Whitening", "sample_negatives"}
-    for name in {*methods.__all__, *losses.__all__, *encoders.__all__} - abstract:
+    abstract = {"SiameseMethod", "Method", "Objective", "Encoder", "Whitened", "Whitening"}
+    for name in {*methods.__all__, *LOSSES, *encoders.__all__} - abstract:
         assert f"`{name}`" in text, name
     stacked = [name for name in packaged_configs() if "/" not in name and name not in ("common", "demo")]
     for name in [*stacked, *(name for name in packaged_configs() if name.startswith("encoder/"))]:
-        assert f"| `{name}` |" in text, name
+        assert re.search(rf"\| ([^|\n]*, )?`{name}`(, [^|\n]*)? \|", text), name
 
 
 def test_the_architecture_names_every_room():
@@ -64,9 +66,7 @@ def test_the_architecture_names_every_room():
 
 
 def test_every_loss_is_cited():
-    assert [
-        name for name in losses.__all__ if f"`{name}`" not in page("citations") and name != "sample_negatives"
-    ] == []
+    assert [name for name in LOSSES if f"`{name}" not in page("citations")] == []
 
 
 @pytest.mark.parametrize("name", ["methods", "pretrained"])
