@@ -109,4 +109,7 @@ def test_the_installed_command_finds_a_class_in_the_folder_where_it_is_typed(tmp
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([*command, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    words = ["embed", "voices", "--model", "runs/contrastive/0", "--trusted", "--output", "table.npz"]
+    done = subprocess.run([command[0], *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "table.npz").is_file(), done.stderr[-2000:]
     assert "class_path: my_encoder.Recurrent" in (tmp_path / "runs/contrastive/0/config.yaml").read_text()
