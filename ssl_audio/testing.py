@@ -24,7 +24,7 @@ from ssl_audio.encoders.base import Encoder
 from ssl_audio.frontends import Frontend
 
 if TYPE_CHECKING:
-    from ssl_audio.methods.base import SiameseMethod
+    from ssl_audio.methods import Method
 
 _BATCH = 3
 
@@ -130,7 +130,7 @@ def check_frontend(frontend: Frontend, samples: int = 16000) -> None:
     )
 
 
-def check_method(method: "SiameseMethod", samples: int | None = None, batch_size: int = 4) -> None:
+def check_method(method: "Method", samples: int | None = None, batch_size: int = 4) -> None:
     """Check that a training method, with its network, keeps what `ssl_audio.methods` promises.
 
     - a training step gives one finite loss, the same one when the step is repeated;
@@ -142,7 +142,7 @@ def check_method(method: "SiameseMethod", samples: int | None = None, batch_size
     Args:
         method: with a small frontend, encoder and projection, on the CPU; no trainer is needed.
         samples: of a clip. None: a second, or the shortest clip of the model if that is longer.
-        batch_size: pairs of clips.
+        batch_size: clips, or pairs of clips.
 
     Raises:
         AssertionError: the first of these that does not hold.

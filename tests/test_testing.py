@@ -15,8 +15,9 @@ from ssl_audio.frontends import (
     MelSpectrogram,
     Waveform,
 )
-from ssl_audio.heads import MLP, Identity
+from ssl_audio.heads import MLP, Identity, ProbeHead
 from ssl_audio.methods import BYOL, CPC, Contrastive, NTXent, SimSiam, UniformityAlignment, VICReg
+from ssl_audio.methods.supervised import Supervised
 from ssl_audio.testing import check_encoder, check_frontend, check_method
 
 MEL = (16000, 512, 256, 20)  # rate, n_fft, hop, bands
@@ -254,6 +255,12 @@ def network(encoder=None):
 )
 def test_our_methods_keep_their_contract(kind, arguments):
     check_method(kind(**network(), **arguments))
+
+
+def test_a_method_with_labels_keeps_the_contract():
+    method = Supervised(**{**network(), "projection": None})
+    method.projection = ProbeHead(6, ["a", "b"])  # `setup` makes it, from the classes of the data
+    check_method(method)
 
 
 def test_a_method_on_frames_keeps_the_contract():
