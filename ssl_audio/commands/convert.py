@@ -9,8 +9,12 @@ import os
 import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssl_audio.errors import InputError
+
+if TYPE_CHECKING:
+    from ssl_audio.model import EmbeddingModel
 
 EXAMPLES = """examples:
   ssl-audio convert --checkpoint runs/byol/checkpoints/last.ckpt --output_dir my-singer
@@ -55,7 +59,7 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def load(args: Namespace, checkpoint: Path):
+def load(args: Namespace, checkpoint: Path) -> "EmbeddingModel":
     """The model in the checkpoint, under CLMR's classifier if there is one."""
     from ssl_audio.hub import load_checkpoint
 
@@ -70,7 +74,7 @@ def load(args: Namespace, checkpoint: Path):
     return with_classifier(model, args.classifier, [tag.strip() for tag in tags if tag.strip()] or None)
 
 
-def write(model, folder: Path, layout: str) -> None:
+def write(model: "EmbeddingModel", folder: Path, layout: str) -> None:
     """Write the model in one of the two layouts."""
     import torch
 
@@ -86,7 +90,7 @@ def write(model, folder: Path, layout: str) -> None:
         torch.jit.trace(model, torch.zeros(2, model.sample_rate), check_trace=False).save(str(temporary))
 
 
-def compare(model, folder: Path, trials: int, trusted: bool = False) -> float:
+def compare(model: "EmbeddingModel", folder: Path, trials: int, trusted: bool = False) -> float:
     """The largest difference between the model and what is in the folder, relative to the largest output.
 
     Raises:

@@ -8,8 +8,13 @@ OUTPUT.unreadable.csv, the rest is embedded, and the exit status is 3.
 import argparse
 import sys
 import time
+from typing import TYPE_CHECKING, Any
 
 from ssl_audio.errors import InputError
+
+if TYPE_CHECKING:
+    from ssl_audio.embedding import FileEmbedding
+    from ssl_audio.embedding.table import EmbeddingTable
 
 EXAMPLES = """examples:
   ssl-audio embed recordings --model byol --output embeddings.parquet
@@ -75,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     return 3 if unreadable else 0
 
 
-def _write_missing(table, options: dict) -> None:
+def _write_missing(table: "EmbeddingTable", options: dict[str, Any]) -> None:
     from tqdm import tqdm
 
     from ssl_audio.embedding.table import SHARD
@@ -89,7 +94,7 @@ def _write_missing(table, options: dict) -> None:
     with tqdm(desc="embedding", total=total, initial=total - todo, unit="file", delay=2) as bar:
         done = -1
 
-        def on_result(result) -> None:
+        def on_result(result: "FileEmbedding") -> None:
             nonlocal clips, done
             clips += 1
             bar.update(result.index - done)

@@ -12,9 +12,17 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_audio.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ssl_audio.embedding.recordings import EvalProtocol
+    from ssl_audio.evaluation.backend import Backend, Scorer
+    from ssl_audio.evaluation.trials import Trials
+    from ssl_audio.model import EmbeddingModel
 
 EXAMPLES = """examples:
   python eval.py -s 123 -r DATA -d vocalset m4singer -m byol -meta metadata -cr True -ce True -bs 128
@@ -129,7 +137,7 @@ def _cases(args: argparse.Namespace) -> list[str]:
     return cases
 
 
-def _scorer(args: argparse.Namespace, model, backend):
+def _scorer(args: argparse.Namespace, model: "EvalProtocol", backend: "Backend") -> "Scorer":
     """Cosines, or what the cohort and the calibration trials make of them once this model has embedded them."""
     import numpy as np
 
@@ -140,7 +148,7 @@ def _scorer(args: argparse.Namespace, model, backend):
     return backend.scorer(embed_recordings(model, paths, *options) if paths else np.empty((0, model.dim), np.float32))
 
 
-def load_encoder(name: str, source: str | None = None, projection: bool = False):
+def load_encoder(name: str, source: str | None = None, projection: bool = False) -> "EmbeddingModel":
     """The model that is tested: without its projection head, or with it."""
     from ssl_audio.hub import PUBLISHED_SOURCE, load_model
     from ssl_audio.model import EmbeddingModel
@@ -156,7 +164,7 @@ def load_encoder(name: str, source: str | None = None, projection: bool = False)
     return model
 
 
-def _describe(model) -> dict[str, Any]:
+def _describe(model: "EvalProtocol") -> dict[str, Any]:
     from ssl_audio.config import describe
     from ssl_audio.provenance import weights_digest
 
@@ -172,7 +180,15 @@ def _describe(model) -> dict[str, Any]:
     }
 
 
-def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute_eer: bool, scorer) -> dict[str, Any]:
+def _test(
+    args: argparse.Namespace,
+    model: "EvalProtocol",
+    case: str,
+    name: str,
+    trials: "Trials",
+    compute_eer: bool,
+    scorer: "Scorer",
+) -> dict[str, Any]:
     from ssl_audio.embedding.recordings import embed_recordings
     from ssl_audio.evaluation.verification import verify
 
@@ -210,7 +226,7 @@ def model_name(given: str) -> str:
     return "-".join(parts[first:]).removesuffix(".ckpt") or path.resolve().name
 
 
-def _write_scores(path: Path, trials, scores) -> None:
+def _write_scores(path: Path, trials: "Trials", scores: "np.ndarray") -> None:
     from ssl_audio.utils.files import write_atomically
 
     with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -246,7 +262,14 @@ def add_row(path: Path, row: str, values: dict[str, float]) -> None:
     write_text(path, text.getvalue())
 
 
-def _write_record(path: Path, args: argparse.Namespace, models, results, trials, seconds: float) -> None:
+def _write_record(
+    path: Path,
+    args: argparse.Namespace,
+    models: dict[str, Any],
+    results: list[dict[str, Any]],
+    trials: dict[str, "Trials"],
+    seconds: float,
+) -> None:
     from ssl_audio.provenance import git_state, versions
     from ssl_audio.utils.device import best_device
     from ssl_audio.utils.files import write_text
