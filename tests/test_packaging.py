@@ -3,14 +3,13 @@
 import subprocess
 import sys
 
-import pytest
 import yaml
-from helpers import REPOSITORY
+from helpers import REPOSITORY, needed
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    tomllib = pytest.importorskip("tomli")
+    tomllib = needed("tomli")
 
 ROOT = REPOSITORY
 

@@ -10,25 +10,21 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
+from helpers import tiny_frontend, tiny_model
 
 from ssl_audio import audio
 from ssl_audio.cli import main
 from ssl_audio.embedding import table as embedding_table
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.saved import save_model
-from ssl_audio.model import EmbeddingModel
 
 RATE = 16000
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=32, normalize="band")
-    model = EmbeddingModel(frontend, CompactCNN(channels=[8, 8], embedding_dim=16), sample_rate=RATE).eval()
+    model = tiny_model(frontend=tiny_frontend(normalize="band"))
     folder = tmp_path_factory.mktemp("saved") / "model"
     save_model(model, folder)
     return model, str(folder)
@@ -190,7 +186,7 @@ def test_two_processes_give_what_one_gives(saved, tmp_path, write_tone):
 
 def test_the_fingerprint_follows_weights_and_construction(saved):
     model, _ = saved
-    again = EmbeddingModel(LogMelSpectrogram(), CompactCNN(channels=[8, 8], embedding_dim=16), sample_rate=RATE)
+    again = tiny_model(seed=1, frontend=LogMelSpectrogram())
     first = embedding_table.fingerprint(again)
     again.encoder.load_state_dict(model.encoder.state_dict())
     assert len({first, embedding_table.fingerprint(again), embedding_table.fingerprint(model)}) == 3

@@ -7,26 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_model
 
 from ssl_audio.cli import main
 from ssl_audio.commands.evaluate import _names
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation import equal_error_rate, mean_normalized_rank
 from ssl_audio.evaluation.ranks import unit_length
 from ssl_audio.evaluation.recordings import find_recordings
 from ssl_audio.evaluation.report.plots import project
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.saved import save_model
-from ssl_audio.model import EmbeddingModel
 
 LIST = "1,s0/a b.wav,s0/1.wav\n0,s0/1.wav,s1/1.wav\n1,s1/a b.wav,s1/1.wav\n0,s2/a b.wav,s1/1.wav\n"
-
-
-def small() -> EmbeddingModel:
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=256, n_mels=32, normalize="band")
-    return EmbeddingModel(frontend, CompactCNN([8, 8], embedding_dim=8), 16000).eval()
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +36,9 @@ def place(tmp_path_factory, write_tone) -> Path:
     (root / "file").write_text("not a folder")
     (root / "norun").mkdir()
     (root / "list.txt").write_bytes(("\ufeff" + LIST).replace("\n", "\r\n").encode())
-    save_model(small(), root / "untrained")
+    save_model(tiny_model(8), root / "untrained")
     for name, value in (("diverged", float("nan")), ("collapsed", 0.0)):
-        model = small()
+        model = tiny_model(8)
         with torch.no_grad():
             for weights in model.encoder.parameters():
                 weights.fill_(value)

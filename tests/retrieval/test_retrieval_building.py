@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import skip_without, tiny_frontend, tiny_model
 
 from ssl_audio import audio
 from ssl_audio.cli import main
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.saved import save_model
@@ -27,9 +27,7 @@ RATE = 16000
 
 
 def make_model(seed=0):
-    torch.manual_seed(seed)
-    frontend = LogMelSpectrogram(sample_rate=RATE, n_fft=512, hop_length=256, n_mels=32, normalize="none")
-    return EmbeddingModel(frontend, CompactCNN(channels=[8, 16], embedding_dim=32), sample_rate=RATE).eval()
+    return tiny_model(32, seed=seed, frontend=tiny_frontend(normalize="none"))
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +333,7 @@ def test_real_recordings_of_one_instrument_or_song_find_each_other(shared, tmp_p
     """By mean and standard deviation of mel bands alone; a trained model should do better."""
     folder = shared / "data" / "music" / "vocal_mixtures"
     if not folder.is_dir():
-        pytest.skip("the music recordings are not here")
+        skip_without("music recordings")
     index = build(MelStatistics.model(), folder, window_seconds=3.0)
     hits = index.recommend(index.paths, 3)
     same = [hit.group == group for group, found in zip(index.groups, hits, strict=True) for hit in found]

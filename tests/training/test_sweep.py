@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from helpers import needed
 
 from ssl_audio.cli import main
 from ssl_audio.errors import InputError
@@ -184,7 +185,7 @@ def test_the_table_of_runs_without_validation_shows_their_training_loss(tmp_path
 
 
 def test_runs_travel_to_the_workers_of_a_dask_cluster(tmp_path, capsys):
-    distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
+    distributed = needed("distributed")
     sweep = write(tmp_path / "s.yaml", {
         "stack": ["common", "contrastive", write(tmp_path / "tiny.yaml", TINY)],
         "runs": {"a": {}, "b": {}},
