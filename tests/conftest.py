@@ -66,7 +66,8 @@ def shared() -> Path:
 def browser() -> Iterator[Any]:
     """Chromium without a window, driven by playwright; its microphone beeps."""
     playwright = needed("playwright.sync_api")
-    chromium = shutil.which("chromium") or skip_without("Chromium")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None) or skip_without("Chromium")
     microphone = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", *microphone])
