@@ -22,6 +22,8 @@ settings.load_profile("same")
 # in which the tests run is none of theirs.
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", *(name for name in os.environ if name.startswith("SLURM_"))):
     os.environ.pop(name, None)
+# Numba's OpenMP threads would stay after the first UMAP and make each matrix product of torch wait for them.
+os.environ["NUMBA_NUM_THREADS"] = "1"
 for name in ("NO_PROXY", "no_proxy"):
     os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 
