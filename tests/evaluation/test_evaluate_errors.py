@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_model
+from helpers import needed, tiny_model
 
 from ssl_audio.cli import main
 from ssl_audio.commands.evaluate import _names
@@ -162,7 +162,10 @@ def test_models_of_one_name_take_what_differs_along(tmp_path):
         _names([str(runs[0]), os.path.join(runs[0], "..", "0")])
 
 
-def test_a_report_with_a_umap(place, tmp_path):  # one test, because its first use in a process compiles for long
+@pytest.mark.slow
+def test_a_report_with_a_umap(place, tmp_path):
+    """All about UMAP in one test, because its first use in a process compiles for long."""
+    needed("umap")
     assert evaluate(place / "untrained", place / "data", tmp_path / "r", "--map", "umap") == 0
     assert "by UMAP" in (tmp_path / "r" / "report.html").read_text()
     assert (tmp_path / "r" / "plots" / "data" / "map.svg").stat().st_size > 1000
@@ -173,6 +176,8 @@ def test_a_report_with_a_umap(place, tmp_path):  # one test, because its first u
     one, other = points[::2], points[1::2]  # two clouds stay two clouds
     gap = np.linalg.norm(one.mean(axis=0) - other.mean(axis=0))
     assert gap > one.std(axis=0).max() and gap > other.std(axis=0).max()
+    smallest = project(x[:3], "umap")  # the smallest set that can be judged
+    assert smallest.shape == (3, 2) and np.isfinite(smallest).all()
 
 
 @pytest.mark.parametrize("scores", [["a", "b"], [1 + 1j, 2], [np.nan, 1], [np.inf, 1], [1, 1], [], [[1, 2]]])

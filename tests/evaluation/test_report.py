@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import needed, tiny_model
+from helpers import tiny_model
 
 from ssl_audio.cli import main
 from ssl_audio.evaluation.comparison import TestSet, compare_all, evaluate, load_test_set
@@ -230,12 +230,6 @@ def test_the_map_is_the_first_two_components():
         unit = x / np.linalg.norm(x, axis=1, keepdims=True)
         _, sizes, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
         assert np.allclose(np.linalg.norm(project(x), axis=0), sizes[:2])
-
-
-def test_the_smallest_set_that_can_be_judged_has_a_map_too():
-    needed("umap")
-    points = project(np.random.default_rng(0).standard_normal((3, 8)), "umap")
-    assert points.shape == (3, 2) and np.isfinite(points).all()
 
 
 def test_a_large_map_is_drawn_of_a_part_and_says_so(monkeypatch):
