@@ -173,6 +173,8 @@ def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike, path: str | 
 
 
 def _onnx_program(model: EmbeddingModel) -> Any:
+    if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
+        raise InputError(f"export to ONNX needs torch 2.9 or newer, not {torch.__version__}; or take --format torchscript")
     example = _example(model)
     exportable = _copy(model)
     _replace_max_pools(exportable)
