@@ -18,7 +18,7 @@ BIN := .venv/bin
 
 # Three packages are installed for their weights; their dependencies need other versions of numpy and are not used.
 .venv/all: .venv/pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,export,search,shards,hf,media,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,eval,export,search,shards,dask,hf,media,dev]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps resemblyzer aisfx musicnn
 	touch $@
 
