@@ -3,12 +3,8 @@
 Bardes, Ponce and LeCun, "VICReg: variance-invariance-covariance regularization for self-supervised learning",
 ICLR 2022, https://arxiv.org/abs/2105.04906.
 
-The objective is a weighted sum of the three terms; variance and covariance are summed over both views:
-
-| weights | invariance | variance | covariance |
-|---|---|---|---|
-| VICReg paper | 25 | 25 | 1 |
-| singer-identity paper, the defaults of `ssl_audio.methods.VICReg` | 25 | 25 | 100 |
+The objective is a weighted sum of the three terms. The weights are those of the singer-identity paper, which differ
+from those of the VICReg paper in the last one: invariance 25, variance 25, covariance 100 (VICReg paper: 1).
 """
 
 from torch import Tensor
