@@ -1,8 +1,9 @@
-"""Heads: `(batch, in_dim)` -> `(batch, dim)`. Each is made with its input size first, so that any fits any encoder:
+"""Heads: `(batch, in_dim)` -> `(batch, dim)`.
 
-    projection: Callable[[int], nn.Module]
+The first argument of a head is the size of its input, so that every head fits every encoder. A method takes
+`projection: Callable[[int], nn.Module]` and calls it with the size of the embedding. In YAML:
 
-In YAML: `projection: {class_path: ssl_audio.heads.MLP, init_args: {dims: [2048, 2048]}}`.
+    projection: {class_path: ssl_audio.heads.MLP, init_args: {dims: [2048, 2048]}}
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ MARGINS = ("aam", "am", "none")
 
 
 class Identity(nn.Module):
-    """No head: the embedding itself."""
+    """No head: returns the embedding unchanged."""
 
     def __init__(self, in_dim: int) -> None:
         super().__init__()
@@ -27,16 +28,22 @@ class Identity(nn.Module):
         self.dim = in_dim
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(batch, in_dim)` -> the same."""
         return x
 
 
 class Projection(nn.Module):
-    """SiLU, Linear, L2 normalisation: the projection of the singer models.
+    """SiLU, linear layer, L2 normalisation: the projection of the singer models.
 
     Args:
         in_dim: size of the embedding.
         dim: size of the projection.
         normalize: scale the projection to unit length.
+
+    Example:
+        >>> head = Projection(1000, 128)
+        >>> head(torch.randn(4, 1000)).shape
+        torch.Size([4, 128])
     """
 
     def __init__(self, in_dim: int, dim: int = 128, normalize: bool = True) -> None:
@@ -47,27 +54,37 @@ class Projection(nn.Module):
         self.net = nn.Sequential(nn.SiLU(), nn.Linear(in_dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(batch, in_dim)` -> `(batch, dim)`; float32 and of unit length when normalised."""
+        """`(batch, in_dim)` -> `(batch, dim)`; with `normalize`, float32 and of unit length."""
         x = self.net(x)
         return F.normalize(x.float(), dim=-1) if self.normalize else x
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation, and optionally batch normalisation, between them.
+    """Linear layers with an activation and optional batch normalisation between them.
 
-        MLP(128, [1024, 128], batch_norm=True, normalize=True)                     BYOL predictor of the singer models
-        MLP(512, [512, 64], bias=False)                                            CLMR projector
-        MLP(2048, [2048, 2048, 2048], batch_norm=True, output_batch_norm=True)     SimSiam projector
-        MLP(2048, [4096, 256], batch_norm=True, bias=True)                         wav2rec projector
+    | head | |
+    |---|---|
+    | BYOL predictor of the singer models | `MLP(128, [1024, 128], batch_norm=True, normalize=True)` |
+    | CLMR projector | `MLP(512, [512, 64], bias=False)` |
+    | SimSiam projector | `MLP(2048, [2048, 2048, 2048], batch_norm=True, output_batch_norm=True)` |
+    | wav2rec projector | `MLP(2048, [4096, 256], batch_norm=True, bias=True)` |
 
     Args:
         in_dim: size of the input.
-        dims: sizes after each Linear; the last one is the output.
-        batch_norm: normalise before each activation.
-        bias: of the Linear layers. None: wherever no batch normalisation follows, which has its own.
+        dims: output size of each linear layer; the last one is the size of the output.
+        batch_norm: apply batch normalisation before each activation.
+        bias: whether linear layers have a bias. None: only those that no batch normalisation follows.
         activation: relu, silu or gelu.
-        output_batch_norm: normalise the output by batch as well, without scale and shift (SimSiam).
+        output_batch_norm: also apply batch normalisation to the output, without scale and shift (SimSiam).
         normalize: scale the output to unit length, in float32.
+
+    Raises:
+        InputError: `dims` is empty, or the activation is unknown.
+
+    Example:
+        >>> head = MLP(512, [512, 64], bias=False)
+        >>> head(torch.randn(4, 512)).shape
+        torch.Size([4, 64])
     """
 
     def __init__(
@@ -82,7 +99,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if not dims:
-            raise InputError("dims is empty; give the size of at least one layer, or use ssl_audio.heads.Identity")
+            raise InputError("dims is empty; give the size of at least one layer, or take ssl_audio.heads.Identity")
         if activation not in ACTIVATIONS:
             raise InputError(f"activation is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
         self.in_dim = in_dim
@@ -253,17 +270,20 @@ class MarginHead(nn.Module):
 
 
 class ProbeHead(nn.Module):
-    """Standardise, then one Linear, or two with a ReLU between them: what a probe fits, and what names the tags.
+    """The classifier that a probe fits: standardisation, then one linear layer, or two with a ReLU between them.
 
-    As the head of an `EmbeddingModel` it travels with its encoder, so that neither the order of the classes nor the
-    encoder can be mispaired.
+    As the head of an `EmbeddingModel` it is saved with its encoder and the names of its classes, so none of the three
+    can be mixed up.
 
     Args:
         in_dim: size of the embedding.
         classes: names of the outputs, in order.
-        hidden: size of the hidden layer; None for a linear head.
-        multi_label: any number of classes a clip (sigmoid) or exactly one (softmax).
-        clip_seconds: length of the clips that it was fitted on, for those who apply it; None if unknown.
+        hidden: size of the hidden layer. None: one linear layer.
+        multi_label: a clip has any number of classes (sigmoid); otherwise exactly one (softmax).
+        clip_seconds: length in seconds of the clips on which it was fitted; None if unknown.
+
+    Raises:
+        InputError: there are no classes, or two have the same name.
     """
 
     mean: Tensor
@@ -279,7 +299,7 @@ class ProbeHead(nn.Module):
     ) -> None:
         super().__init__()
         if len(set(classes)) != len(classes) or not classes:
-            raise InputError(f"the classes of a head must have different names, got {', '.join(classes) or 'none'}")
+            raise InputError(f"a head needs classes with different names, got {', '.join(classes) or 'none'}")
         self.in_dim = in_dim
         self.classes = list(classes)
         self.hidden = hidden
@@ -299,12 +319,12 @@ class ProbeHead(nn.Module):
         return self.net((x - self.mean) * self.scale)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits `(batch, classes)` -> probabilities: a sigmoid a class, or one softmax."""
+        """Logits `(batch, classes)` -> probabilities, by a sigmoid for each class or by one softmax."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
 
     @torch.no_grad()
     def standardize(self, x: Tensor) -> None:
-        """Take mean and deviation from features `(items, in_dim)`; a constant dimension says nothing and becomes 0."""
+        """Set mean and deviation from features `(items, in_dim)`. Constant dimensions are mapped to 0."""
         x = x.double()
         mean, deviation = x.mean(dim=0), x.std(dim=0, unbiased=False)
         varies = deviation > 1e-8 * mean.abs() + 1e-12

@@ -1,18 +1,27 @@
-"""Frames `(batch, frames, dim)` -> one vector a clip. Any encoder with frames can use any of these.
+"""Pooling: frames `(batch, frames, in_dim)` -> one vector per clip, `(batch, dim)`.
 
-Each is made with the frames' size and has `.dim`, the size of its vector. An encoder takes the class:
+A pooling is constructed with the size of a frame and has `dim`, the size of its vector. An encoder takes the class, as
 `pooling: Callable[[int], nn.Module]`.
+
+Example:
+    >>> pooling = StatisticsPooling(256)
+    >>> pooling(torch.randn(4, 100, 256)).shape
+    torch.Size([4, 512])
 """
 
 import torch
 from torch import Tensor, nn
 
 ECAPA_FORMS = ("wespeaker", "speechbrain")
-VARIANCE_FLOOR = 1e-8  # under the root of a variance: its derivative at zero is infinite
+VARIANCE_FLOOR = 1e-8  # added under the square root, whose gradient at 0 is infinite
 
 
 class MeanPooling(nn.Module):
-    """Mean over the frames: `(batch, frames, in_dim)` -> `(batch, in_dim)`."""
+    """Mean over the frames; `dim` is `in_dim`.
+
+    Args:
+        in_dim: size of a frame.
+    """
 
     def __init__(self, in_dim: int) -> None:
         super().__init__()
@@ -20,11 +29,16 @@ class MeanPooling(nn.Module):
         self.dim = in_dim
 
     def forward(self, frames: Tensor) -> Tensor:
+        """`(batch, frames, in_dim)` -> `(batch, in_dim)`."""
         return frames.mean(dim=1)
 
 
 class StatisticsPooling(nn.Module):
-    """Mean and standard deviation over the frames (x-vectors, Snyder 2018): -> `(batch, 2 * in_dim)`."""
+    """Mean and standard deviation over the frames, as in x-vectors (Snyder et al., 2018); `dim` is `2 * in_dim`.
+
+    Args:
+        in_dim: size of a frame.
+    """
 
     def __init__(self, in_dim: int) -> None:
         super().__init__()
@@ -32,20 +46,22 @@ class StatisticsPooling(nn.Module):
         self.dim = 2 * in_dim
 
     def forward(self, frames: Tensor) -> Tensor:
+        """`(batch, frames, in_dim)` -> `(batch, 2 * in_dim)`: means, then deviations."""
         weights = torch.full_like(frames[..., :1], 1.0) / frames.shape[1]
         return _weighted_statistics(frames, weights)
 
 
 class AttentiveStatisticsPooling(nn.Module):
-    """Mean and standard deviation weighted by attention: -> `(batch, 2 * in_dim)`.
+    """Mean and standard deviation over the frames, weighted by attention; `dim` is `2 * in_dim`.
 
-    Okabe 2018 (https://arxiv.org/abs/1803.10963), with one weight for each frame and channel and with the clip's plain
-    mean and deviation as context for the attention, as in ECAPA-TDNN (Desplanques 2020, https://arxiv.org/abs/2005.07143).
+    Okabe et al., 2018, https://arxiv.org/abs/1803.10963. As in ECAPA-TDNN (Desplanques et al., 2020,
+    https://arxiv.org/abs/2005.07143), every channel has its own weights, and the attention also sees the unweighted
+    mean and deviation of the clip.
 
     Args:
         in_dim: size of a frame.
-        attention_dim: size of the hidden layer of the attention.
-        context: let the attention see the plain statistics of the clip.
+        attention_dim: size of the attention's hidden layer.
+        context: give the unweighted statistics of the clip to the attention.
     """
 
     def __init__(self, in_dim: int, attention_dim: int = 128, context: bool = True) -> None:
@@ -59,6 +75,7 @@ class AttentiveStatisticsPooling(nn.Module):
         )
 
     def forward(self, frames: Tensor) -> Tensor:
+        """`(batch, frames, in_dim)` -> `(batch, 2 * in_dim)`: means, then deviations."""
         seen = frames
         if self.context:
             plain = _weighted_statistics(frames, torch.full_like(frames[..., :1], 1.0) / frames.shape[1])
@@ -182,13 +199,13 @@ class ECAPAPooling(nn.Module):
 
 
 def _weighted_statistics(frames: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean and deviation over dimension 1, side by side; the weights sum to 1 there."""
+    """Weighted means and deviations over dimension 1, concatenated. The weights sum to 1 along it."""
     mean, variance = _moments(frames, weights)
     return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], dim=-1)
 
 
 def _moments(frames: Tensor, weights: Tensor, unbiased: bool = False) -> tuple[Tensor, Tensor]:
-    """Weighted mean and variance over dimension 1; the weights sum to 1 there."""
+    """Weighted means and variances over dimension 1. The weights sum to 1 along it."""
     mean = (frames * weights).sum(dim=1)
     variance = ((frames - mean.unsqueeze(1)).square() * weights).sum(dim=1)
     if unbiased:  # n / (n - 1) for n equal weights; one frame alone keeps its variance of 0
