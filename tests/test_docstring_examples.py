@@ -5,7 +5,10 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ["config", "encoders.base", "errors", "frontends", "heads", "model", "pooling", "resampling", "schedules"]
+MODULES = [
+    "augmentations.batch", "augmentations.clip", "config", "encoders.base", "errors", "frontends", "heads", "model",
+    "pooling", "resampling", "schedules",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)
