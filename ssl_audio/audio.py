@@ -60,7 +60,7 @@ class AudioError(InputError):
         reason: the reason, without the path.
     """
 
-    def __init__(self, path: str | os.PathLike, reason: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(f"{os.fspath(path)}: {reason}")
         self.path = os.fspath(path)
         self.reason = reason
@@ -109,7 +109,7 @@ class AudioFile:
         AudioError: the file is missing, is not audio, or holds no samples.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         try:
             self._file = _SoundFile(self.path)
@@ -210,7 +210,7 @@ class AudioFile:
         self.close()
 
 
-def info(path: str | os.PathLike) -> AudioInfo:
+def info(path: str | os.PathLike[str]) -> AudioInfo:
     """Length, sample rate, channels and format of a file.
 
     Raises:
@@ -221,7 +221,7 @@ def info(path: str | os.PathLike) -> AudioInfo:
 
 
 def read(
-    path: str | os.PathLike, sample_rate: int | None = None, start: int = 0, samples: int | None = None
+    path: str | os.PathLike[str], sample_rate: int | None = None, start: int = 0, samples: int | None = None
 ) -> np.ndarray:
     """Read a file, or a part of it.
 
@@ -262,7 +262,7 @@ def peak_normalize(audio: np.ndarray) -> np.ndarray:
     return audio / np.float32(peak) if peak > 0 else audio
 
 
-def write(path: str | os.PathLike, audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:
+def write(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:
     """Write an audio file, or nothing if that fails.
 
     Args:
@@ -287,7 +287,7 @@ def write(path: str | os.PathLike, audio: np.ndarray, sample_rate: int, subtype:
         raise InputError(f"{os.fspath(path)}: cannot be written: {_message(error)}") from error
 
 
-def find_audio_files(folder: str | os.PathLike) -> list[Path]:
+def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     """All files in a folder and its sub-folders that have a suffix of `EXTENSIONS`, sorted by path.
 
     Hidden files and folders are skipped. Symbolic links are followed, except to a folder that contains them.
@@ -298,7 +298,7 @@ def find_audio_files(folder: str | os.PathLike) -> list[Path]:
     return [Path(entry.path) for entry in walk_files(folder) if os.path.splitext(entry.name)[1].lower() in EXTENSIONS]
 
 
-def walk_files(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
+def walk_files(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
     """The directory entries of all files in a folder and its sub-folders: depth first, each folder sorted by name.
 
     Hidden files and folders are skipped.
@@ -309,7 +309,7 @@ def walk_files(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
     yield from _walk(os.fspath(folder), ())
 
 
-def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[os.DirEntry]:
+def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)

@@ -69,7 +69,7 @@ class OnnxModel(nn.Module):
         InputError: onnxruntime cannot load the file.
     """
 
-    def __init__(self, path: str | os.PathLike, like: EmbeddingModel) -> None:
+    def __init__(self, path: str | os.PathLike[str], like: EmbeddingModel) -> None:
         super().__init__()
         self.sample_rate, self.minimum_samples, self.dim = like.sample_rate, like.minimum_samples, like.dim
         self.session = open_session(path)
@@ -79,7 +79,7 @@ class OnnxModel(nn.Module):
         return torch.from_numpy(self.session.run(None, {INPUT: waveforms.cpu().numpy()})[0])
 
 
-def open_session(path: str | os.PathLike, threads: int = 0) -> Any:
+def open_session(path: str | os.PathLike[str], threads: int = 0) -> Any:
     """Open an ONNX file in onnxruntime, on the CPU.
 
     Args:
@@ -100,7 +100,7 @@ def open_session(path: str | os.PathLike, threads: int = 0) -> Any:
         raise InputError(f"{path}: onnxruntime cannot load it: {_last_line(error)}") from error
 
 
-def export_torchscript(model: EmbeddingModel, path: str | os.PathLike, tolerance: float = TOLERANCE) -> Export:
+def export_torchscript(model: EmbeddingModel, path: str | os.PathLike[str], tolerance: float = TOLERANCE) -> Export:
     """Trace the model to TorchScript, which is used as `torch.jit.load(path)(audio)`.
 
     `load_model(folder, torchscript=True)` reads the file if it is called `model.ts` and lies in the folder of a saved
@@ -128,7 +128,7 @@ def export_torchscript(model: EmbeddingModel, path: str | os.PathLike, tolerance
     return Export(Path(path), "torchscript", os.path.getsize(path), difference, cosine)
 
 
-def export_onnx(model: EmbeddingModel, path: str | os.PathLike, tolerance: float = TOLERANCE) -> Export:
+def export_onnx(model: EmbeddingModel, path: str | os.PathLike[str], tolerance: float = TOLERANCE) -> Export:
     """Write an ONNX file with the dynamic axes `batch` and `samples`, after a check in onnxruntime.
 
     Args:
@@ -153,7 +153,7 @@ def export_onnx(model: EmbeddingModel, path: str | os.PathLike, tolerance: float
     return Export(Path(path), "onnx", os.path.getsize(path), difference, cosine, opset)
 
 
-def describe_onnx(model: EmbeddingModel, path: str | os.PathLike) -> Path:
+def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
     """Write a JSON file beside an ONNX file (`tags.onnx` -> `tags.json`) with what a program needs to use it.
 
     Keys of the JSON file:
@@ -188,7 +188,7 @@ def describe_onnx(model: EmbeddingModel, path: str | os.PathLike) -> Path:
     return described
 
 
-def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike, path: str | os.PathLike) -> Export:
+def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike[str], path: str | os.PathLike[str]) -> Export:
     """Quantise an exported model to int8: the weights now, the activations at run time ("dynamic quantisation").
 
     The frontend stays in floating point, because a power spectrum spans far more than the 48 dB of 8 bits. The result

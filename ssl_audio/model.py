@@ -81,7 +81,7 @@ class EmbeddingModel(nn.Module):
         return self.encoder.frames(self.frontend(waveforms))
 
     @torch.inference_mode()
-    def embed(self, audio: str | os.PathLike | np.ndarray | Tensor, sample_rate: int | None = None) -> np.ndarray:
+    def embed(self, audio: str | os.PathLike[str] | np.ndarray | Tensor, sample_rate: int | None = None) -> np.ndarray:
         """The embedding of a file or an array. The model is in evaluation mode meanwhile.
 
         Args:

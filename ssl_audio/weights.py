@@ -23,7 +23,7 @@ class UnsafeFileError(InputError):
 _SHOWN = 5  # keys of each kind that a message lists
 
 
-def read_weights(path: str | os.PathLike) -> dict[str, Any]:
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a `.safetensors` file, or of a torch file with tensors and plain data. Tensors are on the CPU.
 
     Raises:
@@ -53,7 +53,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
     return dict(content)
 
 
-def read_without_code(path: str | os.PathLike) -> dict[str, Any]:
+def read_without_code(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a torch file that names classes, such as an old Lightning checkpoint with callbacks and hyper-parameters.
 
     Every object of a class is replaced by an empty placeholder. No class that the file names is imported or called.
@@ -77,7 +77,7 @@ def read_without_code(path: str | os.PathLike) -> dict[str, Any]:
     return dict(content)
 
 
-class _Placeholder(dict):
+class _Placeholder(dict[str, Any]):
     """Stands in for any unpickled class: accepts its arguments and its state, and runs nothing."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -87,7 +87,7 @@ class _Placeholder(dict):
         pass
 
 
-def load_strict(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
+def load_strict(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
     """Load weights that fit the module exactly.
 
     Args:

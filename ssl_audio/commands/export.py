@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def error_rates(models: list[Any], trials: str | os.PathLike, data: str | os.PathLike) -> list[float]:
+def error_rates(models: list[Any], trials: str | os.PathLike[str], data: str | os.PathLike[str]) -> list[float]:
     """The equal error rate of each model on a trial list.
 
     Args:

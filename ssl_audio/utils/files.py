@@ -13,7 +13,7 @@ PARTIAL = ".partial-"  # prefix of temporary names
 
 
 @contextmanager
-def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`. On success it replaces `path`; on any error it is removed.
 
     The temporary name keeps the suffix of `path`, because many writers choose the format by it.
@@ -44,7 +44,7 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text atomically: a reader sees the old file or the new one, never a part."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

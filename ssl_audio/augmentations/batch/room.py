@@ -36,7 +36,7 @@ class Recordings:
         InputError: the folder holds no audio.
     """
 
-    def __init__(self, folder: str | os.PathLike, budget: int) -> None:
+    def __init__(self, folder: str | os.PathLike[str], budget: int) -> None:
         self.paths = audio.find_audio_files(folder)
         if not self.paths:
             raise InputError(f"{os.fspath(folder)}: no audio files; give a folder of recordings")
