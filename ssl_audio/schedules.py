@@ -131,13 +131,16 @@ class WarmupCosine(LRScheduler):
 
 
 def linear(step: float, steps: int, start: float, final: float) -> float:
-    """From `start` at step 0 to `final` at step `steps - 1`, in equal parts; `final` from then on.
-
-        linear(epoch, 30, start=0.04, final=0.07)               # DINO's teacher temperature
+    """Linear from `start` at step 0 to `final` at step `steps - 1`, and `final` afterwards.
 
     Args:
-        step: from 0.
-        steps: of the rise, at least 1; a single step has `final`.
+        step: step, from 0.
+        steps: number of steps from `start` to `final`, at least 1. A single step has the value `final`.
+        start, final: values.
+
+    Example:
+        >>> [round(linear(epoch, 30, start=0.04, final=0.07), 3) for epoch in (0, 29, 99)]  # DINO's teacher temperature
+        [0.04, 0.07, 0.07]
     """
     return final if step >= steps - 1 else start + (final - start) * step / (steps - 1)
 
@@ -147,23 +150,26 @@ def warmup_cosine(
 ) -> float:
     """Linear from `start` to `peak` in `warmup` steps, then half a cosine to `final` over the remaining steps.
 
-        warmup_cosine(step, steps, peak=0.1, warmup=warmup, final=2.5e-5)            # DINO's learning rate
-        warmup_cosine(step, steps, peak=0.996, final=1.0)                            # the momentum of its teacher
-        warmup_cosine(step, steps, peak=0.04, final=0.4)                             # its weight decay
-
     Args:
-        step: from 0; beyond the end it gives `final`.
-        steps: of the training.
-        peak: at the last step of the warm-up and at the first after it.
-        warmup: steps of the rise, less than `steps`.
-        start: at step 0, if there is a warm-up.
-        final: where the cosine ends, one step after the last.
+        step: step, from 0. After the training, the value is `final`.
+        steps: number of steps of the training.
+        peak: value at the last step of the warm-up, and at the first step after it.
+        warmup: number of steps of the warm-up, below `steps`.
+        start: value at step 0, if there is a warm-up.
+        final: value one step after the last one.
 
     Raises:
-        InputError: the warm-up fills the training.
+        InputError: the warm-up is not shorter than the training.
+
+    Example:
+        >>> steps = 1000  # DINO's learning rate, momentum of the teacher and weight decay, at the first step:
+        >>> warmup_cosine(0, steps, peak=0.1, warmup=100, final=2.5e-5)
+        0.0
+        >>> [round(warmup_cosine(0, steps, peak, final=final), 3) for peak, final in ((0.996, 1.0), (0.04, 0.4))]
+        [0.996, 0.04]
     """
     if not 0 <= warmup < steps:
-        raise InputError(f"a warm-up of {warmup} steps must be shorter than the training of {steps}")
+        raise InputError(f"a warm-up of {warmup} steps must be shorter than the training, which has {steps} steps")
     if step < warmup:
         return linear(step, warmup, start, peak)
     fraction = min(1.0, (step - warmup) / (steps - warmup))
@@ -171,21 +177,25 @@ def warmup_cosine(
 
 
 def margin_ramp(at: float, begin: float, end: float, start: float = 0.0, final: float = 0.2) -> float:
-    """The margin of a softmax: `start` until `begin`, near `final` soon and `final` after `end` (wespeaker's).
+    """The schedule of wespeaker for the margin of a `MarginHead`: from `start` at `begin` to `final` at `end`.
 
-    `start + (final - start) (1 - .001^u)`, u from 0 at `begin` to 1 at `end`.
-
-        head.logits(embeddings, labels, margin_ramp(epoch, begin=20, end=40))
+    Between them it is `start + (final - start) (1 - 0.001^u)`, where u rises linearly from 0 to 1. Most of it
+    changes early.
 
     Args:
         at: step or epoch.
-        begin, end: in the unit of `at`, begin < end.
+        begin, end: in the same unit.
+        start, final: margins.
 
     Raises:
-        InputError: the ramp does not begin before it ends.
+        InputError: `begin` is not before `end`.
+
+    Example:
+        >>> [round(margin_ramp(epoch, begin=20, end=40), 3) for epoch in (0, 20, 25, 41)]
+        [0.0, 0.0, 0.164, 0.2]
     """
     if begin >= end:
-        raise InputError(f"a margin's ramp must begin before it ends, got {begin} and {end}")
+        raise InputError(f"the margin's ramp must begin before it ends, got begin {begin} and end {end}")
     if at > end:
         return final
     fraction = max(0.0, (at - begin) / (end - begin))

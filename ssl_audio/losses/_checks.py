@@ -6,9 +6,7 @@ from torch import Tensor
 def check_views(z1: Tensor, z2: Tensor, minimum: int = 1) -> None:
     """Raise ValueError unless both are `(batch, dim)` tensors of the same shape with at least `minimum` rows."""
     if z1.shape != z2.shape or z1.ndim != 2:
-        raise ValueError(
-            f"expected two (batch, dim) tensors of the same shape, got {tuple(z1.shape)} and {tuple(z2.shape)}"
-        )
+        raise ValueError(f"expected two (batch, dim) tensors of one shape, got {tuple(z1.shape)} and {tuple(z2.shape)}")
     check_rows(z1, minimum)
 
 

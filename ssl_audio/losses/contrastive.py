@@ -89,33 +89,39 @@ def nt_xent_loss(z1: Tensor, z2: Tensor, temperature: float = 0.5, groups: Tenso
 
 
 def replace_positives(z2: Tensor, stored: Tensor, known: Tensor) -> Tensor:
-    """The second views with some rows replaced by stored projections of other recordings of the same voice.
+    """Replace some second views by stored projections of other recordings of the same voice.
 
-    What a positive sampler such as SSPS finds (Lepage and Dehak, 2025, https://arxiv.org/abs/2505.14561); any loss of
-    two views then takes it as it is. A stored row is a constant: no gradient goes through it.
-
-        loss = nt_xent_loss(z1, replace_positives(z2, stored, known))
+    A positive sampler such as SSPS (Lepage and Dehak, 2025, https://arxiv.org/abs/2505.14561) finds such recordings.
+    The result can be the second view in any loss of two views. Stored projections get no gradient.
 
     Args:
-        z2: (batch, dim) projections of the second views.
-        stored: (batch, dim) replacements; any value where there is none.
-        known: (batch,), true where there is one.
+        z2: `(batch, dim)` projections of the second views.
+        stored: `(batch, dim)` replacements; any value where there is none.
+        known: `(batch,)`, true where there is a replacement.
 
     Returns:
-        (batch, dim)
+        `(batch, dim)`.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: the shapes differ.
+
+    Example:
+        >>> import torch
+        >>> z1, z2, stored = torch.randn(3, 4, 16).unbind()
+        >>> known = torch.tensor([True, False, False, True])
+        >>> loss = nt_xent_loss(z1, replace_positives(z2, stored, known))
+        >>> loss.shape
+        torch.Size([])
     """
     check_views(z2, stored)
     if known.shape != z2.shape[:1]:
-        raise ValueError(f"expected (batch,) of which rows are known, got {tuple(known.shape)} for {len(z2)} rows")
+        raise ValueError(f"known must be a (batch,) mask of {len(z2)} rows, got {tuple(known.shape)}")
     return torch.where(known.unsqueeze(1), stored.detach(), z2)
 
 
 def _same_group(groups: Tensor, batch: int) -> Tensor:
-    """(2 batch, 2 batch), true for two views of different clips of one group."""
+    """`(2 * batch, 2 * batch)`, true for views of different clips of the same group."""
     if groups.shape != (batch,):
-        raise ValueError(f"expected a group for each of {batch} clips, got groups of shape {tuple(groups.shape)}")
+        raise ValueError(f"groups must have one number for each of {batch} clips, got shape {tuple(groups.shape)}")
     same = (groups[:, None] == groups).fill_diagonal_(False)
     return same.repeat(2, 2)
