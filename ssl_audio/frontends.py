@@ -16,7 +16,7 @@ from ssl_audio.errors import InputError
 NORMALIZATIONS = ("clip_max", "clip_mean", "band", "band_mean", "none")
 EDGES = {"reflect": "reflect", "zeros": "constant"}  # name here: torch's
 KALDI_WINDOWS = ("povey", "hamming", "hanning")
-KALDI_FLOOR = 1.1920929e-07  # float32's epsilon: the least energy of a band before its logarithm
+KALDI_FLOOR = 1.1920929e-07  # float32's epsilon: smallest energy of a band, before the logarithm
 
 
 class Frontend(nn.Module):
@@ -241,32 +241,40 @@ class DecibelMelSpectrogram(MelSpectrogram):
 
 
 class KaldiFilterbank(Frontend):
-    """Kaldi's log mel filterbank (`compute-fbank-feats`) without dither: what wespeaker and 3D-Speaker train on.
+    """The log mel filterbank of Kaldi (`compute-fbank-feats`) without dither, which wespeaker and 3D-Speaker use.
 
-    A frame loses its mean, is pre-emphasised (`x[t] - preemphasis * x[t - 1]`, the first sample with itself), windowed
-    and filled with zeros to a power of two. Triangles that are linear in `1127 ln(1 + f / 700)` sum its power spectrum;
-    the result is the natural logarithm, at least that of float32's epsilon.
+    Steps for each frame:
 
-        KaldiFilterbank(window="hamming", cmn=True)                     wespeaker
-        KaldiFilterbank(scale=1.0, cmn=True)                            3D-Speaker
+    1. Subtract its mean.
+    2. Pre-emphasis: `x[t] - preemphasis * x[t - 1]`; for the first sample, `x[0] - preemphasis * x[0]`.
+    3. Multiply by the window and fill up with zeros to a power of two.
+    4. Sum the power spectrum over triangles, which are linear in `1127 log(1 + f / 700)`.
+    5. Natural logarithm of the sums, which are at least float32's epsilon.
+
+    wespeaker has `KaldiFilterbank(window="hamming", cmn=True)`, 3D-Speaker `KaldiFilterbank(scale=1.0, cmn=True)`.
 
     Args:
-        sample_rate: of the audio, in Hz.
-        n_mels: number of bands. Where a triangle lies between two bins of the spectrum its band is constant: the case
-            from about 128 bands at 16 kHz.
-        frame_length: of the window, in ms.
-        frame_shift: from one frame to the next, in ms.
-        window: povey (a Hann window to the power of .85), hamming or hanning.
+        sample_rate: sample rate of the audio in Hz.
+        n_mels: number of bands. From about 128 bands at 16 kHz, some triangles lie between two bins of the spectrum,
+            and their bands are constant.
+        frame_length: length of a frame in ms.
+        frame_shift: distance between frames in ms.
+        window: povey (a Hann window to the power of 0.85), hamming or hanning.
         preemphasis: from 0 to 1.
-        f_min, f_max: edges of the bank in Hz; `f_max=None` is half the sample rate.
-        snip_edges: only frames that lie in the clip. Otherwise a frame is centred on each multiple of the shift plus
-            half a shift, and the clip is mirrored at its ends.
-        scale: of the samples. Kaldi counts in steps of 16 bits, 32768; it moves the logarithms, and how soft a band may
-            be before the floor.
-        cmn: subtract each band's mean over the clip (mean normalisation; without variance).
+        f_min, f_max: edges of the bank in Hz. None: half of `sample_rate`.
+        snip_edges: use only frames that lie within the clip. Otherwise, frames are centred on multiples of the shift
+            plus half a shift, and the clip is reflected at its ends.
+        scale: factor for the samples. Kaldi's 16-bit samples correspond to 32768. It shifts the logarithms, and decides
+            how soft a band can be before it reaches the floor.
+        cmn: subtract the mean of each band over the clip (cepstral mean normalisation).
 
     Raises:
-        InputError: an argument out of its range.
+        InputError: an argument is out of its range.
+
+    Example:
+        >>> frontend = KaldiFilterbank(16000, n_mels=80, cmn=True)
+        >>> frontend(torch.randn(2, 16000)).shape
+        torch.Size([2, 80, 98])
     """
 
     mel_basis: Tensor
@@ -287,7 +295,7 @@ class KaldiFilterbank(Frontend):
         cmn: bool = False,
     ) -> None:
         super().__init__()
-        # Kaldi cuts the fraction of a sample off; the small number is for products such as 44.1 * 10.
+        # Kaldi drops fractions of a sample. The small number corrects rounding, for example of 44.1 * 10.
         size, hop = (int(sample_rate * length / 1000 + 1e-6) for length in (frame_length, frame_shift))
         if not 1 <= hop <= size or size < 2:
             raise InputError(
@@ -301,7 +309,9 @@ class KaldiFilterbank(Frontend):
                 f"n_mels {n_mels} must be at least 1, preemphasis {preemphasis} from 0 to 1, and scale {scale} above 0"
             )
         if not 0 <= f_min < (f_max or sample_rate / 2) <= sample_rate / 2:
-            raise InputError(f"f_min {f_min} Hz must lie below f_max {f_max}, and that not above half of {sample_rate}")
+            raise InputError(
+                f"f_min {f_min} Hz must be below f_max {f_max} Hz, and f_max at most half of sample_rate {sample_rate}"
+            )
         self.sample_rate = sample_rate
         self.n_mels = n_mels
         self.frame_length = frame_length
@@ -314,10 +324,10 @@ class KaldiFilterbank(Frontend):
         self.scale = scale
         self.cmn = cmn
         self.size, self.hop, self.n_fft = size, hop, 2 ** math.ceil(math.log2(size))
-        # Mirrored samples: before the first frame, and after the last at most.
+        # Number of reflected samples at the start, and their largest number at the end.
         self.before, self.after = (0, 0) if snip_edges else (size // 2 - hop // 2, size - size // 2)
         self.minimum_samples = size if snip_edges else max(hop - hop // 2, self.before, self.after)
-        # Not saved: both follow from the arguments.
+        # Both follow from the arguments, so they are not saved.
         self.register_buffer("taper", kaldi_window(window, size), persistent=False)
         bank = kaldi_mel_bank(sample_rate, self.n_fft, n_mels, f_min, f_max)
         self.register_buffer("mel_basis", bank, persistent=False)
@@ -347,7 +357,7 @@ class KaldiFilterbank(Frontend):
         """`(batch, samples)` -> `(batch, frames, size)`."""
         if self.snip_edges:
             return waveforms.unfold(-1, self.size, self.hop)
-        # A mirror image that repeats the sample at the end, which F.pad does not know.
+        # A reflection that repeats the sample at the edge, unlike that of F.pad.
         start, end = waveforms[:, : self.before].flip(1), waveforms[:, -self.after :].flip(1)
         count = (waveforms.shape[1] + self.hop // 2) // self.hop
         return torch.cat([start, waveforms, end], dim=1).unfold(-1, self.size, self.hop)[:, :count]
@@ -369,14 +379,14 @@ def mel_bank(sample_rate: int, n_fft: int, n_mels: int, f_min: float = 0.0, f_ma
 
 
 def kaldi_window(name: str, size: int) -> Tensor:
-    """Kaldi's symmetric windows, `(size,)` float32."""
+    """A symmetric window of Kaldi, `(size,)` float32."""
     cosine = torch.cos(2 * math.pi * torch.arange(size, dtype=torch.float64) / (size - 1))
     window = 0.54 - 0.46 * cosine if name == "hamming" else 0.5 - 0.5 * cosine
     return (window**0.85 if name == "povey" else window).float()
 
 
 def kaldi_mel_bank(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float | None) -> Tensor:
-    """Kaldi's triangles, linear in mel and of height 1, `(n_mels, n_fft // 2 + 1)` float32; nothing at the last bin."""
+    """The triangles of Kaldi, linear in mel and of height 1; 0 at the last bin. `(n_mels, n_fft // 2 + 1)` float32."""
 
     def mel(frequency: Tensor) -> Tensor:
         return 1127 * torch.log1p(frequency / 700)

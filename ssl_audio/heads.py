@@ -129,21 +129,28 @@ class MLP(nn.Module):
 
 
 class DINOHead(nn.Module):
-    """An MLP to a bottleneck of unit length, then its cosines with learned prototypes (Caron et al., 2021).
+    """The head of DINO: an MLP to a bottleneck of unit length, and its cosines with learned prototypes.
 
-    https://arxiv.org/abs/2104.14294: the last layer is weight-normalised with a gain fixed to 1. That equals a product
-    with normalised rows, so `prototypes` is a plain parameter and its length says nothing. Everything from the
-    bottleneck on is float32 under any autocast: half precision resolves a cosine near 1 to .004.
+    Caron et al., 2021, https://arxiv.org/abs/2104.14294. The paper's last layer has weight normalisation with a fixed
+    gain of 1. That is a product with normalised rows, so `prototypes` is a plain parameter whose length does not
+    matter. The bottleneck and the cosines are float32, also under autocast, because half precision has a resolution of
+    0.004 for cosines near 1.
 
-        DINOHead(192)                                               5.1 million parameters and 16.8 in the prototypes
-        DINOHead(512, 1024, [256, 256], 64)                         for hundreds, not millions, of recordings
+    `DINOHead(192)` has 5.1 million parameters and 16.8 million in the prototypes. `DINOHead(512, 1024, [256, 256], 64)`
+    suits hundreds, not millions, of recordings.
 
     Args:
         in_dim: size of the embedding.
-        dim: number of prototypes. 65,536 for VoxCeleb2; for little data 4 to 16 times the number of groups.
-        hidden: sizes of the layers before the bottleneck, each with its activation.
+        dim: number of prototypes: 65,536 for VoxCeleb2; for little data, 4 to 16 times the number of groups.
+        hidden: sizes of the layers before the bottleneck.
         bottleneck_dim: size of the vectors that are compared with the prototypes.
-        batch_norm: normalise before each activation: on for voices, off in the paper's vision transformers.
+        batch_norm: apply batch normalisation before each activation: on for voices, off in the paper's vision
+            transformers.
+
+    Example:
+        >>> head = DINOHead(192, dim=1024, hidden=[256, 256], bottleneck_dim=64)
+        >>> head(torch.randn(4, 192)).shape
+        torch.Size([4, 1024])
     """
 
     def __init__(
@@ -165,11 +172,11 @@ class DINOHead(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        bound = bottleneck_dim**-0.5  # torch's own initialisation of a linear layer
+        bound = bottleneck_dim**-0.5  # as torch initialises a linear layer
         self.prototypes = nn.Parameter(torch.empty(dim, bottleneck_dim).uniform_(-bound, bound))
 
     def bottleneck(self, x: Tensor) -> Tensor:
-        """`(batch, in_dim)` -> `(batch, bottleneck_dim)`, float32 and of unit length: what a memory should store."""
+        """`(batch, in_dim)` -> `(batch, bottleneck_dim)`, float32 and of unit length. A memory should store these."""
         return self.mlp(x)
 
     def cosines(self, z: Tensor) -> Tensor:
@@ -183,24 +190,31 @@ class DINOHead(nn.Module):
 
 
 class MarginHead(nn.Module):
-    """A classifier by cosines that is trained with a margin; see `ssl_audio.losses.margin` for the forms and papers.
+    """A classifier by cosines, trained with a margin. For the margins and their papers see `ssl_audio.losses.margin`.
 
-        MarginHead(192, num_classes=7500)                                              AAM
-        MarginHead(192, num_classes=7500, centers=3, top_k=5, scale=32.0)              wespeaker's, for noisy labels
+    AAM is `MarginHead(192, num_classes=7500)`. wespeaker has `MarginHead(192, num_classes=7500, centers=3, top_k=5,
+    scale=32.0)` for noisy labels.
 
     Args:
         in_dim: size of the embedding.
         num_classes: number of classes (speakers, pseudo-labels).
         margin_type: aam (additive angular), am (additive), or none.
-        margin: in radians for aam; where a ramp ends, if `logits` is given another in training.
-        scale: of the cosines.
-        centers: weights of a class, of which the nearest counts; 2 or 3 for noisy labels.
-        top_k: other classes nearest to the clip that are raised; 0 for none.
-        penalty: by how much, in radians, at a margin of .2; it grows with the margin.
-        continuous: the form of aam beyond its limit, see `aam_cosines`.
+        margin: the margin; in radians for aam. `logits` accepts another one for a step.
+        scale: factor for the cosines.
+        centers: number of weights per class, of which the nearest counts; 2 or 3 for noisy labels.
+        top_k: number of nearest wrong classes that are made harder; 0: none.
+        penalty: penalty of these classes in radians, for a margin of 0.2. It is proportional to the margin.
+        continuous: see `ssl_audio.losses.aam_cosines`.
 
     Raises:
-        InputError: an argument out of its range.
+        InputError: an argument is out of its range.
+
+    Example:
+        >>> head = MarginHead(192, num_classes=10)
+        >>> x, labels = torch.randn(4, 192), torch.tensor([0, 3, 3, 9])
+        >>> loss = F.cross_entropy(head.logits(x, labels), labels)  # head(x) gives logits without the margin
+        >>> loss.shape
+        torch.Size([])
     """
 
     def __init__(
@@ -237,7 +251,7 @@ class MarginHead(nn.Module):
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_classes * centers, in_dim)))
 
     def cosines(self, x: Tensor) -> Tensor:
-        """`(batch, in_dim)` -> `(batch, classes)`: the cosine with the nearest centre of each class, float32."""
+        """`(batch, in_dim)` -> `(batch, classes)` cosines with the nearest weight of each class, float32."""
         with torch.autocast(x.device.type, enabled=False):
             cosines = F.normalize(x.float(), dim=1) @ F.normalize(self.weight.float(), dim=1).T
             return cosines.unflatten(1, (self.num_classes, self.centers)).amax(dim=2)
@@ -247,12 +261,12 @@ class MarginHead(nn.Module):
         return self.scale * self.cosines(x)
 
     def logits(self, x: Tensor, labels: Tensor, margin: float | None = None) -> Tensor:
-        """Logits for the cross-entropy with `labels`.
+        """Logits with the margin, for the cross-entropy with `labels`.
 
         Args:
-            x: `(batch, in_dim)`
-            labels: `(batch,)` own classes.
-            margin: of this step, such as `schedules.margin_ramp` gives; None is the head's own.
+            x: `(batch, in_dim)`.
+            labels: `(batch,)` true classes.
+            margin: margin of this step, for example from `schedules.margin_ramp`. None: that of the head.
 
         Returns:
             `(batch, classes)`, float32.

@@ -84,18 +84,21 @@ class AttentiveStatisticsPooling(nn.Module):
 
 
 class TemporalStatisticsPooling(nn.Module):
-    """Mean and unbiased standard deviation over the frames: wespeaker's TSTP: -> `(batch, 2 * in_dim)`.
+    """Mean and unbiased standard deviation over the frames (TSTP of wespeaker); `dim` is `2 * in_dim`.
 
-    The deviation is `sqrt(max(variance + added, least))`. One frame alone has the variance 0.
+    The deviation is `sqrt(max(variance + added, least))`. The variance of a single frame is 0.
 
-        TemporalStatisticsPooling(2560)                                            wespeaker's ResNet34
-        TemporalStatisticsPooling(1280, unbiased=False, added=0, least=1e-5)       sslsv's ResNet34, "stats"
+    | pooling | |
+    |---|---|
+    | wespeaker's ResNet34 | `TemporalStatisticsPooling(2560)` |
+    | sslsv's ResNet34, "stats" | `TemporalStatisticsPooling(1280, unbiased=False, added=0, least=1e-5)` |
 
     Args:
         in_dim: size of a frame.
-        unbiased: divide the squared differences by the frames less one, and not by the frames.
-        added: to the variance, under the root.
-        least: value under the root. One of `added` and `least` must be above 0: the root has no derivative at 0.
+        unbiased: divide by `frames - 1` instead of `frames`.
+        added: added to the variance.
+        least: lower limit under the square root. `added` or `least` must be above 0, because the gradient of the square
+            root at 0 is infinite.
 
     Raises:
         ValueError: both `added` and `least` are 0, or one is negative.
@@ -112,16 +115,16 @@ class TemporalStatisticsPooling(nn.Module):
         self.dim = 2 * in_dim
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`(batch, frames, in_dim)` and optionally `(batch, frames)`, true where a frame counts -> `(batch, dim)`."""
+        """`(batch, frames, in_dim)` -> `(batch, dim)`. Only frames in the mask `(batch, frames)` count; None: all."""
         mean, variance = _moments(frames, _equal_weights(frames, mask), self.unbiased)
         return torch.cat([mean, (variance + self.added).clamp_min(self.least).sqrt()], dim=-1)
 
 
 class SelfAttentivePooling(nn.Module):
-    """Mean weighted by attention, one weight a frame: -> `(batch, in_dim)`.
+    """Mean over the frames, weighted by attention with a weight per frame; `dim` is `in_dim`.
 
-    Cai 2018 (https://arxiv.org/abs/1804.05160): `softmax over time of vector . tanh(linear(frame))`. The pooling of
-    Fast ResNet-34 (Chung 2020, https://arxiv.org/abs/2003.11982).
+    The weights are the softmax over time of `vector . tanh(linear(frame))` (Cai et al., 2018,
+    https://arxiv.org/abs/1804.05160), as in Fast ResNet-34 (Chung et al., 2020, https://arxiv.org/abs/2003.11982).
 
     Args:
         in_dim: size of a frame.
@@ -136,29 +139,31 @@ class SelfAttentivePooling(nn.Module):
         nn.init.xavier_normal_(self.vector)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`(batch, frames, in_dim)` and optionally `(batch, frames)`, true where a frame counts -> `(batch, dim)`."""
+        """`(batch, frames, in_dim)` -> `(batch, dim)`. Only frames in the mask `(batch, frames)` count; None: all."""
         energy = torch.tanh(self.linear(frames)) @ self.vector
         return (frames * _attention(energy, mask)).sum(dim=1)
 
 
 class ECAPAPooling(nn.Module):
-    """ECAPA-TDNN's pooling as its two published implementations have it: -> `(batch, 2 * in_dim)`.
+    """The pooling of ECAPA-TDNN, in the form of either published implementation; `dim` is `2 * in_dim`.
 
-    Desplanques 2020 (https://arxiv.org/abs/2005.07143): mean and deviation weighted by attention, one weight for each
-    frame and channel; the attention may see the clip's plain mean and deviation as context. The two forms differ in
-    the attention's hidden layer, in the context's deviation, and in the least variance:
+    It gives mean and standard deviation over the frames, weighted by attention with a weight per frame and channel
+    (Desplanques et al., 2020, https://arxiv.org/abs/2005.07143). The forms differ in these points:
 
-    - wespeaker: linear, tanh; unbiased variance + 1e-7; 1e-7
-    - speechbrain: linear, ReLU, batch normalisation, tanh; biased variance; 1e-12
+    | | wespeaker | speechbrain |
+    |---|---|---|
+    | hidden layer of the attention | linear, tanh | linear, ReLU, batch norm, tanh |
+    | variance in the context | unbiased, plus 1e-7 | biased, at least 1e-12 |
+    | weighted variance | at least 1e-7 | at least 1e-12 |
 
     Args:
         in_dim: size of a frame.
         attention_dim: size of the attention's hidden layer.
-        context: let the attention see the clip's plain statistics.
+        context: give the unweighted statistics of the clip to the attention.
         form: wespeaker or speechbrain.
 
     Raises:
-        ValueError: an unknown form.
+        ValueError: the form is unknown.
     """
 
     def __init__(self, in_dim: int, attention_dim: int = 128, context: bool = True, form: str = ECAPA_FORMS[0]) -> None:
@@ -179,7 +184,7 @@ class ECAPAPooling(nn.Module):
         )
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`(batch, frames, in_dim)` and optionally `(batch, frames)`, true where a frame counts -> `(batch, dim)`."""
+        """`(batch, frames, in_dim)` -> `(batch, dim)`. Only frames in the mask `(batch, frames)` count; None: all."""
         seen = frames
         if self.context:
             plain = self._plain_statistics(frames, mask)
@@ -208,13 +213,13 @@ def _moments(frames: Tensor, weights: Tensor, unbiased: bool = False) -> tuple[T
     """Weighted means and variances over dimension 1. The weights sum to 1 along it."""
     mean = (frames * weights).sum(dim=1)
     variance = ((frames - mean.unsqueeze(1)).square() * weights).sum(dim=1)
-    if unbiased:  # n / (n - 1) for n equal weights; one frame alone keeps its variance of 0
+    if unbiased:  # n / (n - 1) for n equal weights; the variance of a single frame stays 0
         variance = variance / (1 - weights.square().sum(dim=1)).clamp_min(0.5)
     return mean, variance
 
 
 def _equal_weights(frames: Tensor, mask: Tensor | None) -> Tensor:
-    """`(batch, frames, 1)`: the same for every frame that counts, 0 for the others, 1 in all."""
+    """`(batch, frames, 1)` weights: equal for the frames in the mask, 0 for the others; their sum is 1."""
     if mask is None:
         return torch.full_like(frames[..., :1], 1.0) / frames.shape[1]
     counted = mask.to(frames.dtype).unsqueeze(2)
@@ -222,7 +227,7 @@ def _equal_weights(frames: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _attention(energy: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax over time, dimension 1; frames that do not count have the weight 0."""
+    """Softmax over time (dimension 1). Frames outside the mask have the weight 0."""
     if mask is not None:
         energy = energy.masked_fill(~mask.unsqueeze(2), -torch.inf)
     return energy.softmax(dim=1)

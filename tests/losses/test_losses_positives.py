@@ -122,7 +122,7 @@ def test_nt_xent_with_a_replaced_positive_of_the_specified_example():
     assert stored.grad is None and (z2.grad[0] == 0).all() and z2.grad[1].abs().sum() > 0
     with pytest.raises(ValueError, match="one shape"):
         replace_positives(z2, stored[:1], torch.tensor([True, False]))
-    with pytest.raises(ValueError, match="which rows are known"):
+    with pytest.raises(ValueError, match="known must be a"):
         replace_positives(z2, stored, torch.tensor([True]))
 
 
