@@ -24,6 +24,7 @@ from ssl_audio.errors import InputError, suggest
 
 MOVED: dict[str, str] = {
     "ssl_audio.evaluation.baselines.MelStatistics": "ssl_audio.baselines.MelStatistics",
+    "ssl_audio.methods.base.SiameseMethod": "ssl_audio.methods.SiameseMethod",
 }
 """Old path of a class -> its present path. Saved models contain the old one, so entries are never removed."""
 

@@ -82,14 +82,12 @@ class WarmupCosine(LRScheduler):
 
     def _training_length(self, trainer: Any, steps: float) -> float:
         if self.unit == "minutes":
-            from datetime import timedelta
-
             from pytorch_lightning.callbacks import Timer
 
             for timer in trainer.callbacks:
-                if isinstance(timer, Timer) and timer._duration is not None:
-                    return timedelta(seconds=timer._duration).total_seconds() / 60
-            raise InputError("WarmupCosine with unit minutes needs its total or trainer.max_time; give one of them")
+                if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
+                    return (timer.time_elapsed() + left) / 60
+            raise InputError("WarmupCosine counts minutes; give its total, or trainer.max_time")
         if not math.isfinite(steps):
             raise InputError(
                 "the training has no end for WarmupCosine; give its total, trainer.max_epochs or trainer.max_steps"

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from ssl_audio import audio
 from ssl_audio.audio import AudioError, AudioFile, find_audio_files
-from ssl_audio.data.index import LeftOut, write_report
+from ssl_audio.data.index import LeftOut, write_data_report
 from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.files import write_atomically
@@ -104,7 +104,7 @@ def run(args: Namespace) -> int:
     if not segments:
         first = f"; for example, {' '.join(min(left_out))}" if left_out else ""
         raise InputError(f"{dataset}: none of {len(recordings)} recordings gave a segment{first}")
-    write_report(target / "data_report.csv", sorted(left_out))
+    write_data_report(target / "data_report.csv", sorted(left_out))
     more = f"; {len(left_out)} files left out, see {target / 'data_report.csv'}" if left_out else ""
     print(f"{segments} segments of {len(recordings)} recordings in {target}{more}")
     return 1 if unreadable else 0
