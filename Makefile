@@ -9,7 +9,9 @@ BIN := .venv/bin
 # Python 3.10 takes the newest versions that still support it: the pinned ones do not.
 PINNED := $(shell $(PYTHON) -c 'import sys; print("--constraint constraints.txt" * (sys.version_info >= (3, 11)))')
 PYTEST := -m pytest -n 2 --dist loadfile
-EXTRAS := train,eval,export,search,shards
+EXTRAS := train,eval,export,search,shards,dask,hf,media
+# Without transformers, which needs a newer huggingface_hub than ours does.
+LOWEST := train,eval,export,search,shards,dask
 RUNNER := pytest pytest-xdist pytest-timeout hypothesis hatchling
 
 .PHONY: demo check test lint lowest newest bench clean
@@ -24,8 +26,10 @@ RUNNER := pytest pytest-xdist pytest-timeout hypothesis hatchling
 	$(BIN)/python -m pip install --quiet $(PINNED) --editable '.[train,eval]'
 	touch $@
 
+# Three packages are installed for their weights; their dependencies need other versions of numpy and are not used.
 .venv/all: .venv/pip
 	$(BIN)/python -m pip install --quiet $(PINNED) --editable '.[$(EXTRAS),dev]'
+	$(BIN)/python -m pip install --quiet $(PINNED) --no-deps resemblyzer aisfx musicnn
 	touch $@
 
 demo: .venv/demo
@@ -49,7 +53,7 @@ lowest: .venv-lowest/all
 
 .venv-lowest/all: constraints-lowest.txt pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[$(EXTRAS)]' $(RUNNER)
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[$(LOWEST)]' $(RUNNER)
 	touch $@
 
 newest:

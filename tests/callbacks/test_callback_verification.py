@@ -91,14 +91,14 @@ def test_every_n_epochs_and_resumed(singers, tmp_path, monkeypatch):
     assert looked == [0, 2]
     callback = Verification(singers, every_n_epochs=2, probe=None)
     trainer, _ = fit([callback], epochs=6, ckpt_path=tmp_path / "last.ckpt")
-    assert looked == [0, 2, 4] and set(callback.figures) == {"eer", "mnr"}
-    assert float(trainer.callback_metrics["verification/eer"]) == pytest.approx(callback.figures["eer"])
+    assert looked == [0, 2, 4] and set(callback.metrics) == {"eer", "mnr"}
+    assert float(trainer.callback_metrics["verification/eer"]) == pytest.approx(callback.metrics["eer"])
 
 
 def test_without_validation_data_it_looks_after_training_epochs(singers):
     callback = Verification(singers, probe=None)
     fit([callback], epochs=1, limit_val_batches=0)
-    assert 0 <= callback.figures["eer"] <= 1
+    assert 0 <= callback.metrics["eer"] <= 1
 
 
 def test_a_dead_network_is_at_chance_and_training_goes_on(singers):

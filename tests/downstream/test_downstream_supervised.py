@@ -122,7 +122,9 @@ def test_a_data_config_without_labels_is_refused_with_what_to_take_instead(sound
     data = ["--data.dataset_dirs", f"['{sounds}']", "--data.batch_size", "4", "--data.num_workers", "0"]
     data += ["--data.nr_samples", "4000", "--data.group_by_artist", "false", "--data.eval_frac", "0"]
     assert run_command("train", [*stack, *data, "--trainer.logger.save_dir", str(tmp_path / "runs")]) == 2
-    assert "AudioDataModule has no labels; folders class/**/file need no data config" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Supervised needs batches with clip, target, and those of the data hold clip1, clip2, group_name" in said
+    assert "folders class/**/file need no data config on top of supervised" in said
 
 
 def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_path, capsys):

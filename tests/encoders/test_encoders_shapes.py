@@ -5,7 +5,7 @@ import torch
 
 from ssl_audio import config, encoders
 from ssl_audio.errors import InputError
-from ssl_audio.pooling import AttentiveStatisticsPooling, MeanPooling
+from ssl_audio.pooling import AttentiveStatisticsPooling, MeanPooling, StatisticsPooling
 
 BANDS = 40
 
@@ -32,6 +32,21 @@ SMALL = {
         False,
         61,
     ),
+    "ecapa": (lambda: encoders.ECAPATDNN(16, 6, BANDS, mfa_channels=12), False, 61),
+    "ecapa, speechbrain": (
+        lambda: encoders.ECAPATDNN(16, 6, BANDS, "speechbrain", mfa_channels=12, normalize=True),
+        False,
+        61,
+    ),
+    "resnet34": (lambda: encoders.ResNet34([2, 1, 1], 4, 6, BANDS), False, 61),
+    "resnet18, mean": (lambda: encoders.ResNet18([1, 1], 4, 6, BANDS, MeanPooling, normalize=True), False, 61),
+    "fast_resnet34": (lambda: encoders.FastResNet34([1, 2, 1, 1], 8, 6), False, 61),
+    "fast_resnet34, statistics": (
+        lambda: encoders.FastResNet34([1, 1], 8, 6, BANDS, StatisticsPooling, normalize=True),
+        False,
+        61,
+    ),
+    "cam_plus_plus": (lambda: encoders.CAMPlusPlus([2, 1], 4, 8, 2, 6, BANDS), False, 61),
     "sample_cnn": (lambda: encoders.SampleCNN([4] * 5), True, 1000),
     "short_chunk": (lambda: encoders.ShortChunkCNN([4, 4, 8], embedding_dim=6), False, 61),
     "sinc_net": (lambda: encoders.SincNet([6, 4], [33, 5], [3, 3], embedding_dim=10), True, 1000),
@@ -149,7 +164,7 @@ def test_shapes_are_as_stated_for_any_length(small):
         x = features(samples, time)
         assert encoder(x).shape == (3, encoder.dim)
         batch, frames, dim = encoder.frames(x).shape
-        assert (batch, dim) == (3, encoder.frame_dim) and 1 <= frames < time
+        assert (batch, dim) == (3, encoder.frame_dim) and 1 <= frames <= time
 
 
 def test_the_stated_minimum_works_and_is_the_minimum(small):

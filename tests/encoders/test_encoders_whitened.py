@@ -159,21 +159,25 @@ def test_files_are_windows_as_they_are_evenly_taken_and_each_data_set_apart(sing
     torch.testing.assert_close(clip, torch.from_numpy(audio.peak_normalize(audio.read(other / "song0.wav"))))
 
 
-def test_a_module_without_pairs_says_so(singers):
+def test_windows_give_a_part_of_each_recording_at_its_own_level(singers):
     module = WindowDataModule([str(singers)], nr_samples=4000, sample_rate=16000, batch_size=2, eval_frac=0.0)
     module.setup("fit")
-    with pytest.raises(InputError, match="has no pairs of clips"):
-        module.plain_training_sets(10)
+    (windows,) = module.plain_training_sets(10)
+    assert len(windows) == 10
+    for i in range(10):
+        item = windows[i]
+        recording = audio.read(module.training_entries[item["index"]].path)
+        places = np.lib.stride_tricks.sliding_window_view(recording, 4000)
+        assert (places == item["clip1"].numpy()).all(axis=1).any()
 
 
-def test_a_run_without_such_data_is_refused_before_its_first_step(singers, tmp_path):
-    module = WindowDataModule([str(singers)], nr_samples=8000, sample_rate=16000, batch_size=2, eval_frac=0.0)
+def test_a_run_without_a_data_module_of_recordings_is_refused_before_its_first_step():
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                      enable_model_summary=False, accelerator="cpu", callbacks=[Whiten()],
-                      default_root_dir=tmp_path)  # fmt: skip
+                      enable_model_summary=False, accelerator="cpu", callbacks=[Whiten()])  # fmt: skip
     trained = method()
-    with pytest.raises(InputError, match="has no pairs of clips"):
-        trainer.fit(trained, datamodule=module)
+    clips = torch.randn(4, 8000)
+    with pytest.raises(InputError, match=r"callbacks\.whiten needs a data module of recordings"):
+        trainer.fit(trained, torch.utils.data.DataLoader([{"clip1": clip, "clip2": clip} for clip in clips]))
     assert trained.global_step == 0
 
 

@@ -93,7 +93,15 @@ def test_band_normalisation_gives_each_band_zero_mean_and_unit_deviation():
     torch.testing.assert_close(bands.std(2, unbiased=False), torch.ones(2, 16), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("normalize", ["clip_max", "clip_mean", "band", "none"])
+def test_band_mean_takes_each_bands_own_mean_away_whatever_the_batch():
+    clips = noise(3, 20000) * torch.tensor([[1e-3], [0.3], [1.0]])
+    frontend = LogMelSpectrogram(n_mels=16, log_offset=1e-6, normalize="band_mean")
+    log_mel = LogMelSpectrogram(n_mels=16, log_offset=1e-6, normalize="none")(clips)
+    torch.testing.assert_close(frontend(clips) + log_mel.mean(2, keepdim=True), log_mel)
+    torch.testing.assert_close(frontend(clips)[:1], frontend(clips[:1]))
+
+
+@pytest.mark.parametrize("normalize", ["clip_max", "clip_mean", "band", "band_mean", "none"])
 def test_silence_gives_finite_features_and_gradients(normalize):
     clips = torch.zeros(1, 5000, requires_grad=True)
     features = LogMelSpectrogram(n_mels=16, normalize=normalize)(clips)
@@ -141,9 +149,9 @@ def test_a_description_rebuilds_it_and_nothing_needs_saving(frontend):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"normalize": "batch"}, "normalize is 'batch'.*clip_max, clip_mean, band, none"),
+        ({"normalize": "batch"}, "normalize is 'batch'.*clip_max, clip_mean, band, band_mean, none"),
         ({"n_fft": 511}, "n_fft is 511"),
-        ({"f_min": 8000.0, "f_max": 4000.0}, "f_min 8000.0 Hz must lie below"),
+        ({"f_min": 8000.0, "f_max": 4000.0}, "f_min 8000.0 Hz must be below"),
         ({"hop_length": 0}, "hop_length 0"),
         ({"log_offset": 0.0}, "log_offset"),
     ],

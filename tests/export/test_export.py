@@ -15,7 +15,7 @@ from ssl_audio import encoders, export
 from ssl_audio.cli import main
 from ssl_audio.commands.export import error_rates
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import DecibelMelSpectrogram, LogMelSpectrogram, Waveform
+from ssl_audio.frontends import DecibelMelSpectrogram, KaldiFilterbank, LogMelSpectrogram, Waveform
 from ssl_audio.heads import MLP
 from ssl_audio.hub import load_model
 from ssl_audio.hub.saved import save_model
@@ -29,12 +29,21 @@ def mel(normalize="band"):
     return LogMelSpectrogram(**MEL, normalize=normalize)
 
 
+def kaldi(**arguments):
+    return KaldiFilterbank(RATE, MEL["n_mels"], cmn=True, **arguments)
+
+
 # Small enough to export in seconds; EfficientNet is what is published, so it is the real b0.
 MODELS = {
+    "CAMPlusPlus": lambda: (kaldi(), encoders.CAMPlusPlus([1, 1], 8, 8, 4, 16, MEL["n_mels"])),
     "CPC": lambda: (Waveform(), encoders.CPC(channels=16, heads=2, feedforward=16, max_distance=8)),
     "CompactCNN": lambda: (mel(), encoders.CompactCNN(channels=[8, 8], embedding_dim=16)),
     "Whitened": lambda: (mel(), encoders.Whitened(encoders.CompactCNN([8, 8], 16), encoders.Whitening(16))),
+    "ECAPATDNN": lambda: (kaldi(), encoders.ECAPATDNN(16, 16, MEL["n_mels"], "speechbrain")),
+    "FastResNet34": lambda: (mel("band_mean"), encoders.FastResNet34([1, 1], 8, 16)),
     "EfficientNet": lambda: (mel("clip_max"), encoders.EfficientNet(embedding_dim=64)),
+    "ResNet18": lambda: (kaldi(snip_edges=False), encoders.ResNet18([1], 8, 16, MEL["n_mels"])),
+    "ResNet34": lambda: (kaldi(), encoders.ResNet34([1, 1], 8, 16, MEL["n_mels"])),
     "ResNet50": lambda: (DecibelMelSpectrogram(**MEL), encoders.ResNet50(blocks=[1, 1, 1, 1], width=8)),
     "SampleCNN": lambda: (Waveform(), encoders.SampleCNN(channels=[8, 8, 8, 8])),
     "SampleCNNXL": lambda: (Waveform(), encoders.SampleCNNXL(channels=[8, 16, 16])),
@@ -63,7 +72,12 @@ def test_every_encoder_is_exported_here():
     assert set(MODELS) == set(encoders.__all__) - {"Encoder", "Whitening"}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+LARGE = ("CAMPlusPlus", "ECAPATDNN")  # graphs of many nodes: more than 5 s
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in MODELS]
+)
 def onnx_export(request, tmp_path_factory):
     model = make(request.param)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"

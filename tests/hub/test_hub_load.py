@@ -315,7 +315,7 @@ def test_another_input_rate_puts_a_resampler_in_front(tmp_path):
     save_model(loaded, tmp_path / "resampled")
     assert same(load_model(tmp_path / "resampled"), loaded, noise(2, 44100))
     assert isinstance(load_model(tmp_path / "m", input_sr=16000).frontend, LogMelSpectrogram)
-    with pytest.raises(InputError, match="resample the audio before"):
+    with pytest.raises(InputError, match="resample the audio first"):
         load_model(tmp_path / "m", input_sr=44101)
 
 

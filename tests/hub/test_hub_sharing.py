@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 import yaml
-from helpers import skip_without, tiny_model
+from helpers import tiny_model
 from loopback_hub import Repository, loopback_hub
 
 from ssl_audio import load_model, push_to_hub, save_model
@@ -31,26 +30,6 @@ def folder(model, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """The client looks at these constants at every call; `HF_ENDPOINT` itself is read once, at import."""
-    from huggingface_hub import __version__, constants
-
-    if int(__version__.split(".")[0]) < 1:
-        skip_without("huggingface_hub 1: older ones read the constants once, too")
-    with loopback_hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client waits between its attempts
-        yield hub
-
-
 def stored(folder, prefix=""):
     return {prefix + path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -68,7 +47,7 @@ def test_the_first_call_downloads_the_second_uses_the_cache_and_works_offline(hu
     hub.repositories["someone/mine"] = Repository(stored(folder))
     assert same(load_model("someone/mine"), model)
     fetched = downloads(hub)
-    assert sorted(path.rpartition("/")[2] for path in fetched) == ["config.yaml", "model.safetensors"]
+    assert sorted(path.rpartition("/")[2] for path in fetched) == ["README.md", "config.yaml", "model.safetensors"]
     assert same(load_model("someone/mine"), model)
     assert downloads(hub) == fetched
     hub.requests.clear()

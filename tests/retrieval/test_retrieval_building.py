@@ -282,14 +282,14 @@ def test_the_commands_index_recommend_and_follow_the_folder(model, music, tmp_pa
     assert lines[0] == "#EXTM3U" and lines[2::2] == paths
 
     write_tone(Path("outside.wav"), seconds=2, frequency=710)
-    assert main(["recommend", "outside.wav", "--index", "a.index", "-n", "50", "--per-artist", "1", "--mmr", "1"]) == 0
+    assert main(["recommend", "outside.wav", "--index", "a.index", "-n", "50", "--per_artist", "1", "--mmr", "1"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[1].endswith("artist 1")
-    assert len(captured.out.splitlines()) == 4 and "only 3 to offer, not 50" in captured.err
+    assert len(captured.out.splitlines()) == 4 and "only 3 recommendations, not 50" in captured.err
 
     os.remove(paths[0])
     assert main(["recommend", song, "--index", "a.index", "-n", "2"]) == 0
-    assert f"skipped: {paths[0]} is gone" in capsys.readouterr().err
+    assert f"skipped: {paths[0]} no longer exists" in capsys.readouterr().err
     assert main(command) == 0
     assert "8 tracks (1 removed)" in capsys.readouterr().out
 

@@ -26,8 +26,8 @@ def read(root: str | os.PathLike, emotions: str = "four", fold: int = 5, missing
     Args:
         emotions: "four" (angry, happy with excited, neutral, sad: 5,531 utterances) or "all" (11, with other and
             undecided).
-        fold: the session that is test where a single split is needed.
-        missing: what utterances without audio do.
+        fold: the session for test, where a single split is needed.
+        missing: "error" refuses a corpus with utterances without audio, "skip" leaves them out.
 
     Raises:
         InputError: lists every missing folder; no utterance found; an unknown emotion, set of emotions or fold.

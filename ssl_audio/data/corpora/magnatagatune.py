@@ -1,7 +1,7 @@
 """MagnaTagATune (Law et al., ISMIR 2009): 25,863 clips of 29 s with tags, under the splits of the literature.
 
-Layout: the split's lists in `root`, the audio in `root/0` ... `root/f`. The splits have
-other clips and another order of tags; one reader call takes one of them, and figures of different ones do not compare.
+Layout: the split's lists in `root`, the audio in `root/0` ... `root/f`. The splits differ
+in their clips and in the order of tags, so results on different splits cannot be compared.
 """
 
 import csv
@@ -52,7 +52,8 @@ def read(root: str | os.PathLike, split: str = "pons2017", missing: Missing = "e
     Args:
         split: "pons2017" (Pons et al., musicnn), "minzwon" (Won et al. 2020: without clips that have no tag), or
             "folders": every annotated clip, folders 0-b train, c valid, d-f test, the 50 most frequent tags.
-        missing: what clips without audio do; a few files of the distributed archive are empty.
+        missing: "error" refuses a corpus with clips without audio, "skip" leaves them out. A few files
+            of the distributed archive are empty.
 
     Raises:
         InputError: lists every missing file; malformed lists; a clip that the index does not know.

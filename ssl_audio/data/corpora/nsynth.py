@@ -21,7 +21,7 @@ def read(root: str | os.PathLike, missing: Missing = "error") -> Corpus:
     """The corpus under its official split; the label is the family, groups are instruments.
 
     Args:
-        missing: what notes without audio do.
+        missing: "error" refuses a corpus with notes without audio, "skip" leaves them out.
 
     Raises:
         InputError: lists every missing file; a note without family or instrument.

@@ -2,7 +2,7 @@
 
 Layout: `root/Actor_01/03-01-06-01-02-01-12.wav` (modality, channel, emotion, intensity, statement, repetition,
 actor). The corpus has no official split; the five folds of Luna-Jimenez et al. (2021,
-https://doi.org/10.3390/app12010327) part the actors, so that no voice is on both sides.
+https://doi.org/10.3390/app12010327) divide the actors, so that no voice is on both sides.
 """
 
 import os
@@ -32,7 +32,7 @@ def read(root: str | os.PathLike, channel: str = "speech", fold: int = 5) -> Cor
 
     Args:
         channel: "speech" (1,440 files, 8 emotions) or "song" (6 of the emotions).
-        fold: the one that is test where a single split is needed.
+        fold: the test fold, where a single split is needed.
 
     Raises:
         InputError: no actor's folder, a file that is not named as above, an unknown channel or fold.

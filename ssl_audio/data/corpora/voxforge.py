@@ -27,7 +27,7 @@ def read(
     Args:
         languages: folders under `root`.
         fractions: of the speakers of each language for train, valid and test.
-        seed: of the split.
+        seed: decides the split, with the names.
 
     Raises:
         InputError: lists every missing language; a file outside of a session's folder.
