@@ -1,18 +1,20 @@
 """The package's promises to someone who installs it."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
 
-import pytest
 import yaml
-from helpers import REPOSITORY
+from helpers import REPOSITORY, needed
+
+import ssl_audio
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    tomllib = pytest.importorskip("tomli")
+    tomllib = needed("tomli")
 
 ROOT = REPOSITORY
 
@@ -24,6 +26,21 @@ def test_conda_environment_agrees_with_the_package():
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(entry["pip"] for entry in dependencies if isinstance(entry, dict))
     assert set(pip) - {"-e ."} == expected
+
+
+def test_the_lowest_versions_that_are_tried_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *(r for name in extras if name != "dev" for r in extras[name])]
+    lowest = {re.sub(r"\[.*?\]", "", r).split(",")[0].replace(">=", "==") for r in requirements}
+    tried = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    assert lowest == {line for line in tried if not line.startswith("#")}
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == ssl_audio.__version__
+    assert len([entry for entry in citation["references"] if "repository-code" in entry]) == 5  # the systems
 
 
 def test_constraints_pin_torch_and_cover_every_requirement():

@@ -92,7 +92,15 @@ class _Settings:
 
     @classmethod
     def checked(
-        cls, model, batch_size, window_seconds, hop_seconds, aggregate, device, workers, on_error
+        cls,
+        model: "EmbeddingModel",
+        batch_size: int | None,
+        window_seconds: float | None,
+        hop_seconds: float | None,
+        aggregate: str | None,
+        device: str | torch.device | None,
+        workers: int | None,
+        on_error: str,
     ) -> "_Settings":
         if hop_seconds is not None and window_seconds is None:
             raise InputError("hop_seconds means nothing without window_seconds; give both")

@@ -34,7 +34,7 @@ def test_the_stack_of_a_system_has_its_parts_sizes_and_rate(name):
     model, data = cli.model, cli.datamodule
     assert (type(model).__name__, type(model.encoder).__name__) == (method, encoder)
     assert (data.sample_rate, model.sample_rate, data.nr_samples) == (rate, rate, samples)
-    assert data.augmentation is None  # no singing augmentation of single clips
+    assert data.items.augmentation is None  # no singing augmentation of single clips
     predictor = size(model.predictor) if hasattr(model, "predictor") else None
     assert [size(model.encoder), size(model.projection), predictor] == sizes
     assert samples >= model.embedding_model().minimum_samples

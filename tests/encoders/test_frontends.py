@@ -142,7 +142,7 @@ def test_nothing_of_it_needs_saving(frontend):
     [
         ({"normalize": "batch"}, "normalize is 'batch'.*clip_max, clip_mean, band, band_mean, none"),
         ({"n_fft": 511}, "n_fft is 511"),
-        ({"f_min": 8000.0, "f_max": 4000.0}, "f_min 8000.0 Hz must lie below"),
+        ({"f_min": 8000.0, "f_max": 4000.0}, "f_min 8000.0 Hz must be below"),
         ({"hop_length": 0}, "hop_length 0"),
         ({"log_offset": 0.0}, "log_offset"),
     ],
