@@ -116,7 +116,7 @@ def step(in_memory: DataLoader, cached: DataLoader, count: int = 8) -> Iterator[
     def train(loader: DataLoader) -> None:
         for batch in islice(loader, count):
             optimizer.zero_grad()
-            method.objective(batch["clip1"], batch["clip2"]).terms["loss"].backward()
+            method.batch_objective(batch).terms["loss"].backward()
             optimizer.step()
 
     plain, ours = in_turns([lambda: train(in_memory), lambda: train(cached)], 3)

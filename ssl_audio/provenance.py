@@ -63,8 +63,10 @@ def fingerprint(model: nn.Module) -> str:
     Raises:
         InputError: a part does not store its arguments, so that two different models could look alike.
     """
-    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-    description = str(model) if scripted else identity(describe(model))
+    parts = list(model.modules())
+    outside = any(getattr(part, "outside", None) is not None for part in parts)
+    scripted = not outside and any(isinstance(part, torch.jit.ScriptModule) for part in parts)
+    description = str(model) if scripted else identity(describe(model, outside=True))
     return _digest([description, model.sample_rate, weights_digest(model)])
 
 

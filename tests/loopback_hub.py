@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 class Repository:
     files: dict[str, bytes] = field(default_factory=dict)
     private: bool = False
+    gated: bool = False  # nobody has accepted its terms
     commits: int = 0
 
     @property
@@ -128,6 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
         allowed = repository and (not repository.private or self._token() in self.hub.readers | self.hub.writers)
         if repository is None or not allowed:
             return self._error(404 if self._token() else 401, "RepoNotFound", "Repository not found")
+        if repository.gated and not api:
+            return self._error(403, "GatedRepo", "Access to this model is restricted")
         revision = (parts[5] if len(parts) > 5 else "main") if api else parts[3]
         if revision not in ("main", repository.sha):
             return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")

@@ -1,4 +1,4 @@
-"""What watches a training run, from the outputs of its steps or on a held-out folder."""
+"""Callbacks that watch a training run, by the outputs of its steps or on a held-out folder."""
 
 from ssl_audio.callbacks.checkpoint import Checkpoint
 from ssl_audio.callbacks.collapse import CollapseMonitor

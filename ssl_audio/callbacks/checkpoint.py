@@ -1,13 +1,13 @@
-"""Checkpoint callbacks that stand beside each other."""
+"""A checkpoint callback of which a run may have several."""
 
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, whose state in a checkpoint is known by its file name too.
+    """Lightning's ModelCheckpoint, identified by its file name too.
 
-    Lightning knows these callbacks by what they watch and when they save, and refuses two that agree in both: `last`
-    saves at the end of every epoch, so that `callbacks.periodic.every_n_epochs 1` would be its twin.
+    Lightning identifies these callbacks by what they monitor and when they save, and refuses two that agree in both.
+    `last` saves at the end of every epoch, and so does `periodic` with `callbacks.periodic.every_n_epochs 1`.
     """
 
     @property

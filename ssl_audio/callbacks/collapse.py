@@ -1,4 +1,4 @@
-"""Says when representations die: all clips alike, or all variation in a few dimensions."""
+"""Warns when representations collapse: all clips alike, or all variation in a few dimensions."""
 
 import math
 from typing import Any, Literal
@@ -9,12 +9,13 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ssl_audio.callbacks.outputs import views_of
 from ssl_audio.callbacks.timing import Stopwatch
 from ssl_audio.errors import InputError
 
 
-def collapse_figures(z: Tensor) -> dict[str, float]:
-    """How alive a batch of representations is.
+def collapse_metrics(z: Tensor) -> dict[str, float]:
+    """How far a batch of representations is from collapse.
 
     Args:
         z: (batch, dim), at least 2 rows.
@@ -39,21 +40,25 @@ def collapse_figures(z: Tensor) -> dict[str, float]:
     if not total.isfinite() or total <= 1e-6 * scale:
         rank = torch.zeros(())
     else:
-        share = singular / total
-        rank = torch.special.entr(share).sum().exp()
+        rank = torch.special.entr(singular / total).sum().exp()
     return {"std": float(std), "mean_cosine": float(mean_cosine), "effective_rank": float(rank)}
 
 
 class CollapseMonitor(Callback):
-    """Logs `collapse/std`, `collapse/mean_cosine`, `collapse/effective_rank` and warns, once for each kind of death.
+    """Logs `collapse/std`, `collapse/mean_cosine`, `collapse/effective_rank`; warns once for each kind of collapse.
+
+    `collapse/time_share` is the fraction of the run that this took.
 
     Args:
         every_n_steps: how often to look at a training batch.
         of: "embeddings" or "projections", first view.
         after_steps: no warning before; an untrained network looks collapsed too.
         max_mean_cosine: warn above it.
-        min_effective_rank: warn below it, or, in small batches, below 1 + a tenth of the dimensions that they can fill.
-            EfficientNet-B0 in BYOL stays at 2.5 of 31 when it collapses; what learns has been seen at 13 and more.
+        min_effective_rank: warn below it; in small batches, below 1 + a tenth of the dimensions that they can fill.
+            EfficientNet-B0 in BYOL stays at 2.5 of 31 when it collapses; networks that learn were seen at 13 and more.
+
+    Raises:
+        InputError: `every_n_steps` is below 1; at the first step, a method that returns no such representations.
     """
 
     def __init__(
@@ -80,28 +85,28 @@ class CollapseMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        z = outputs[self.of][0]
+        z = views_of(outputs, self.of, 1, "collapse")[0]
         if trainer.global_step % self.every_n_steps or len(z) < 2:
             return
         with self._clock.measure():
-            figures = collapse_figures(z)
+            metrics = collapse_metrics(z)
             if trainer.is_global_zero and trainer.global_step >= self.after_steps:
-                self._warn(figures, trainer.global_step, min(len(z) - 1, z.shape[1]))
-        figures["time_share"] = self._clock.share
-        pl_module.log_dict({f"collapse/{key}": value for key, value in figures.items()}, on_step=True, on_epoch=False)
+                self._warn(metrics, trainer.global_step, min(len(z) - 1, z.shape[1]))
+        metrics["time_share"] = self._clock.fraction
+        pl_module.log_dict({f"collapse/{key}": value for key, value in metrics.items()}, on_step=True, on_epoch=False)
 
-    def _warn(self, figures: dict[str, float], step: int, possible: int) -> None:
-        if figures["mean_cosine"] > self.max_mean_cosine or not math.isfinite(figures["mean_cosine"]):
+    def _warn(self, metrics: dict[str, float], step: int, possible: int) -> None:
+        if metrics["mean_cosine"] > self.max_mean_cosine or not math.isfinite(metrics["mean_cosine"]):
             self._warn_once(
                 "direction",
                 f"step {step}: the {self.of} of all clips point the same way (mean cosine between different clips "
-                f"{figures['mean_cosine']:.3f}); the representation is collapsing. A lower learning rate, a longer "
+                f"{metrics['mean_cosine']:.3f}); the representation is collapsing. A lower learning rate, a longer "
                 "warm-up, a larger batch or stronger negatives and variance terms usually help",
             )
-        if figures["effective_rank"] < min(self.min_effective_rank, 1 + possible / 10):
+        if metrics["effective_rank"] < min(self.min_effective_rank, 1 + possible / 10):
             self._warn_once(
                 "rank",
-                f"step {step}: the {self.of} vary in few dimensions (effective rank {figures['effective_rank']:.1f} of "
+                f"step {step}: the {self.of} vary in few dimensions (effective rank {metrics['effective_rank']:.1f} of "
                 f"{possible} possible in this batch); the representation is collapsing. A covariance term, a wider "
                 "projection or weaker augmentation usually help",
             )

@@ -1,4 +1,4 @@
-"""Stops a run at the first loss that is not a number, and says which clips were in the batch."""
+"""Stops a run at the first loss that is not finite, and names the clips of that batch."""
 
 from typing import Any
 
@@ -6,18 +6,21 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from ssl_audio.data.base import recording_data
 from ssl_audio.errors import InputError
 
-_NAMED = 12  # clips of a batch
+_MAX_NAMED = 12  # clips of a batch that the message names
 
 
 class FiniteLoss(Callback):
-    """Raises before the weights are touched on a CPU; on another device, where looking costs a wait, every n steps.
-
-    No checkpoint is written after a loss that is not finite.
+    """On a CPU, raises before the weights are changed. On another device, where a check makes the host wait, it checks
+    every few steps and before each checkpoint, so that none is written after a loss that is not finite.
 
     Args:
-        every_n_steps: how often to look on devices other than the CPU.
+        every_n_steps: how often to check on devices other than the CPU.
+
+    Raises:
+        InputError: the loss is not finite.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -63,9 +66,10 @@ class FiniteLoss(Callback):
 
 def _message(step: int, index: Tensor | None, trainer: Trainer) -> str:
     places = [] if index is None else index.flatten().tolist()
-    entries = getattr(getattr(trainer.train_dataloader, "dataset", None), "entries", None)
-    names = [str(place) if entries is None else str(entries[place].path) for place in places[:_NAMED]]
-    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    data = recording_data(trainer)
+    entries = [] if data is None else data.training_entries
+    names = [entries[place].path if entries else str(place) for place in places[:_MAX_NAMED]]
+    more = f" and {len(places) - _MAX_NAMED} more" if len(places) > _MAX_NAMED else ""
     clips = f" on a batch of clips from {', '.join(names)}{more}" if names else ""
     return (
         f"the loss is not finite at step {step}{clips}; training stopped and earlier checkpoints are kept. "

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run after the step that is under way, with a checkpoint that goes on from there."""
+"""Ctrl-C ends a run after the current step, with a checkpoint to continue from."""
 
 import signal
 import threading
@@ -10,10 +10,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class SaveOnInterrupt(Callback):
-    """The first Ctrl-C lets the step end, writes `checkpoints/last.ckpt` and stops; the second one stops at once.
+    """The first Ctrl-C lets the step end, writes `checkpoints/last.ckpt` and stops; a second one stops at once.
 
-    Without it a stop in the middle of a step could leave half-updated weights, or lose the epoch. With several
-    processes, which would not stop at the same step, Ctrl-C keeps Lightning's meaning.
+    Without this callback, a stop in the middle of a step could leave half-updated weights, or lose the epoch. Several
+    processes would not stop at the same step; with them Ctrl-C does what Lightning does.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class SaveOnInterrupt(Callback):
 
     def _ask(self, number: int, frame: Any) -> None:
         self._asked = True
-        self._restore()  # the next one is the ordinary one
+        self._restore()  # the next Ctrl-C is handled as before the training
         with suppress(RuntimeError):  # the signal came while the progress bar was being written
             print("\ninterrupted: finishing the step, then saving (Ctrl-C again stops at once)", flush=True)
 
@@ -39,7 +39,7 @@ class SaveOnInterrupt(Callback):
         if trainer.log_dir is not None:
             checkpoint = Path(trainer.log_dir) / "checkpoints" / "last.ckpt"
             trainer.save_checkpoint(checkpoint)
-            print(f"saved {checkpoint} at step {trainer.global_step}; --ckpt_path goes on from it", flush=True)
+            print(f"saved {checkpoint} at step {trainer.global_step}; --ckpt_path continues from it", flush=True)
         raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""A progress bar that says how much of the time training waited for data."""
+"""A progress bar that shows how long training waits for data."""
 
 import time
 from typing import Any
@@ -10,7 +10,7 @@ from ssl_audio.callbacks.timing import Stopwatch
 
 
 class DataWaitProgressBar(TQDMProgressBar):
-    """Adds `data_wait` to the bar and to the log: the share of the epoch spent between a step's end and the next batch.
+    """Adds `data_wait` to the bar and the log: the fraction of the epoch between a step's end and the next batch.
 
     Args:
         refresh_rate: steps between two updates of the bar; showing the loss makes the host wait for the device.
@@ -36,9 +36,9 @@ class DataWaitProgressBar(TQDMProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        # Lightning counts the step that a row of the log belongs to in the same way.
+        # Lightning uses the same condition for the step of a row in the log.
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            pl_module.log("data_wait", self._clock.share, on_step=True, on_epoch=False)
+            pl_module.log("data_wait", self._clock.fraction, on_step=True, on_epoch=False)
         self._step_ended = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,4 +48,4 @@ class DataWaitProgressBar(TQDMProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         step_loss = {"loss": metrics["loss/train_step"]} if "loss/train_step" in metrics else {}
-        return {**step_loss, "data_wait": f"{self._clock.share:.0%}"}
+        return {**step_loss, "data_wait": f"{self._clock.fraction:.0%}"}

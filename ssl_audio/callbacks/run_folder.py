@@ -1,4 +1,4 @@
-"""What a run leaves behind, so that it can be understood and repeated."""
+"""The files of a run folder beside checkpoints and metrics: its config, its record, its loss curve."""
 
 import json
 import os
@@ -18,7 +18,7 @@ TRAINING_PACKAGES = (*PACKAGES, "pytorch-lightning", "jsonargparse", "audiomenta
 
 
 class RunFolder(Callback):
-    """Writes `config.yaml` and `run.json` before the first step, `plots/loss.png` and the last words after the last.
+    """Writes `config.yaml` and `run.json` before the first step, `plots/loss.png` and a final summary at the end.
 
     Args:
         config: resolved configuration, plain data.
@@ -35,7 +35,7 @@ class RunFolder(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.perf_counter()
-        log_dir = trainer.log_dir  # asked by every rank, because the answer is a broadcast
+        log_dir = trainer.log_dir  # a collective call: read on all ranks, or training hangs
         if not trainer.is_global_zero or log_dir is None:
             return
         folder = Path(log_dir)
@@ -54,7 +54,7 @@ class RunFolder(Callback):
         print(f"run folder: {folder}", flush=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        log_dir = trainer.log_dir  # asked by every rank, because the answer is a broadcast
+        log_dir = trainer.log_dir  # a collective call: read on all ranks, or training hangs
         if not trainer.is_global_zero or log_dir is None:
             return
         folder = Path(log_dir)
@@ -102,7 +102,7 @@ def _word(path: Path) -> str:
 
 
 def best_checkpoint(trainer: Trainer) -> str | None:
-    """Path of the checkpoint with the best monitored figure, if one was saved."""
+    """Path of the checkpoint with the best value of its monitored metric, if one was saved."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
             return callback.best_model_path

@@ -1,4 +1,4 @@
-"""Verification on a held-out folder while training runs: the figure that a checkpoint should be chosen by."""
+"""Verification on a held-out folder while training runs: the metric to choose a checkpoint by."""
 
 import os
 import warnings
@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from ssl_audio import audio
 from ssl_audio.callbacks.timing import Stopwatch
+from ssl_audio.data.base import recording_data
 from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.comparison import TestSet, evaluate, load_test_set
@@ -20,21 +21,25 @@ CHANCE = 0.5
 class Verification(Callback):
     """Embeds a folder every few epochs and logs `verification/eer`, `/mnr` and `/probe` (accuracy of naming singers).
 
-    Singers of the folder must not be in the training data, or the figures choose what was memorised: a file that is in
-    both is refused. The epochs between log the last figures again, so that a checkpoint with
-    `monitor="verification/eer"` finds them at any time. The first rank computes, the others get its figures. No random
-    state is touched: training goes on as it would have without.
-    `verification/time_share` is the share of the run that all this took.
+    Singers of the folder must not be in the training data, or the metrics choose the checkpoint that memorised best; a
+    file that is in both is refused. The epochs between log the last metrics again, so that a checkpoint with
+    `monitor="verification/eer"` finds them at any time. The first rank computes, the others get its metrics. No random
+    state is touched: training continues as it would have without this callback.
+    `verification/time_share` is the fraction of the run that this took.
 
     Args:
         folder: `singer/**/file`.
         every_n_epochs: how often.
         trials: a list; None takes all pairs, or `max_trials` of them drawn once.
         metadata: see `ssl_audio.evaluation.recordings.find_recordings`.
-        max_trials: the same-singer ones are half of them, where there are so many.
+        max_trials: half of them are same-singer trials, where there are so many.
         probe: "knn" or "linear"; None logs no probe.
         batch_size: of clips of one length; None suits the device.
-        seed: of the drawn trials and of the probe's folds.
+        seed: for drawing trials and the probe's folds.
+
+    Raises:
+        InputError: a number out of its range; before the first step, a folder that cannot be used, recordings that are
+            trained on or too short for the model.
     """
 
     def __init__(
@@ -62,7 +67,7 @@ class Verification(Callback):
         self.probe = probe
         self.batch_size = batch_size
         self.seed = seed
-        self.figures: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
         self._test_set: TestSet | None = None
         self._clock = Stopwatch()
 
@@ -72,8 +77,8 @@ class Verification(Callback):
         if not trainer.is_global_zero:
             return
         self._test_set = load_test_set(self.folder, self.trials, self.metadata, self.seed, self.max_trials)
-        groups = getattr(getattr(trainer, "datamodule", None), "train_groups", ())
-        trained = {Path(entry.path).resolve() for group in groups for entry in group.entries}
+        data = recording_data(trainer)
+        trained = {Path(entry.path).resolve() for entry in data.training_entries} if data is not None else set()
         for path in self._test_set.recordings.paths():
             if path.resolve() in trained:
                 raise InputError(f"{path} is trained on too; verification needs a folder of singers who are held out")
@@ -92,11 +97,11 @@ class Verification(Callback):
             self._run(trainer, pl_module)
 
     def _run(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch % self.every_n_epochs == 0 or not self.figures:
+        if trainer.current_epoch % self.every_n_epochs == 0 or not self.metrics:
             with self._clock.measure():
                 found = self._verify(pl_module) if trainer.is_global_zero else {}
-                self.figures = trainer.strategy.broadcast(found, src=0)
-        values = {**self.figures, "time_share": self._clock.share}
+                self.metrics = trainer.strategy.broadcast(found, src=0)
+        values = {**self.metrics, "time_share": self._clock.fraction}
         pl_module.log_dict({f"verification/{name}": value for name, value in values.items()}, rank_zero_only=False)
 
     def _verify(self, pl_module: LightningModule) -> dict[str, float]:
@@ -107,17 +112,17 @@ class Verification(Callback):
             try:
                 embeddings = embed_recordings(model, paths, self.batch_size, pl_module.device, "verification")
                 result = evaluate("", embeddings, self._test_set, draws=0, seed=self.seed, probe=self.probe)
-            except InputError as error:  # collapsed or diverged; the run has callbacks that say so and may end it
+            except InputError as error:  # collapsed or diverged; other callbacks say so and may end the run
                 warnings.warn(f"verification is at chance: {error}", UserWarning, stacklevel=2)
-                return {"eer": CHANCE, "mnr": CHANCE} | ({"probe": 0.0} if "probe" in self.figures else {})
+                return {"eer": CHANCE, "mnr": CHANCE} | ({"probe": 0.0} if "probe" in self.metrics else {})
         assert result.verification.eer is not None and result.verification.mnr is not None
-        figures = {"eer": result.verification.eer, "mnr": result.verification.mnr}
+        metrics = {"eer": result.verification.eer, "mnr": result.verification.mnr}
         if result.probe is not None:
-            figures["probe"] = result.probe.figures.summary["accuracy"]
-        return figures
+            metrics["probe"] = result.probe.figures.summary["accuracy"]
+        return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        return {"figures": self.figures}
+        return {"figures": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.figures = dict(state_dict["figures"])
+        self.metrics = dict(state_dict["figures"])

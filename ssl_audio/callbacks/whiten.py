@@ -1,7 +1,7 @@
-"""Whitening of the finished embedding, fitted on the training's own clips."""
+"""Whitening of the finished embedding, fitted on the training's own recordings."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -10,27 +10,27 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssl_audio.callbacks.timing import Stopwatch
-from ssl_audio.data.datamodule import AudioDataModule
+from ssl_audio.data.base import RecordingDataModule, recording_data
 from ssl_audio.encoders.whitened import Whitening
 from ssl_audio.errors import InputError
 from ssl_audio.utils.modes import evaluating
 
 
 class Whiten(Callback):
-    """Puts a `Whitening` behind the encoder of what is saved: a window of each training file, data sets weighing alike.
+    """Fits a `Whitening` on a clip of each training recording and puts it behind the encoder of what is saved.
 
-    It changes nothing of the training. It is fitted at the end and at the end of every few epochs, so that
-    checkpoints hold it; before the first time it does nothing. The first rank fits, the others get what it found.
-    `whitening/time_share` is the share of the run that this took.
+    Each data set has the same weight. The training itself does not change. The whitening is fitted every few epochs and
+    at the end, so that checkpoints hold it; before the first time it is the identity. The first rank fits it for all.
+    `whitening/time_share` is the fraction of the run that this took.
 
     Args:
         shrinkage: see `ssl_audio.encoders.Whitening`.
         every_n_epochs: how often, beside the end.
         max_files: of each data set, evenly taken.
-        batch_size: of windows in a forward pass.
+        batch_size: of clips in a forward pass.
 
     Raises:
-        InputError: an argument below 1; at the start, a data module without groups of files.
+        InputError: an argument below 1; before the first step, a data module that is not one of recordings.
     """
 
     def __init__(
@@ -43,30 +43,32 @@ class Whiten(Callback):
         self._clock = Stopwatch()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Before a checkpoint is read, so that its whitening finds its place."""
+        """Make the whitening before a checkpoint is read, so that the one in the checkpoint has a place."""
         method: Any = pl_module
         if method.whitening is None:
             method.whitening = Whitening(method.encoder.dim, self.shrinkage).to(method.device)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._clock.restart()
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, AudioDataModule):
-            raise InputError("callbacks.whiten needs data.class_path ssl_audio.data.AudioDataModule; set it to null")
-        data.plain_training_sets(1)  # what cannot give them says so now, not after an epoch
+        if recording_data(trainer) is None:
+            raise InputError(
+                "callbacks.whiten needs a data module of recordings, such as data.class_path "
+                "ssl_audio.data.AudioDataModule; set callbacks.whiten to null"
+            )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if (trainer.current_epoch + 1) % self.every_n_epochs and not trainer.fit_loop.done:
             return
         with self._clock.measure():
             whitening: Any = pl_module.whitening
-            if trainer.is_global_zero:
-                whitening.fit(self.embeddings(cast(Any, trainer).datamodule, pl_module))
+            data = recording_data(trainer)
+            if trainer.is_global_zero and data is not None:
+                whitening.fit(self.embeddings(data, pl_module))
             state = trainer.strategy.broadcast({k: v.cpu() for k, v in whitening.state_dict().items()}, src=0)
             whitening.load_state_dict(state)
-        pl_module.log("whitening/time_share", self._clock.share, rank_zero_only=False)
+        pl_module.log("whitening/time_share", self._clock.fraction, rank_zero_only=False)
 
-    def embeddings(self, data: AudioDataModule, pl_module: Any) -> list[Tensor]:
+    def embeddings(self, data: RecordingDataModule, pl_module: Any) -> list[Tensor]:
         """[(files, dim)] of each data set, as the encoder gives them, on the CPU."""
         with evaluating(pl_module), isolate_rng(), torch.no_grad():
             return [

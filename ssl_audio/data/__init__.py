@@ -1,6 +1,11 @@
-"""From folders to batches: what is in a folder (scan, index), what an item is (dataset), in which order (sampler).
+"""From recordings to batches.
 
-Imported on first use: the index needs no Lightning, the data module does.
+- `sources`: where recordings come from; `scan`, `index`, `store`, `shards` serve them.
+- `items`, `dataset`, `windows`, `labelled`: what an item is; `sampler`, `batch_composition`: in which order.
+- `loading`, `failures`, `resuming`: how batches are loaded, what fails, where a run stands.
+- `base`: the data module that joins these; `datamodule`, `sharded`, `windows`, `labelled`, `musicnet`: its subclasses.
+
+Names are imported on first use, because the index needs no Lightning and the data modules do.
 """
 
 from importlib import import_module

@@ -1,11 +1,11 @@
-"""Who shares a batch. Negatives come from the batch, so this decides what a clip is told apart from.
+"""Batch composition: which windows share a batch, and hence which negatives CPC sees.
 
-A batch is what all processes together see in a step, because the negatives come from all of it.
+A batch here is what all processes together see in a step, because negatives come from all of it.
 
 - "uniform": windows of the whole corpus, mixed.
-- "samesequence": every batch from one recording, so that neither player nor room tells its windows apart.
-- "samecategory": every batch from one category (ensemble, composer, singer, ...).
-- "sequential": row i of each batch follows on row i of the batch before, for a recurrent state that is carried on.
+- "samesequence": each batch from one recording, so that neither player nor room distinguishes its windows.
+- "samecategory": each batch from one category (ensemble, composer, singer, ...).
+- "sequential": row i of each batch continues row i of the batch before, for a recurrent state that is carried.
 """
 
 from typing import Literal, Protocol
@@ -18,7 +18,7 @@ Composition = Literal["uniform", "samesequence", "samecategory", "sequential"]
 
 
 class Windows(Protocol):
-    """What a sampler needs to know of a dataset of windows.
+    """What a sampler reads from a data set of windows.
 
     Attributes:
         sequences: (windows,) int, the recording of each; windows of one recording lie together and in order.
@@ -32,16 +32,17 @@ class Windows(Protocol):
 
 
 class CompositionSampler(EpochSampler):
-    """`EpochSampler` whose consecutive `batch_size` items, on all processes together, make up a batch of a composition.
+    """`EpochSampler` in which each step of all processes together is a batch of a composition.
 
-    Every order comes from (seed, epoch), is dealt to the processes batch by batch, and uses no window twice. What does
-    not fill a batch (on every process) waits for another epoch, in which other windows are left over. Any number of
-    processes with the same items a step together sees the same items in each step.
+    The order comes from (seed, epoch), is dealt to the processes batch by batch, and uses no window twice. What does
+    not fill a batch on every process is left out of that epoch; other epochs leave out other windows. The items of a
+    step are the same for any number of processes with the same number of items a step.
 
     Args:
         dataset: windows.
         composition: see above. "uniform" is the order of `EpochSampler` itself.
-        **others: see `EpochSampler`; `drop_last` is for "uniform" alone.
+        batch_size, seed, shuffle, num_replicas, rank: see `EpochSampler`.
+        drop_last: see `EpochSampler`; only "uniform" can keep an incomplete batch.
     """
 
     def __init__(
@@ -82,13 +83,15 @@ class CompositionSampler(EpochSampler):
 
 
 def batches_of_one_kind(kinds: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """`(batches, batch_size)` positions: each batch from one kind, batches mixed; a kind's remainder is left out.
+    """`(batches, batch_size)` positions: each batch from one kind, in a random order of batches.
+
+    What does not fill a batch of a kind is left out.
 
     Args:
         kinds: (items,) int.
     """
     order = rng.permutation(len(kinds))
-    order = order[np.argsort(kinds[order], kind="stable")]  # by kind, mixed within it
+    order = order[np.argsort(kinds[order], kind="stable")]  # sorted by kind, random within a kind
     _, sizes = np.unique(kinds, return_counts=True)
     full = [part[: len(part) - len(part) % batch_size] for part in np.split(order, np.cumsum(sizes)[:-1])]
     batches = np.concatenate(full).reshape(-1, batch_size)
@@ -96,7 +99,7 @@ def batches_of_one_kind(kinds: np.ndarray, batch_size: int, rng: np.random.Gener
 
 
 def streams(sequences: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`(steps, count)` positions: column i plays recordings through, one after the other, in an order drawn anew.
+    """`(steps, count)` positions: column i plays recordings through, one after the other, in a random order.
 
     Args:
         sequences: (items,) int; items of one recording lie together and in order.
@@ -105,5 +108,5 @@ def streams(sequences: np.ndarray, count: int, rng: np.random.Generator) -> np.n
     parts = np.split(np.arange(len(sequences)), starts[1:])
     played = np.concatenate([parts[i] for i in rng.permutation(len(parts))])
     steps = len(played) // count
-    first = rng.integers(len(played) - steps * count + 1)  # what is left over is not always the end
+    first = rng.integers(len(played) - steps * count + 1)  # so that not always the end is left out
     return played[first : first + steps * count].reshape(count, steps).T

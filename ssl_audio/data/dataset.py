@@ -1,7 +1,8 @@
-"""Items for learning without labels: two fragments of one recording, from (seed, epoch, item) and nothing else."""
+"""Items of recordings, from (seed, epoch, item) and nothing else: two views of one recording, or one clip of it."""
 
-import signal
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -9,70 +10,114 @@ import torch
 from numpy.random import Generator
 from torch.utils.data import Dataset, default_collate
 
-from ssl_audio.audio import AudioError, AudioFile, peak_normalize
+from ssl_audio.audio import AudioError, peak_normalize
+from ssl_audio.data.failures import NoAudioError
 from ssl_audio.data.index import AudioEntry, Group, LeftOut
+from ssl_audio.data.int16 import AudioReader
 from ssl_audio.data.sampler import Draw
 from ssl_audio.data.scan import SILENCE_PEAK
-from ssl_audio.data.store import StoredFile, open_recording
+from ssl_audio.data.store import open_recording
 from ssl_audio.errors import InputError
 
 ClipAugmentation = Callable[[np.ndarray, int, Generator], np.ndarray]
 """(audio (samples,) float32, sample_rate, rng) -> (samples,) float32."""
 
+Open = Callable[[AudioEntry], AudioReader]
+"""Opens a recording, to read parts of it."""
+
 SamplingMode = Literal["sample_clips", "sample_groups"]
 
-_TRIES_FOR_SOUND = 32  # fragments drawn from a file before its silence is called a failure
-_TRIES_FOR_A_FILE = 16  # files tried for one item before training is stopped
+_TRIES_FOR_SOUND = 32  # fragments drawn from a recording before its silence is called a failure
+_TRIES_FOR_A_FILE = 16  # recordings tried for one item before training is stopped
 
 
-class NoAudioError(InputError):
-    """File after file could not be read. One line, also when a DataLoader's worker puts its traceback around it."""
+@dataclass(frozen=True)
+class Crop:
+    """How a clip is cut out of a recording.
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rstrip().splitlines()[-1].rpartition(f"{type(self).__name__}: ")[2])
+    Attributes:
+        nr_samples: of a clip, at `sample_rate`; a shorter recording is repeated until it fills the clip.
+        sample_rate: Hz; recordings of other rates are resampled.
+        augmentation: per clip, or None.
+        normalize: scale each fragment so that its peak is 1, and draw another where there is only silence. If False,
+            the fragment keeps the level of its recording.
+    """
+
+    nr_samples: int
+    sample_rate: int
+    augmentation: ClipAugmentation | None = None
+    normalize: bool = True
+
+    def draw(self, file: AudioReader, entry: AudioEntry, rng: Generator) -> np.ndarray:
+        """(nr_samples,) float32 from a uniformly drawn place. Raises AudioError: cut short, or silent throughout."""
+        length = entry.samples(self.sample_rate)
+        for _ in range(_TRIES_FOR_SOUND):
+            start = int(rng.integers(max(0, length - self.nr_samples) + 1))
+            audio = file.read(start, self.nr_samples, self.sample_rate)
+            if len(audio) < min(self.nr_samples, length):
+                raise AudioError(entry.path, f"ends before the {length} samples that it had when it was scanned")
+            if not self.normalize:
+                return np.resize(audio, self.nr_samples)
+            if np.abs(audio).max() >= SILENCE_PEAK:
+                return peak_normalize(np.resize(audio, self.nr_samples))
+        raise AudioError(entry.path, f"gave silence {_TRIES_FOR_SOUND} times in a row")
+
+    def augment(self, clip: np.ndarray, entry: AudioEntry, rng: Generator) -> np.ndarray:
+        """(nr_samples,) float32 after the augmentation.
+
+        Raises:
+            InputError: the augmentation changes the length.
+            AudioError: it made samples that are not finite.
+        """
+        if self.augmentation is None:
+            return clip
+        clip = np.asarray(self.augmentation(clip, self.sample_rate, rng), np.float32)
+        if clip.shape != (self.nr_samples,):
+            raise InputError(f"the augmentation made {clip.shape} samples of {self.nr_samples}; it must keep them")
+        if not np.isfinite(clip).all():
+            raise AudioError(entry.path, "became NaN or infinite in the augmentation")
+        return clip
 
 
-class TwoViewDataset(Dataset):
-    """Two random fragments of the same file, each peak-normalised, then augmented on its own.
+class RecordingDataset(Dataset):
+    """One item for each recording, or for each group; a subclass implements `read`.
 
-    `dataset[Draw(epoch, item)]` is a dictionary: "clip1" and "clip2" (samples,) float32 tensors, "group_name" str,
-    "index" int (position of the file in `entries`), "failures" (list of `LeftOut`: files that could not be read, in
-    whose place another file of the same group was drawn). `collate` makes batches of them.
+    `dataset[Draw(epoch, item)]` is what `read` returns, with "index" int (position of the recording in `entries`) and
+    "failures" (list of `LeftOut`: recordings that could not be read, in whose place another recording of the same group
+    was drawn). `collate` makes batches of them.
 
     Args:
         groups: see `AudioIndex.split`.
-        nr_samples: length of a fragment, at `sample_rate`.
-        sample_rate: Hz; files of other rates are resampled.
+        crop: see `Crop`.
         seed: every random number comes from (seed, epoch, item), so it is the same for any number of workers.
-        batch_sampling_mode: "sample_clips": an epoch visits each file; "sample_groups": each group, with a random file
-            of it.
+        batch_sampling_mode: "sample_clips": an epoch visits each recording; "sample_groups": each group, with a random
+            recording of it.
         multi_epoch: how many times an epoch repeats that, with other fragments each time.
-        augmentation: per clip, or None.
-        shared_crop: both clips are the same fragment and differ by the augmentation alone.
+        open: how a recording is opened.
     """
 
     def __init__(
         self,
         groups: Sequence[Group],
-        nr_samples: int,
-        sample_rate: int,
+        crop: Crop,
         seed: int = 0,
         batch_sampling_mode: SamplingMode = "sample_clips",
         multi_epoch: int = 1,
-        augmentation: ClipAugmentation | None = None,
-        shared_crop: bool = False,
+        open: Open = open_recording,
     ) -> None:
         self.groups = list(groups)
         self.entries = [entry for group in groups for entry in group.entries]
-        self.nr_samples = nr_samples
-        self.sample_rate = sample_rate
+        self.crop = crop
         self.seed = seed
         self.batch_sampling_mode = batch_sampling_mode
         self.multi_epoch = multi_epoch
-        self.augmentation = augmentation
-        self.shared_crop = shared_crop
+        self.open = open
         sizes = [len(group.entries) for group in groups]
         self._first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)  # of each group's files in `entries`
+
+    @abstractmethod
+    def read(self, entry: AudioEntry, group: Group, rng: Generator) -> dict[str, Any]:
+        """What an item holds. Raises AudioError where another recording should take its place."""
 
     def __len__(self) -> int:
         visited = self.groups if self.batch_sampling_mode == "sample_groups" else self.entries
@@ -88,7 +133,7 @@ class TwoViewDataset(Dataset):
         failures: list[LeftOut] = []
         while True:
             try:
-                clip1, clip2 = self._views(self.entries[index], rng)
+                content = self.read(self.entries[index], self.groups[group], rng)
                 break
             except AudioError as error:
                 failures.append(LeftOut(error.path, error.reason))
@@ -97,62 +142,56 @@ class TwoViewDataset(Dataset):
                         f"{len(failures)} files in a row could not be read, the last {error}; is the disk still there?"
                     ) from None
                 group, index = self._another(group, index, rng, anywhere=len(failures) > _TRIES_FOR_A_FILE // 2)
-        return {
-            "clip1": torch.from_numpy(clip1),
-            "clip2": torch.from_numpy(clip2),
-            "group_name": self.groups[group].name,
-            "index": index,
-            "failures": failures,
-        }
+        return {**content, "index": index, "failures": failures}
 
     def _another(self, group: int, index: int, rng: Generator, anywhere: bool) -> tuple[int, int]:
-        """(group, index) of another file: of the same group if it has one and we did not give it up."""
+        """(group, index) of another recording: of the same group, unless it has no other or `anywhere` is set."""
         first, end = int(self._first[group]), int(self._first[group + 1])
         if anywhere or end - first < 2:
             index = int(rng.integers(len(self.entries)))
             return int(np.searchsorted(self._first, index, side="right")) - 1, index
         return group, first + (index - first + int(rng.integers(1, end - first))) % (end - first)
 
-    def _views(self, entry: AudioEntry, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Both fragments of one opened file, normalised and augmented."""
-        with self._open(entry) as file:
-            first = self._fragment(file, entry, rng)
-            second = first if self.shared_crop else self._fragment(file, entry, rng)
-        return self._finished(first, entry, rng), self._finished(second, entry, rng)
 
-    def _open(self, entry: AudioEntry) -> AudioFile | StoredFile:
-        return open_recording(entry)
+class TwoViewDataset(RecordingDataset):
+    """Two random fragments of the same recording, each scaled to a peak of 1, then augmented on its own.
 
-    def _fragment(self, file: AudioFile | StoredFile, entry: AudioEntry, rng: Generator) -> np.ndarray:
-        """(nr_samples,) of a place drawn uniformly; drawn again where there is only silence."""
-        length = entry.samples(self.sample_rate)
-        for _ in range(_TRIES_FOR_SOUND):
-            start = int(rng.integers(max(0, length - self.nr_samples) + 1))
-            audio = file.read(start, self.nr_samples, self.sample_rate)
-            if len(audio) < min(self.nr_samples, length):
-                raise AudioError(entry.path, f"ends before the {length} samples that it had when it was scanned")
-            if np.abs(audio).max() >= SILENCE_PEAK:
-                return peak_normalize(np.resize(audio, self.nr_samples))  # a file shorter than the window is repeated
-        raise AudioError(entry.path, f"gave silence {_TRIES_FOR_SOUND} times in a row")
+    An item has "clip1" and "clip2", (samples,) float32 tensors, "group_name" str, and what `RecordingDataset` adds.
 
-    def _finished(self, clip: np.ndarray, entry: AudioEntry, rng: Generator) -> np.ndarray:
-        """(nr_samples,) float32 after the augmentation, checked."""
-        if self.augmentation is not None:
-            clip = np.asarray(self.augmentation(clip, self.sample_rate, rng), np.float32)
-            if clip.shape != (self.nr_samples,):
-                raise InputError(f"the augmentation made {clip.shape} samples of {self.nr_samples}; it must keep them")
-            if not np.isfinite(clip).all():
-                raise AudioError(entry.path, "became NaN or infinite in the augmentation")
-        return clip
+    Args:
+        groups, seed, batch_sampling_mode, multi_epoch, open: see `RecordingDataset`.
+        nr_samples, sample_rate, augmentation, normalize: see `Crop`.
+        shared_crop: both clips are the same fragment and differ by the augmentation alone.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        nr_samples: int,
+        sample_rate: int,
+        seed: int = 0,
+        batch_sampling_mode: SamplingMode = "sample_clips",
+        multi_epoch: int = 1,
+        augmentation: ClipAugmentation | None = None,
+        shared_crop: bool = False,
+        open: Open = open_recording,
+        normalize: bool = True,
+    ) -> None:
+        crop = Crop(nr_samples, sample_rate, augmentation, normalize)
+        super().__init__(groups, crop, seed, batch_sampling_mode, multi_epoch, open)
+        self.shared_crop = shared_crop
+
+    def read(self, entry: AudioEntry, group: Group, rng: Generator) -> dict[str, Any]:
+        """Both clips of one opened recording."""
+        with self.open(entry) as file:
+            first = self.crop.draw(file, entry, rng)
+            second = first if self.shared_crop else self.crop.draw(file, entry, rng)
+        clip1, clip2 = self.crop.augment(first, entry, rng), self.crop.augment(second, entry, rng)
+        return {"clip1": torch.from_numpy(clip1), "clip2": torch.from_numpy(clip2), "group_name": group.name}
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: "clip1", "clip2" (batch, samples), "group_name" list[str], "index" (batch,) int64, "failures" joined."""
+    """A batch: tensors stacked, numbers as int64, texts as a list, "failures" joined."""
     failures = [failure for item in items for failure in item["failures"]]
     batch = default_collate([{key: value for key, value in item.items() if key != "failures"} for item in items])
     return {**batch, "failures": failures}
-
-
-def ignore_sigint(worker: int) -> None:
-    """A terminal sends Ctrl-C to the workers too; they stay until the process that they read for ends the step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

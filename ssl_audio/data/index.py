@@ -1,5 +1,6 @@
-"""The files of one or several data set folders, in groups (singers), and their split. No Lightning, no randomness but
-the seed's; everything depends on names, never on the order in which a file system lists them.
+"""The recordings of data set folders in groups (singers), and their split.
+
+Everything depends on the seed and the names, never on the order in which a file system lists them.
 """
 
 import csv
@@ -19,21 +20,41 @@ from ssl_audio.utils.files import write_text
 SHORTEST_SECONDS = 0.1
 
 
-class AudioEntry(NamedTuple):
-    """One usable file.
+class FileCopy(NamedTuple):
+    """The decoded copy of a recording in the store of its data set (see `ssl_audio.data.store`)."""
+
+    path: str
+
+
+class ShardSlice(NamedTuple):
+    """A recording inside a shard (see `ssl_audio.data.shards`).
 
     Attributes:
-        path: where it is.
+        shard: position of its shard in the set.
+        start: the byte of the shard at which its samples begin.
+        scale: an integer times this is the sample.
+    """
+
+    shard: int
+    start: int
+    scale: float
+
+
+class AudioEntry(NamedTuple):
+    """One usable recording.
+
+    Attributes:
+        path: of its file; of a recording in shards, the path that it had in its data set, under the name of the shards.
         frames, sample_rate: the samples that can be decoded, at its own rate in Hz.
         version: its size and modification time (ns) when it was scanned.
-        stored: its copy in the store of its data set (see `ssl_audio.data.store`), "" if there is none.
+        location: where its samples are read; None is its file.
     """
 
     path: str
     frames: int
     sample_rate: int
     version: tuple[int, int] = (0, 0)
-    stored: str = ""
+    location: FileCopy | ShardSlice | None = None
 
     def samples(self, sample_rate: int) -> int:
         """Its length in samples at another rate, as `ssl_audio.audio` gives it."""
@@ -41,14 +62,14 @@ class AudioEntry(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Files that belong together: one singer's, or (`group_by_artist=False`) one file alone.
+    """The files of one singer, or one file alone (`group_by_artist=False`).
 
     Attributes:
-        name: what a batch carries as `group_name`.
-        key: "<data set folder's name>/<path of the group in it>"; what the seed is mixed with.
+        name: as in a batch's `group_name`.
+        key: "<name of the data set's folder>/<path of the group in it>"; with the seed it decides the split.
         dataset: position of its folder in `dataset_dirs`.
         entries: its files, sorted by path.
-        folder: its data set's folder.
+        folder: of its data set.
     """
 
     name: str
@@ -70,7 +91,7 @@ class AudioIndex:
 
     Attributes:
         groups: sorted by data set, then by key.
-        left_out: files that were found and are not used.
+        left_out: files that were found and are not used, with the reason.
     """
 
     def __init__(self, groups: Sequence[Group], left_out: Sequence[LeftOut] = ()) -> None:
@@ -93,12 +114,12 @@ class AudioIndex:
 
         Args:
             dataset_dirs: folders, each a data set.
-            group_by_artist: every first-level folder is a group. If False every file is a group of its own, also those
-                that lie in the data set's folder itself.
-            group_name_is_folder: a group is named after its first-level folder (with the data set's name in front where
-                two data sets have a folder of the same name). If False every group is named "unknown".
-            max_groups: use at most so many groups of all data sets together, drawn by the seed.
-            seed: for `max_groups`.
+            group_by_artist: each first-level folder is a group. If False each file is a group of its own, also files
+                directly in the data set's folder.
+            group_name_is_folder: a group is named after its first-level folder, with the data set's name in front where
+                two data sets have a folder of the same name. If False every group is named "unknown".
+            max_groups: use at most so many groups of all data sets together.
+            seed: decides which, for `max_groups`.
             workers, progress: see `scan_folder`.
 
         Raises:
@@ -122,19 +143,19 @@ class AudioIndex:
         return index
 
     def limited(self, max_groups: int | None, seed: int) -> "AudioIndex":
-        """With at most so many groups, drawn by the seed."""
+        """The index with at most so many groups; the seed and their names decide which."""
         if max_groups is None or max_groups >= len(self.groups):
             return self
         if max_groups < 1:
             raise InputError(f"max_groups is {max_groups}; it must be at least 1, or null for all groups")
         kept = set(
-            sorted((_draw(seed, "max_groups", group.key), n) for n, group in enumerate(self.groups))[:max_groups]
+            sorted((_rank(seed, "max_groups", group.key), n) for n, group in enumerate(self.groups))[:max_groups]
         )
         chosen = {n for _, n in kept}
         return AudioIndex([group for n, group in enumerate(self.groups) if n in chosen], self.left_out)
 
     def at_least(self, samples: int, sample_rate: int) -> "AudioIndex":
-        """Without the files shorter than so many samples at a rate; they are left out and say so."""
+        """The index without files shorter than so many samples at a rate; these become part of `left_out`."""
         groups, left_out = [], list(self.left_out)
         for group in self.groups:
             kept = []
@@ -149,10 +170,10 @@ class AudioIndex:
         return AudioIndex(groups, left_out)
 
     def split(self, eval_frac: float, seed: int) -> tuple[list[Group], list[Group]]:
-        """(training, validation) groups: the share `eval_frac` of each data set's groups, rounded, is for validation.
+        """(training, validation) groups: of each data set, a fraction `eval_frac` (rounded) is for validation.
 
-        A group's side depends on the seed and the names alone: on every machine the same. With more than one group a
-        data set gives at least one to each side.
+        The side of a group depends on the seed and the names alone, so it is the same on every machine. A data set with
+        more than one group has at least one on each side.
 
         Raises:
             InputError: `eval_frac` is not in [0, 1).
@@ -162,12 +183,12 @@ class AudioIndex:
         held_out: set[int] = set()
         for dataset in {group.dataset for group in self.groups}:
             drawn = sorted(
-                (_draw(seed, "split", group.key), n) for n, group in enumerate(self.groups) if group.dataset == dataset
+                (_rank(seed, "split", group.key), n) for n, group in enumerate(self.groups) if group.dataset == dataset
             )
-            share = round(eval_frac * len(drawn)) if eval_frac else 0
+            count = round(eval_frac * len(drawn)) if eval_frac else 0
             if eval_frac and len(drawn) > 1:
-                share = min(max(share, 1), len(drawn) - 1)
-            held_out.update(n for _, n in drawn[:share])
+                count = min(max(count, 1), len(drawn) - 1)
+            held_out.update(n for _, n in drawn[:count])
         train = [group for n, group in enumerate(self.groups) if n not in held_out]
         return train, [group for n, group in enumerate(self.groups) if n in held_out]
 
@@ -182,7 +203,7 @@ class AudioIndex:
         return text
 
 
-def write_report(path: str | os.PathLike, left_out: Iterable[LeftOut]) -> None:
+def write_data_report(path: str | os.PathLike, left_out: Iterable[LeftOut]) -> None:
     """Write `data_report.csv`: columns path and reason, one file a row."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -218,7 +239,7 @@ def _group(
 
 
 def _named(groups: list[Group], group_name_is_folder: bool) -> list[Group]:
-    """Groups under the names that batches carry."""
+    """The groups with the names that batches have."""
     if not group_name_is_folder:
         return [group._replace(name="unknown") for group in groups]
     homes: dict[str, set[int]] = {}
@@ -239,15 +260,15 @@ def _nothing_usable(folder: str, facts: Sequence[FileFacts], left_out: Sequence[
 
 
 def _normal(name: str) -> str:
-    """One spelling of a name: file systems differ in how they store accents."""
+    """A name in one Unicode form, because file systems store accents in different ones."""
     return unicodedata.normalize("NFC", name)
 
 
-def _draw(seed: int, purpose: str, key: str) -> bytes:
-    """A number that seed and name determine, for choosing groups in an order that nothing else influences."""
+def _rank(seed: int, purpose: str, key: str) -> bytes:
+    """Bytes that follow from seed and name alone, by which groups are put into a random order."""
     return hashlib.sha256(f"{seed}/{purpose}/{key}".encode("utf-8", "surrogateescape")).digest()
 
 
 def _printable(path: str) -> str:
-    """A path whose bytes are no UTF-8, with those bytes written as escapes."""
+    """A path in which bytes that are not UTF-8 are written as escapes."""
     return path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,21 +1,61 @@
 """MusicNet as training data: windows of its training recordings."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from ssl_audio.data.base import RecordingDataModule
 from ssl_audio.data.batch_composition import Composition
 from ssl_audio.data.corpora import musicnet
-from ssl_audio.data.windows import WindowDataModule
+from ssl_audio.data.index import AudioIndex
+from ssl_audio.data.loading import Loading
+from ssl_audio.data.sources import Folders
+from ssl_audio.data.windows import Windows
 from ssl_audio.errors import InputError
 
 
-class MusicNetDataModule(WindowDataModule):
-    """Windows of `root/train_data`, split by recording; `root/test_data` is never touched. No labels are needed.
+class MusicNetRecordings(Folders):
+    """The recordings of `root/train_data`, each a group of its own; `root/test_data` is never touched.
 
     Args:
-        root: folder in MusicNet's layout, see `ssl_audio.data.corpora.musicnet`.
+        root: folder in MusicNet's layout, see `ssl_audio.data.corpora.musicnet`. No labels are needed.
+        category: column of the table that gives the categories; None: there are none.
+        store, copy_at: see `Folders`.
+    """
+
+    def __init__(
+        self, root: str, category: str | None = None, store: str | None = None, copy_at: int | None = None
+    ) -> None:
+        super().__init__(str(Path(root) / "train_data"), group_by_artist=False, store=store, copy_at=copy_at)
+        self.root = root
+        self.category = category
+        self._categories: dict[str, str] | None = None
+
+    def scan(self, progress: bool = True) -> AudioIndex:
+        """As the base. Raises InputError: missing files, and what to put where; a recording without a category."""
+        found = [item for item in musicnet.recordings(self.root, labels=False) if item.split == "train"]
+        if self.category is not None:
+            bare = [item.id for item in found if not item.metadata.get(self.category)]
+            if bare:
+                raise InputError(
+                    f"{self.root}: {', '.join(bare[:5])} have no {self.category} in the table "
+                    f"({' or '.join(musicnet.METADATA)}); set data.category to one of its columns"
+                )
+            self._categories = {str(item.path): item.metadata[self.category] for item in found}
+        return super().scan(progress)
+
+    def categories(self) -> Mapping[str, str] | None:
+        return self._categories
+
+
+class MusicNetDataModule(RecordingDataModule):
+    """Windows of MusicNet's training recordings, split by recording; batches as of `WindowDataModule`.
+
+    Args:
+        root: folder in MusicNet's layout, see `ssl_audio.data.corpora.musicnet`. No labels are needed.
         category: column of the table by which "samecategory" composes batches, such as ensemble or composer.
-        others: see `WindowDataModule`.
+        sample_rate, nr_samples, batch_size, composition, num_workers, eval_frac, seed, max_audio_in_memory, cache,
+        max_failures, prefetch_factor, pin_memory, store: see `WindowDataModule`.
     """
 
     def __init__(
@@ -36,28 +76,14 @@ class MusicNetDataModule(WindowDataModule):
         pin_memory: bool | None = None,
         store: str | None = None,
     ) -> None:
-        super().__init__(
-            [str(Path(root) / "train_data")], sample_rate, nr_samples, batch_size, composition, num_workers, eval_frac,
-            seed, max_audio_in_memory, cache, False, max_failures, prefetch_factor, pin_memory,
-            store,
-        )  # fmt: skip
-        self.root = root
-        self.category = category
-
-    def _prepare(self) -> None:
-        """Check that the files are there, then as the base. Raises InputError: what to put where."""
-        musicnet.recordings(self.root, labels=False)
-        super()._prepare()
-
-    def setup(self, stage: str | None = None) -> None:
-        """As the base. Raises InputError: a recording without the category, where batches go by it."""
-        found = [item for item in musicnet.recordings(self.root, labels=False) if item.split == "train"]
-        if self.composition == "samecategory":
-            bare = [item.id for item in found if not item.metadata.get(self.category)]
-            if bare:
-                raise InputError(
-                    f"{self.root}: {', '.join(bare[:5])} have no {self.category} in the table "
-                    f"({' or '.join(musicnet.METADATA)}); set data.category to one of its columns"
-                )
-            self.categories = {str(item.path): item.metadata[self.category] for item in found}
-        super().setup(stage)
+        used = category if composition == "samecategory" else None
+        source = MusicNetRecordings(root, used, store, copy_at=sample_rate if cache else None)
+        items = Windows(
+            nr_samples=nr_samples,
+            sample_rate=sample_rate,
+            seed=seed,
+            composition=composition,
+            room=max_audio_in_memory,
+        )
+        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed)
+        super().__init__(source, items, loading, eval_frac, max_failures)

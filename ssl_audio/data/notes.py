@@ -1,4 +1,4 @@
-"""Notes as intervals, and what sounds in a window: sorted arrays and two binary searches, never a walk over a table."""
+"""Notes as intervals, and the piano roll of any window, by sorted arrays and binary search."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ class Notes:
     """The notes of one recording, sorted by onset.
 
     Args:
-        onset, offset: (notes,) seconds; a note sounds from its onset up to, but not at, its offset.
+        onset, offset: (notes,) seconds; a note sounds in [onset, offset).
         pitch: (notes,) MIDI note number, 0 to 127.
         instrument: (notes,) any numbers (MusicNet: General MIDI programme from 1); None: all 0.
 
     Raises:
-        InputError: arrays that differ in length, a note that ends before it begins, a pitch that is none.
+        InputError: arrays of unequal length, a note that ends before it begins, a pitch outside of 0 to 127.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Notes:
         order = np.lexsort((instrument, pitch, offset, onset))
         self.onset, self.offset = onset[order], offset[order]
         self.pitch, self.instrument = pitch[order], instrument[order]
-        self._latest = np.maximum.accumulate(self.offset)  # grows, so that it can be searched although offsets do not
+        self._latest = np.maximum.accumulate(self.offset)  # sorted, which the offsets themselves need not be
 
     def __len__(self) -> int:
         return len(self.onset)
@@ -55,11 +55,11 @@ class Notes:
         return first + np.flatnonzero(self.offset[first:last] > start)
 
     def roll(self, start: float, frames: int, frame_rate: float) -> np.ndarray:
-        """`(frames, 128)` bool: what sounds at the middle of each frame, whatever plays it.
+        """`(frames, 128)` bool: the pitches that sound at the middle of each frame, on any instrument.
 
         Args:
             start: of the first frame, seconds.
-            frame_rate: frames a second; frame f reaches from `start + f / frame_rate` to the next.
+            frame_rate: frames a second; frame f lies from `start + f / frame_rate` to `start + (f + 1) / frame_rate`.
         """
         found, first, last = self._frames(start, frames, frame_rate)
         roll = np.zeros((frames, PITCHES), bool)
@@ -68,7 +68,7 @@ class Notes:
         return roll
 
     def instrument_roll(self, start: float, frames: int, frame_rate: float, instruments: Sequence[int]) -> np.ndarray:
-        """`(1 + instruments, frames, 128)` bool: row 0 as `roll`, then what each of the instruments plays."""
+        """`(1 + instruments, frames, 128)` bool: row 0 is `roll`, the others are the rolls of each instrument."""
         found, first, last = self._frames(start, frames, frame_rate)
         row = {instrument: i for i, instrument in enumerate(instruments, 1)}
         roll = np.zeros((1 + len(instruments), frames, PITCHES), bool)
@@ -80,7 +80,7 @@ class Notes:
         return roll
 
     def _frames(self, start: float, frames: int, frame_rate: float) -> tuple[np.ndarray, list[int], list[int]]:
-        """Positions of the notes, and the range of the frames whose middles each covers."""
+        """Positions of the notes, and for each the range of frames whose middles it covers."""
         found = self.between(start, start + frames / frame_rate)
         first = _first_middle_from(self.onset[found] - start, frame_rate)
         last = _first_middle_from(self.offset[found] - start, frame_rate)
@@ -88,7 +88,7 @@ class Notes:
 
 
 def _first_middle_from(seconds: np.ndarray, frame_rate: float) -> np.ndarray:
-    """The first frame whose middle is not before a time; a billionth of a frame is rounding."""
+    """The first frame whose middle is at or after a time, up to rounding errors of a billionth of a frame."""
     return np.ceil(seconds * frame_rate - 0.5 - 1e-9).astype(np.int64)
 
 
@@ -100,13 +100,14 @@ def notes_of_roll(
     instrument: int | Sequence[int] | None = None,
     by_instrument: np.ndarray | None = None,
 ) -> Notes:
-    """Notes from a piano roll: every run of frames above the threshold is one.
+    """Notes from a piano roll: each run of frames above the threshold is a note.
 
     Args:
         probabilities: (frames, 128).
         min_seconds: shorter runs are dropped.
-        instrument: of all notes; with `by_instrument` the numbers of its rows.
-        by_instrument: (instruments, frames, 128): each note goes to the instrument with the largest mean over it.
+        instrument: of all notes; with `by_instrument`, the numbers of its rows.
+        by_instrument: (instruments, frames, 128) probabilities; a note gets the instrument with the largest mean
+            over its frames.
     """
     frames, pitches = probabilities.shape
     sounding = np.zeros((pitches, frames + 2), np.int8)

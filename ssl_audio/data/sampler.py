@@ -1,4 +1,4 @@
-"""The order in which items are drawn: from the seed and the epoch alone, split over processes, resumable anywhere."""
+"""The order of an epoch's items: from seed and epoch alone, split over processes, resumable anywhere."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from torch.utils.data import Dataset, DistributedSampler
 
 
 class Draw(NamedTuple):
-    """What a dataset is asked for: item `item` as epoch `epoch` sees it. All randomness of an item comes from these."""
+    """The key of a data set: item `item` in epoch `epoch`. With the seed, it decides all randomness of the item."""
 
     epoch: int
     item: int
@@ -17,23 +17,23 @@ class Draw(NamedTuple):
 class EpochSampler(DistributedSampler):
     """Yields `Draw(epoch, item)`; each epoch is a permutation of the items, from (seed, epoch).
 
-    Items go to the processes in turn: item k of the permutation to process `k % num_replicas`. So that all processes
-    do equally many steps, the end of the permutation that would not fill a batch on each is left out of that epoch
-    (`drop_last`), or the fewer than `num_replicas` items that have no counterpart. No item is ever drawn twice.
+    Items go to the processes in turn: item k of the permutation to process `k % num_replicas`. All processes do equally
+    many steps. For that, the end of the permutation is left out of the epoch: what would not fill a batch on each
+    process (`drop_last`), or else the remainder of a division by `num_replicas`. No item is drawn twice in an epoch.
 
-    It is a `DistributedSampler` because Lightning replaces samplers that are not, and calls `set_epoch` on it.
+    It is a `DistributedSampler` because Lightning replaces other samplers, and calls `set_epoch` on these.
 
     Attributes:
-        resumed: the epoch that is not whole, and how many of its draws over all processes come before it begins.
+        resumed: the epoch that was resumed, and how many of its draws over all processes were done before.
 
     Args:
         dataset: only its length is used.
         batch_size: of one process.
-        seed: non-negative.
-        shuffle: a new permutation each epoch. If False, the permutation and the draws of epoch 0, always: validation
-            sees the same crops each time.
+        seed: not negative.
+        shuffle: a new permutation each epoch. If False, always the permutation and the draws of epoch 0, so that
+            validation sees the same clips each time.
         drop_last: leave out what does not fill a batch on every process.
-        num_replicas, rank: number of processes, and this one's.
+        num_replicas, rank: number of processes, and the number of this one.
     """
 
     def __init__(
@@ -62,19 +62,19 @@ class EpochSampler(DistributedSampler):
 
     @property
     def order_depends_on_step(self) -> bool:
-        """Whether the order depends on how many items a step takes; then an epoch is not resumed with another."""
+        """Whether an epoch's order depends on the items of a step; then only the same number can resume it."""
         return False
 
     def resume(self, epoch: int, items: int) -> None:
-        """Begin `epoch` after its first `items` draws over all processes; other epochs are whole."""
+        """Begin `epoch` after its first `items` draws over all processes; other epochs stay whole."""
         self.epoch = epoch
         self.resumed = Draw(epoch, items)
 
     def order(self, epoch: int) -> np.ndarray:
-        """The items of an epoch over all processes, of which they take one in turn.
+        """(items,) of an epoch over all processes, which take them in turn.
 
-        Where a data set repeats what it visits (`multi_epoch`), each repetition is a permutation of its own, so that a
-        batch holds a group or a file once: a second clip of a voice would be taken for another voice.
+        Where a data set repeats its groups or files (`multi_epoch`), each repetition is a permutation of its own, so
+        that a batch has each of them once: two clips of one voice in a batch would be treated as different voices.
         """
         rng = np.random.default_rng([self.seed, epoch])
         times = getattr(self.dataset, "multi_epoch", 1)
@@ -90,6 +90,6 @@ class EpochSampler(DistributedSampler):
         return (Draw(epoch, int(item)) for item in mine)
 
     def __len__(self) -> int:
-        """Items of a whole epoch on this process, also when an epoch is resumed midway."""
+        """Items of a whole epoch on this process, also when an epoch is resumed in its middle."""
         each = len(self.dataset) // self.num_replicas  # type: ignore[arg-type]
         return each - each % self.batch_size if self.drop_last else each

@@ -1,4 +1,4 @@
-"""What every audio file of a folder is: length, rate, usable or not. Cached, so that a second look opens nothing."""
+"""Length and rate of each audio file in a folder, and whether it can be used; cached by size and time of the file."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ class FileFacts(NamedTuple):
 
     Attributes:
         path: relative to the scanned folder, with "/" between the parts.
-        size, mtime_ns: of the file when it was looked at; while both stay, so do the facts.
+        size, mtime_ns: of the file when it was opened; while both stay, the facts are taken from the cache.
         frames, sample_rate: samples that can be decoded, and their rate in Hz; 0 if there is a problem.
         problem: why the file cannot be used; "" if it can.
     """
@@ -48,12 +48,12 @@ class FileFacts(NamedTuple):
 def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress: bool = True) -> list[FileFacts]:
     """Facts of all audio files under a folder, sorted by path; only new and changed files are opened.
 
-    The facts are kept in the user's cache folder (`$SSL_AUDIO_CACHE`, by default `~/.cache/ssl_audio`), never among the
-    recordings. Files named `*_mic2*` (VCTK's second microphone) and `*.json*` are no part of a data set.
+    The facts are stored in the user's cache folder (`$SSL_AUDIO_CACHE`, by default `~/.cache/ssl_audio`), never among
+    the recordings. Files named `*_mic2*` (VCTK's second microphone) and `*.json*` are skipped.
 
     Args:
         workers: threads that open files; the number of cores if None. Decoding runs outside Python's lock.
-        progress: show a bar on the standard error stream when a terminal watches.
+        progress: show a bar on the standard error stream if that is a terminal.
 
     Raises:
         InputError: the folder is missing or cannot be listed.
@@ -76,7 +76,7 @@ def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress:
     if changed:
         try:
             _look(folder, changed, facts, workers, progress)
-        finally:  # an interrupted scan keeps what it has seen
+        finally:  # an interrupted scan keeps its results
             _save_cache(folder, (fact for fact in facts.values() if fact is not None))
     elif len(known) != len(facts):
         _save_cache(folder, (fact for fact in facts.values() if fact is not None))
@@ -90,7 +90,7 @@ def _look(
     workers: int | None,
     progress: bool,
 ) -> None:
-    """Open the changed files in parallel and put what they are into `facts`."""
+    """Open the changed files in parallel and add their facts to `facts`."""
     pool = ThreadPoolExecutor(workers or available_cores())
     try:
         found = pool.map(lambda item: inspect(os.path.join(folder, item[0])), changed)
@@ -106,9 +106,9 @@ def _look(
 def inspect(path: str | os.PathLike) -> tuple[int, int, str]:
     """(frames, sample_rate, problem) of one file; frames and sample_rate are 0 if there is a problem.
 
-    Files up to 30 s are decoded whole; of longer ones ten parts of one second, the first and the last among them, and
-    the whole if those are all silent or the end is missing. So damage in the middle of a long file can go unseen here;
-    it is reported when training reads it.
+    Files up to 30 s are decoded whole. Of longer files, ten parts of one second are decoded, among them the first and
+    the last; if these are all silent or the end is missing, the whole file is. Damage in the middle of a long file can
+    therefore be missed here; it is reported when training reads it.
     """
     if os.path.splitext(path)[1].lower() in UNSUPPORTED_EXTENSIONS:
         return 0, 0, "is in a format that cannot be decoded here; convert it to FLAC or WAV"
@@ -133,7 +133,7 @@ def inspect(path: str | os.PathLike) -> tuple[int, int, str]:
 
 
 def _peak(file: AudioFile, starts: Iterable[int], samples: int) -> tuple[float, int]:
-    """Largest magnitude over parts of a file, and where the last sample was found."""
+    """Largest magnitude over parts of a file, and the end of the last part that has samples."""
     peak, end = 0.0, 0
     for start in starts:
         part = file.read(start, samples)
@@ -143,7 +143,7 @@ def _peak(file: AudioFile, starts: Iterable[int], samples: int) -> tuple[float, 
 
 
 def cache_path(folder: str | os.PathLike) -> Path:
-    """Where the facts of a folder are kept: in the user's cache folder, never among the recordings."""
+    """The file with the facts of a folder, in the user's cache folder."""
     user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     home = Path(os.environ.get("SSL_AUDIO_CACHE") or os.path.join(user, "ssl_audio"))
     name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
@@ -165,5 +165,5 @@ def _load_cache(folder: str) -> dict[str, FileFacts]:
 def _save_cache(folder: str, facts: Iterable[FileFacts]) -> None:
     try:
         write_text(cache_path(folder), json.dumps({"version": _CACHE_VERSION, "files": list(facts)}))
-    except (OSError, InputError) as error:  # a full or locked disk costs the next start some time, nothing else
+    except (OSError, InputError) as error:  # then the next start takes longer; nothing else is lost
         logger.warning("the index of %s could not be kept: %s", folder, error)

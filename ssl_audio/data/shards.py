@@ -1,9 +1,11 @@
 """Data sets in a few large files, for network file systems and object stores.
 
-A shard is a tar file as WebDataset writes it: for each recording `<key>.npy`, mono samples as 16 bit integers at one
-rate, and `<key>.json`, where it came from. Any WebDataset pipeline reads them. `index.json` beside them says where in
-which shard each recording's samples begin, so that training reads the parts that it needs and no more, in an order that
-is as exact, as resumable and as evenly split over processes as it is for a folder of files.
+A shard is a tar file in WebDataset's form. For each recording it has `<key>.npy`, mono samples as 16 bit integers at
+one rate, and `<key>.json`, facts about the recording. Any WebDataset pipeline reads shards. `index.json` beside them
+gives the shard and the first byte of each recording's samples. With it, training reads only the parts that it needs, in
+an order that is as exact, resumable and evenly split over processes as that of a folder of files.
+
+webdataset writes the tar files and opens addresses (`TarWriter`, `gopen`); nothing else of it is used.
 """
 
 import fcntl
@@ -15,6 +17,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +26,15 @@ from tqdm import tqdm
 
 from ssl_audio.audio import AudioError
 from ssl_audio.data.dataset import NoAudioError
-from ssl_audio.data.index import AudioEntry, AudioIndex, Group, LeftOut
+from ssl_audio.data.index import AudioEntry, AudioIndex, Group, LeftOut, ShardSlice
+from ssl_audio.data.int16 import Int16Recording
 from ssl_audio.data.store import StoredFile, copy
 from ssl_audio.errors import InputError
 from ssl_audio.utils.files import write_atomically, write_text
 
 INDEX = "index.json"
 VERSION = 1
+_REMEDY = "write or fetch the shards again"
 
 
 class Shard(NamedTuple):
@@ -47,14 +52,18 @@ def write_shards(
     seed: int = 0,
     progress: bool = True,
 ) -> tuple[int, int, list[LeftOut]]:
-    """Write the recordings of `folder/singer/**/file` into shards, in an order drawn by the seed so that each is a mix.
+    """Write the recordings of `folder/singer/**/file` into shards, in a random order, so that each shard is a mix.
+
+    Args:
+        shard_bytes: about the size of a shard.
+        seed: decides the order.
 
     Returns:
         (recordings written, shards, recordings left out).
 
     Raises:
         InputError: the folder has nothing usable, or `output` holds shards already.
-        OSError: the disk is full; without an index, which is written last, the shards are not used.
+        OSError: the disk is full. The index is written last, and shards without an index are not used.
     """
     import webdataset
 
@@ -67,7 +76,7 @@ def write_shards(
     todo = tqdm([entries[i] for i in order], "writing shards", unit="file", disable=None if progress else True)
     left_out: list[LeftOut] = list(index.left_out)
     shards, recordings = [], []
-    # Names say what is inside, so that a cache never takes a shard of another data set or an older one for this.
+    # The names depend on the content, so that a cache never confuses shards of other or older data sets with these.
     versions = [(os.path.relpath(entry.path, folder), entry.version) for _, entry in entries]
     name_of_all = hashlib.sha256(json.dumps([sample_rate, seed, shard_bytes, versions]).encode()).hexdigest()[:8]
     for number, samples in enumerate(_batches(todo, folder, sample_rate, shard_bytes, left_out)):
@@ -94,7 +103,7 @@ def write_shards(
 def _batches(
     entries: Any, folder: str | os.PathLike, sample_rate: int, shard_bytes: int, left_out: list[LeftOut]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Samples as WebDataset wants them, as many as fill a shard; what cannot be decoded is added to `left_out`."""
+    """WebDataset's samples, as many as fill a shard; recordings that cannot be decoded are added to `left_out`."""
     batch: list[dict[str, Any]] = []
     size = count = 0
     with tempfile.TemporaryDirectory() as scratch:
@@ -129,18 +138,18 @@ class ShardSet:
     Args:
         root: a folder, or an address as WebDataset's `gopen` takes it: `https://...`, `gs://...`, `hf://...`,
             `pipe:aws s3 cp s3://bucket/voices/{} -`, where {} stands for the file's name.
-        cache: folder for what is fetched; processes of one machine share it.
-        room: bytes that may lie there; the shards used longest ago give way.
+        cache: folder for fetched shards; the processes of a machine share it.
+        room: size limit of that folder, bytes; the shards that were used longest ago are removed.
 
     Raises:
-        InputError: there is no index, it is of another version, or an address is given without a cache.
+        InputError: there is no index, or one of another version; an address is given without a cache.
     """
 
     def __init__(self, root: str, cache: str | None = None, room: int = 50_000_000_000) -> None:
         self.root, self.cache, self.room = root, cache, room
         self.remote = "://" in root or root.startswith("pipe:")
         if self.remote and cache is None:
-            raise InputError(f"data.cache is missing: a folder for the shards that are fetched from {root}")
+            raise InputError(f"the key cache is missing: name a folder for the shards that are fetched from {root}")
         path = self._fetched(INDEX, None) if self.remote else os.path.join(root, INDEX)
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -155,12 +164,12 @@ class ShardSet:
         self.recordings: list[dict[str, Any]] = content["recordings"]
 
     def index(self) -> AudioIndex:
-        """The recordings in their groups; `stored` of an entry is "<shard>:<first byte>:<scale>"."""
+        """The recordings in their groups."""
         groups: dict[str, list[tuple[str, AudioEntry]]] = {}
         names = {}
         for facts in self.recordings:
-            place = f"{facts['shard']}:{facts['start']}:{facts['scale']!r}"
-            entry = AudioEntry(f"{self.root}/{facts['path']}", facts["samples"], self.sample_rate, (0, 0), place)
+            location = ShardSlice(facts["shard"], facts["start"], facts["scale"])
+            entry = AudioEntry(f"{self.root}/{facts['path']}", facts["samples"], self.sample_rate, location=location)
             groups.setdefault(facts["key"], []).append((facts["path"], entry))
             names[facts["key"]] = facts["group"]
         return AudioIndex([
@@ -169,34 +178,38 @@ class ShardSet:
         ])  # fmt: skip
 
     def missing(self) -> list[str]:
-        """Paths of shards that are not there or not of their size; at an address it shows when they are fetched."""
+        """Paths of shards in a folder that are missing or of another size; [] at an address, where fetching tells."""
         if self.remote:
             return []
         paths = [(os.path.join(self.root, shard.name), shard.size) for shard in self.shards]
         return [path for path, size in paths if not os.path.isfile(path) or os.path.getsize(path) != size]
 
-    def open(self, entry: AudioEntry) -> "ShardedRecording":
-        """One recording, read in place. Raises NoAudioError if its shard is not to be had."""
-        shard, start, scale = entry.stored.split(":")
-        name, size = self.shards[int(shard)]
+    def open(self, entry: AudioEntry) -> Int16Recording:
+        """One recording, read in place. Raises NoAudioError if its shard cannot be had."""
+        location = entry.location
+        assert isinstance(location, ShardSlice)
+        name, size = self.shards[location.shard]
         while True:
             path = self._fetched(name, size) if self.remote else os.path.join(self.root, name)
             try:
-                return ShardedRecording(open(path, "rb"), int(start), entry, float(scale))
+                file = FileIO(path)
             except OSError as error:
                 if self.remote and isinstance(error, FileNotFoundError):
-                    continue  # another process made room in this moment
+                    continue  # another process has just removed it to make room
                 raise NoAudioError(f"{path}: {error.strerror}; is the disk still there?") from error
+            return Int16Recording(
+                file, entry.path, location.start, entry.frames, location.scale, entry.sample_rate, _REMEDY
+            )
 
     def _fetched(self, name: str, size: int | None) -> str:
-        """The path of a file in the cache, fetched by the first process that asks for it."""
+        """The path of a file in the cache; the first process that asks for it fetches it."""
         import webdataset
 
         assert self.cache is not None
         path = os.path.join(self.cache, name)
         with suppress(FileNotFoundError):
             if size is not None:
-                os.utime(path)  # used now, for `_make_room`
+                os.utime(path)  # `_make_room` removes the shards that were used longest ago
                 return path
         os.makedirs(self.cache, exist_ok=True)
         address = self.root.replace("{}", name) if "{}" in self.root else f"{self.root.rstrip('/')}/{name}"
@@ -212,18 +225,18 @@ class ShardSet:
                             target.write(part)
                     if size is not None and temporary.stat().st_size != size:
                         raise OSError(f"{temporary.stat().st_size} bytes came of {size}")
-            except Exception as error:  # each way of fetching has errors of its own
+            except Exception as error:  # each protocol raises errors of its own
                 raise NoAudioError(f"{address} cannot be fetched: {' '.join(str(error).split())}") from error
         return path
 
     def _make_room(self, name: str, size: int) -> None:
-        """Remove the shards used longest ago until this one fits beside what other processes are fetching."""
+        """Remove the shards used longest ago until this one fits beside those that other processes are fetching."""
         with open(os.path.join(str(self.cache), "room.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would each take the same room, or the same shard away
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two processes at once would count the same room twice
             present, used = [], size
             for shard in getattr(self, "shards", ()):
                 path = os.path.join(str(self.cache), shard.name)
-                # Looked at before the file: what is fetched in between is there then, or was being fetched.
+                # The lock is checked before the file, so that a shard finished in between is still counted.
                 used += shard.size if (fetching := shard.name != name and _is_locked(f"{path}.lock")) else 0
                 with suppress(FileNotFoundError):
                     present.append((os.stat(path).st_mtime, shard.size, path))
@@ -236,7 +249,7 @@ class ShardSet:
 
 
 def _is_locked(path: str) -> bool:
-    """Whether a process holds this lock; a file that is not there is none."""
+    """Whether a process holds this lock; False if there is no such file."""
     with suppress(FileNotFoundError), open(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -245,32 +258,8 @@ def _is_locked(path: str) -> bool:
     return False
 
 
-class ShardedRecording:
-    """A recording inside a shard, read like an `AudioFile` at the one rate that it has; a context manager."""
-
-    def __init__(self, file: io.BufferedReader, start: int, entry: AudioEntry, scale: float) -> None:
-        self.file, self.start, self.entry, self.scale = file, start, entry, np.float32(scale)
-
-    def read(self, start: int, samples: int, sample_rate: int) -> np.ndarray:
-        """`(samples,)` float32, fewer at the end; see `AudioFile.read`. Raises AudioError."""
-        if sample_rate != self.entry.sample_rate:
-            raise ValueError(f"{self.entry.path} is at {self.entry.sample_rate} Hz, not {sample_rate}")
-        count = max(0, min(samples, self.entry.frames - start))
-        self.file.seek(self.start + 2 * start)
-        integers = np.frombuffer(self.file.read(2 * count), "<i2")
-        if len(integers) < count:
-            raise AudioError(self.entry.path, "is cut short in its shard; write or fetch the shards again")
-        return integers.astype(np.float32) * self.scale
-
-    def __enter__(self) -> "ShardedRecording":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-
 def windows(sizes: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Shards in the given order, as many at a time as fit into `budget` bytes.
+    """The shards in the given order, in groups that fit into `budget` bytes.
 
     Raises:
         InputError: one shard alone does not fit.

@@ -1,13 +1,12 @@
-"""Decoded, resampled copies of a data set's recordings, from which training reads without decoding.
+"""Decoded, resampled copies of a data set's recordings, which training reads without decoding.
 
-`<data set>/.ssl_audio_store/<rate>/<path of the recording>.int16`, or in another place (`store_folder`): a header and
-the mono samples as 16 bit integers, memory-mapped when they are read. One file a recording, written atomically, so
-building goes on where it was stopped; a recording that has changed is recognised by its size and time, which the header
-keeps, and is copied again, alone.
+A copy is `<data set>/.ssl_audio_store/<rate>/<path of the recording>.int16`, or lies in another place (`store_folder`).
+It has a header and the mono samples as 16 bit integers. Each recording has a file of its own, written atomically, so
+an interrupted build continues where it stopped. The header holds size and time of the recording; one that has changed
+is copied again.
 """
 
 import hashlib
-import mmap
 import os
 import struct
 import tempfile
@@ -15,15 +14,16 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from ssl_audio.audio import AudioError, AudioFile
-from ssl_audio.data.index import AudioEntry, AudioIndex, LeftOut
+from ssl_audio.data.index import AudioEntry, AudioIndex, FileCopy, LeftOut
+from ssl_audio.data.int16 import Int16Recording
 from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.files import PARTIAL, write_atomically
@@ -33,21 +33,22 @@ _SUFFIX = ".int16"
 _MAGIC = b"sslaudio1\n"  # the digit is the version of the layout
 _LAYOUT = struct.Struct("<10sxxIQqQdI4x")  # little endian; the samples begin after it, at a multiple of 8 bytes
 _SECONDS_AT_ONCE = 600  # of a recording in memory
+_REMEDY = "run ssl-audio cache again"
 _STALE_AFTER = 600  # seconds; a partial copy older than this was left by a dead process
 
 
 class UnwritableStoreError(InputError):
-    """The place of the copies cannot be written."""
+    """The folder of the copies cannot be written."""
 
 
 class Header(NamedTuple):
     """The first bytes of a stored file.
 
     Attributes:
-        magic: names the layout.
+        magic: name and version of the layout.
         sample_rate: Hz.
         size, mtime_ns: of the recording that was copied.
-        samples: how many follow, two bytes each.
+        samples: how many follow, of two bytes each.
         scale: an integer times this is the sample.
         checksum: CRC-32 of the samples' bytes.
     """
@@ -61,85 +62,38 @@ class Header(NamedTuple):
     checksum: int
 
 
-class StoredFile:
-    """A stored copy, read like an `AudioFile` at the one rate that it has; a context manager.
+class StoredFile(Int16Recording):
+    """The stored copy of a recording, at the one rate that it has.
+
+    Args:
+        mapped: see `Int16Recording`.
 
     Raises:
         AudioError: it is missing, cut short or in another layout.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = os.fspath(path)
+    def __init__(self, path: str | os.PathLike, mapped: bool = False) -> None:
         try:
-            with open(self.path, "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise AudioError(self.path, f"cannot be mapped: {error}; run ssl-audio cache again") from error
-        header = _parse(self._map[: _LAYOUT.size])
-        if header is None or len(self._map) != _LAYOUT.size + 2 * header.samples:
-            self._map.close()
-            raise AudioError(self.path, "is damaged or of another version; run ssl-audio cache again")
+            file = FileIO(os.fspath(path))
+        except OSError as error:
+            raise AudioError(path, f"cannot be read: {error.strerror}; {_REMEDY}") from error
+        header = _whole_header(file)
+        if header is None:
+            file.close()
+            raise AudioError(path, f"is damaged or of another version; {_REMEDY}")
         self.header = header
-        self._samples = np.frombuffer(self._map, "<i2", offset=_LAYOUT.size)
-
-    def read(self, start: int, samples: int, sample_rate: int) -> np.ndarray:
-        """`(samples,)` float32, fewer at the end; see `AudioFile.read`."""
-        if sample_rate != self.header.sample_rate:
-            raise ValueError(f"{self.path} holds audio at {self.header.sample_rate} Hz, not {sample_rate}")
-        return _scaled(self._samples[start : start + samples], self.header)
-
-    def read_into(self, start: int, into: np.ndarray) -> int:
-        """Fill `into` (samples,) float32 from a sample on, at the rate that is stored; returns how many there were."""
-        part = self._samples[start : start + len(into)]
-        into[: len(part)] = part  # first as they are, then in place: quicker than a product of two types
-        into[: len(part)] *= np.float32(self.header.scale)
-        return len(part)
+        super().__init__(
+            file, path, _LAYOUT.size, header.samples, header.scale, header.sample_rate, _REMEDY, mapped=mapped
+        )
 
     def check(self) -> bool:
-        """Whether the samples are the ones that were written."""
-        return zlib.crc32(memoryview(self._map)[_LAYOUT.size :]) == self.header.checksum
-
-    def close(self) -> None:
-        del self._samples
-        self._map.close()
-
-    def __enter__(self) -> "StoredFile":
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-
-def read_part(path: str | os.PathLike, start: int, samples: int) -> np.ndarray:
-    """As `StoredFile(path).read`, at its own rate, without mapping: quicker for one part, and leaves nothing resident.
-
-    Raises:
-        AudioError: it is missing, cut short or in another layout.
-    """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            header = _parse(file.read(_LAYOUT.size))
-            if header is not None:
-                start = min(start, header.samples)
-                count = min(samples, header.samples - start)
-                file.seek(_LAYOUT.size + 2 * start)
-                content = file.read(2 * count)
-                if len(content) == 2 * count:
-                    return _scaled(np.frombuffer(content, "<i2"), header)
-    except OSError as error:
-        raise AudioError(path, f"cannot be read: {error.strerror}; run ssl-audio cache again") from error
-    raise AudioError(path, "is damaged or of another version; run ssl-audio cache again")
-
-
-def _scaled(integers: np.ndarray, header: Header) -> np.ndarray:
-    samples = integers.astype(np.float32)
-    samples *= np.float32(header.scale)
-    return samples
+        """Whether the samples are those that were written."""
+        return zlib.crc32(self.integers(0, self.samples).data) == self.header.checksum
 
 
 def open_recording(entry: AudioEntry) -> AudioFile | StoredFile:
     """The stored copy of a recording if it has one, else the recording. Raises AudioError."""
-    return StoredFile(entry.stored) if entry.stored else AudioFile(entry.path)
+    return StoredFile(entry.location.path) if isinstance(entry.location, FileCopy) else AudioFile(entry.path)
 
 
 def stored_bytes(entry: AudioEntry, sample_rate: int) -> int:
@@ -148,25 +102,29 @@ def stored_bytes(entry: AudioEntry, sample_rate: int) -> int:
 
 
 def store_folder(folder: str | os.PathLike, sample_rate: int, store: str | os.PathLike | None = None) -> str:
-    """Where the copies of a data set at a rate lie: in the data set, or in `store`, which many data sets may share."""
+    """The folder of a data set's copies at a rate: in the data set, or in `store`, which data sets may share."""
     if store is None:
         return os.path.join(folder, STORE_NAME, str(sample_rate))
     path = os.path.realpath(folder)
-    own = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]  # data sets of one name are told apart
+    own = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]  # distinguishes data sets of the same name
     return os.path.join(store, f"{os.path.basename(path)}-{own}", str(sample_rate))
 
 
 def stored_path(
     folder: str | os.PathLike, path: str | os.PathLike, sample_rate: int, store: str | os.PathLike | None = None
 ) -> str:
-    """Where the copy of a recording of a data set at a rate lies; see `store_folder`."""
+    """The path of a recording's copy at a rate; see `store_folder`."""
     return os.path.join(store_folder(folder, sample_rate, store), os.path.relpath(path, folder) + _SUFFIX)
 
 
 def attach(index: AudioIndex, sample_rate: int, store: str | os.PathLike | None = None) -> tuple[AudioIndex, int, int]:
-    """The index with its current copies, how many these are, and how many recordings of stored data sets have none.
+    """The index with the locations of current copies.
 
-    Where `store` is named, every data set counts as a stored one.
+    Args:
+        store: see `store_folder`. If it is given, every data set should have copies, else those with a folder of them.
+
+    Returns:
+        (index, recordings with a current copy, recordings without one in data sets that should have copies).
     """
     found = missing = 0
     groups = []
@@ -178,25 +136,23 @@ def attach(index: AudioIndex, sample_rate: int, store: str | os.PathLike | None 
         for entry in group.entries:
             path = stored_path(group.folder, entry.path, sample_rate, store)
             current = is_current(path, entry, sample_rate)
-            entries.append(entry._replace(stored=path if current else ""))
+            entries.append(entry._replace(location=FileCopy(path) if current else None))
             found, missing = found + current, missing + (not current)
         groups.append(group._replace(entries=tuple(entries)))
     return AudioIndex(groups, index.left_out), found, missing
 
 
 def is_current(path: str, entry: AudioEntry, sample_rate: int) -> bool:
-    """Whether a copy is there, whole, at this rate, and of the recording as it is now. Reads the header alone."""
+    """Whether there is a whole copy, at this rate, of the recording as it is now. Reads only the header."""
     try:
-        with open(path, "rb") as file:
-            header = _parse(file.read(_LAYOUT.size))
-            length = os.fstat(file.fileno()).st_size
+        with FileIO(path) as file:
+            header = _whole_header(file)
     except OSError:
         return False
     return (
         header is not None
         and (header.sample_rate, (header.size, header.mtime_ns)) == (sample_rate, entry.version)
         and header.samples == entry.samples(sample_rate)
-        and length == _LAYOUT.size + 2 * header.samples
     )
 
 
@@ -208,7 +164,7 @@ def build(
     progress: bool = True,
     store: str | os.PathLike | None = None,
 ) -> tuple[int, int, list[LeftOut]]:
-    """Copy what has no current copy, remove copies of recordings that are gone.
+    """Copy recordings that have no current copy, and remove copies of recordings that are gone.
 
     Args:
         check: also compare the samples of existing copies with their checksums.
@@ -219,8 +175,8 @@ def build(
 
     Raises:
         InputError: the folder is missing or has nothing usable.
-        UnwritableStoreError: the place of the copies cannot be written.
-        OSError: the disk is full; what is written is whole.
+        UnwritableStoreError: the folder of the copies cannot be written.
+        OSError: the disk is full; copies that were finished are whole.
     """
     place = store_folder(folder, sample_rate, store)
     index = AudioIndex.scan([folder], group_by_artist=False, workers=workers, progress=progress)
@@ -253,7 +209,8 @@ def build(
 def copy(entry: AudioEntry, path: str, sample_rate: int) -> None:
     """Write the copy of one recording.
 
-    16 bit recordings at the same rate are copied exactly; others are scaled so that their peak is the largest integer.
+    Mono recordings of 16 bit at the same rate are copied exactly; others are scaled so that their peak is the largest
+    integer.
     """
     with AudioFile(entry.path) as file:
         parts = list(_parts(file, sample_rate)) if file.info.seconds <= _SECONDS_AT_ONCE else None
@@ -282,7 +239,7 @@ def _parts(file: AudioFile, sample_rate: int) -> Iterator[np.ndarray]:
 
 
 def _check_writable(place: str, store: str | os.PathLike | None) -> None:
-    """Raises UnwritableStoreError with the way out, which a data set on a read-only disk needs."""
+    """Raise UnwritableStoreError with a remedy if the folder cannot be written, as on a read-only disk."""
     try:
         os.makedirs(place, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
@@ -295,18 +252,21 @@ def _check_writable(place: str, store: str | os.PathLike | None) -> None:
 
 
 def _growing(path: Path) -> bool:
-    """Whether another process is writing this copy now; what a killed one left has not grown for a while."""
+    """Whether another process is writing this copy now. What a killed process left has not grown for a while."""
     try:
         return path.name.startswith(PARTIAL) and time.time() - path.stat().st_mtime < _STALE_AFTER
-    except FileNotFoundError:  # it has its name by now
+    except FileNotFoundError:  # finished and renamed in this moment
         return True
 
 
-def _parse(content: bytes) -> Header | None:
+def _whole_header(file: FileIO) -> Header | None:
+    """The header of a copy whose file is as long as the header says; None for anything else."""
+    content = file.read(_LAYOUT.size)
     if len(content) < _LAYOUT.size:
         return None
     header = Header(*_LAYOUT.unpack(content))
-    return header if header.magic == _MAGIC else None
+    whole = header.magic == _MAGIC and os.fstat(file.fileno()).st_size == _LAYOUT.size + 2 * header.samples
+    return header if whole else None
 
 
 def _checked(path: str) -> bool:

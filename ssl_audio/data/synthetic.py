@@ -1,9 +1,13 @@
 """Synthetic singers: source-filter voices for demonstrations and tests, written as `dataset/singer/song.wav`.
 
-What belongs to a **singer** (drawn once from the seed and the singer's number): vocal-tract length and a personal
-deviation of every formant, formant bandwidths, glottal source (spectral tilt, open quotient), vibrato (rate, depth),
-breath, jitter, register. What changes **within** a singer, so that a shortcut does not identify it: song, vowels,
-loudness (which tilts the source, as in a real voice), room and microphone. The vowels are Peterson and Barney's (1952).
+A **singer** has, drawn once from the seed and the singer's number:
+
+- vocal-tract length, a deviation of each formant, formant bandwidths;
+- glottal source (spectral tilt, open quotient), breath, jitter;
+- vibrato (rate, depth) and register.
+
+Between recordings of one singer these change, so that they do not identify the singer: song, vowels, loudness (which
+tilts the source, as in a real voice), room and microphone. The vowels are Peterson and Barney's (1952).
 """
 
 from collections.abc import Iterator
@@ -11,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.random import Generator
 from scipy.signal import fftconvolve, lfilter
 
 from ssl_audio import audio
@@ -96,10 +101,10 @@ def sing(singer: Singer, song: int, seconds: float = 6.0, sample_rate: int = 220
     return (out / peak * 10 ** ((loudness - 1) / 20)).astype(np.float32)
 
 
-def _glottal_source(singer, notes, loudness, sample_rate, rng) -> np.ndarray:
-    """Rosenberg-like flow derivative at the melody's pitch, with vibrato, jitter and breath noise."""
+def _glottal_source(singer: Singer, notes: np.ndarray, loudness: float, sample_rate: int, rng: Generator) -> np.ndarray:
+    """`(samples,)` Rosenberg-like flow derivative at the pitch of `notes` (MIDI), with vibrato, jitter and breath."""
     time = np.arange(len(notes)) / sample_rate
-    glide = np.exp(-1 / (0.03 * sample_rate))  # singers slide between notes within some 30 ms
+    glide = np.exp(-1 / (0.03 * sample_rate))  # singers glide between notes within some 30 ms
     notes = lfilter([1 - glide], [1, -glide], notes - notes[0]) + notes[0]
     vibrato = singer.vibrato_depth / 100 * np.sin(2 * np.pi * singer.vibrato_rate * time + rng.uniform(0, 2 * np.pi))
     wander = np.cumsum(rng.normal(0, 1, len(notes)))
@@ -118,12 +123,12 @@ def _glottal_source(singer, notes, loudness, sample_rate, rng) -> np.ndarray:
     return pulse + noise
 
 
-def _vocal_tract(singer, source, vowel, sample_rate) -> np.ndarray:
+def _vocal_tract(singer: Singer, source: np.ndarray, vowel: str, sample_rate: int) -> np.ndarray:
     """Cascade of two-pole resonators (Klatt 1980), formants above Nyquist left out."""
     formants = (*VOWELS[vowel], *_UPPER_FORMANTS)
     out = source
-    for frequency, deviation, bandwidth in zip(formants, singer.formant_deviation, singer.bandwidths, strict=True):
-        frequency = frequency * singer.formant_scale * deviation
+    for formant, deviation, bandwidth in zip(formants, singer.formant_deviation, singer.bandwidths, strict=True):
+        frequency = formant * singer.formant_scale * deviation
         if frequency > 0.45 * sample_rate:
             continue
         radius = np.exp(-np.pi * bandwidth / sample_rate)
@@ -132,7 +137,8 @@ def _vocal_tract(singer, source, vowel, sample_rate) -> np.ndarray:
     return np.diff(out, prepend=0.0)  # radiation at the lips
 
 
-def _fade(samples, sample_rate) -> np.ndarray:
+def _fade(samples: int, sample_rate: int) -> np.ndarray:
+    """`(samples,)` envelope that rises and falls within 20 ms."""
     ramp = min(samples // 2, sample_rate // 50)
     envelope = np.ones(samples)
     envelope[:ramp] = np.sin(np.linspace(0, np.pi / 2, ramp)) ** 2
@@ -140,8 +146,8 @@ def _fade(samples, sample_rate) -> np.ndarray:
     return envelope
 
 
-def _room(dry, sample_rate, rng) -> np.ndarray:
-    """Exponentially decaying noise (Polack's model), a microphone's tilt and a noise floor, new for every take."""
+def _room(dry: np.ndarray, sample_rate: int, rng: Generator) -> np.ndarray:
+    """Adds a room (exponentially decaying noise, Polack's model), a microphone's tilt and a noise floor."""
     decay = rng.uniform(0.1, 0.4)
     length = int(decay * sample_rate)
     response = rng.normal(0, 1, length) * 10 ** (-3 * np.arange(length) / length)
@@ -163,7 +169,7 @@ def write_dataset(
 ) -> Iterator[Path]:
     """Write `folder/singer/song-NN.wav` and yield each path, so that a caller can show progress.
 
-    Files that exist are kept: an interrupted call goes on where it was.
+    Files that exist are kept, so an interrupted call can be repeated.
     """
     for number in range(first_singer, first_singer + n_singers):
         singer = make_singer(number, seed)

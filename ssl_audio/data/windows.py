@@ -1,83 +1,91 @@
-"""Recordings played through in windows: for methods that look at one clip at a time, such as CPC."""
+"""Consecutive windows of recordings, for methods that take one clip at a time, such as CPC."""
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
-from ssl_audio.audio import AudioError, AudioFile
+from ssl_audio.audio import AudioError
+from ssl_audio.data.base import RecordingDataModule
 from ssl_audio.data.batch_composition import Composition, CompositionSampler
-from ssl_audio.data.datamodule import AudioDataModule
-from ssl_audio.data.dataset import NoAudioError
-from ssl_audio.data.index import AudioEntry, Group, LeftOut
-from ssl_audio.data.sampler import Draw
-from ssl_audio.data.store import StoredFile, UnwritableStoreError, build, read_part, stored_bytes
+from ssl_audio.data.batch_spec import BatchSpec
+from ssl_audio.data.dataset import Open
+from ssl_audio.data.failures import NoAudioError
+from ssl_audio.data.index import AudioEntry, FileCopy, Group, LeftOut
+from ssl_audio.data.items import Items
+from ssl_audio.data.loading import Loading, identity
+from ssl_audio.data.sampler import Draw, EpochSampler
+from ssl_audio.data.sources import Folders, Source
+from ssl_audio.data.store import StoredFile, open_recording, stored_bytes
 from ssl_audio.errors import InputError
 
-_TRIES = 8  # windows of other recordings that stand in for one that cannot be read, before training stops
+__all__ = ["MappedRecordings", "WindowDataModule", "WindowDataset", "Windows", "identity"]
+
+_TRIES = 8  # recordings tried for one window before training is stopped
 
 
-class OpenRecordings:
+class MappedRecordings:
     """Parts of recordings, with at most so many bytes of them mapped at a time.
 
-    Stored copies (`ssl-audio cache`) are mapped and stay so while there is room; parts of the others, and of
-    recordings without a copy, are read from their files each time and held by nothing. The samples are the same.
+    Stored copies (`ssl-audio cache`) are mapped, and stay mapped, while there is room. Parts of other recordings are
+    read from their files each time, and nothing of them is kept. The samples are the same.
 
     Args:
         room: bytes, shared among the workers of a DataLoader.
         sample_rate: Hz.
+        open: how a recording is opened that is not mapped.
     """
 
-    def __init__(self, room: int, sample_rate: int) -> None:
+    def __init__(self, room: int, sample_rate: int, open: Open = open_recording) -> None:
         self.room = room
         self.sample_rate = sample_rate
+        self.open = open
         self.mapped = 0
-        self._open: dict[str, StoredFile] = {}
+        self._copies: dict[str, StoredFile] = {}
 
     def read(self, entry: AudioEntry, start: int, into: np.ndarray) -> int:
         """Fill `into` (samples,) float32 from sample `start` on; returns how many there were. Raises AudioError."""
-        stored = self._open.get(entry.stored)
-        if stored is not None:
-            return stored.read_into(start, into)
-        part = self._read_part(entry, start, len(into))
+        path = entry.location.path if isinstance(entry.location, FileCopy) else ""
+        copy = self._copies.get(path)
+        if copy is None and path and self._has_room(entry):
+            copy = self._copies[path] = StoredFile(path, mapped=True)
+            self.mapped += stored_bytes(entry, self.sample_rate)
+        if copy is not None:
+            return copy.read_into(start, into)
+        with self.open(entry) as file:
+            part = file.read(start, len(into), self.sample_rate)
         into[: len(part)] = part
         return len(part)
 
-    def _read_part(self, entry: AudioEntry, start: int, samples: int) -> np.ndarray:
-        if not entry.stored:
-            with AudioFile(entry.path) as file:
-                return file.read(start, samples, self.sample_rate)
+    def _has_room(self, entry: AudioEntry) -> bool:
         worker = get_worker_info()
-        size = stored_bytes(entry, self.sample_rate)
-        if self.mapped + size > self.room // (worker.num_workers if worker else 1):
-            return read_part(entry.stored, start, samples)
-        stored = self._open[entry.stored] = StoredFile(entry.stored)
-        self.mapped += size
-        return stored.read(start, samples, self.sample_rate)
+        room = self.room // (worker.num_workers if worker else 1)
+        return self.mapped + stored_bytes(entry, self.sample_rate) <= room
 
     def __getstate__(self) -> dict[str, Any]:  # maps do not travel to worker processes
-        return {**self.__dict__, "_open": {}, "mapped": 0}
+        return {**self.__dict__, "_copies": {}, "mapped": 0}
 
 
 class WindowDataset(Dataset):
-    """All windows of all recordings, one after the other, none across two recordings.
+    """All windows of all recordings, one after the other; no window spans two recordings.
 
     `dataset[Draw(epoch, item)]` is {"clip1": (nr_samples,) float32 tensor, "group_name": str, the recording,
     "index": int, its position in `entries`, "start": int, first sample, "failures"}. Windows keep the level of their
-    recording, so that what follows on another window fits it.
+    recording, so that consecutive windows fit together.
 
     Args:
-        groups: see `AudioIndex.split`; recordings shorter than a window give none.
+        groups: see `AudioIndex.split`; recordings shorter than a window have none.
         nr_samples: of a window, at `sample_rate`; also the hop.
         sample_rate: Hz.
-        seed: of the offsets.
-        moving: the first window of each recording begins at a random sample, drawn each epoch, so that windows are not
-            the same every epoch; recordings of 1.5 windows and more move by at least half a window. If False at 0.
-        room: see `OpenRecordings`.
+        seed: decides the offsets.
+        moving: the first window of each recording begins at a random sample, drawn each epoch, so that each epoch has
+            other windows. Recordings of 1.5 windows and more can move by at least half a window. If False, it begins
+            at sample 0.
+        room, open: see `MappedRecordings`.
         categories: category of each recording by path; None: its group.
     """
 
@@ -90,6 +98,7 @@ class WindowDataset(Dataset):
         moving: bool = True,
         room: int = 1 << 30,
         categories: Mapping[str, str] | None = None,
+        open: Open = open_recording,
     ) -> None:
         self.nr_samples, self.sample_rate, self.seed, self.moving = nr_samples, sample_rate, seed, moving
         found = [(group, entry) for group in groups for entry in group.entries]
@@ -97,15 +106,15 @@ class WindowDataset(Dataset):
         self.names = [_name(group, entry) for group, entry in found]
         lengths = np.array([entry.samples(sample_rate) for entry in self.entries], np.int64)
         counts = lengths // nr_samples
-        if moving:  # half a window is kept to move in, where there is that much
+        if moving:  # leave half a window to move in, where the recording is long enough
             counts = np.minimum(counts, np.maximum(1, (2 * lengths - nr_samples) // (2 * nr_samples)))
         self.slack = lengths - counts * nr_samples
-        self.first = np.concatenate([[0], np.cumsum(counts)])  # window of each recording
+        self.first = np.concatenate([[0], np.cumsum(counts)])  # position of each recording's first window
         self.sequences = np.repeat(np.arange(len(counts)), counts)
         kinds = [group.key if categories is None else categories.get(entry.path, "") for group, entry in found]
         self.categories = np.unique(kinds, return_inverse=True)[1][self.sequences] if kinds else self.sequences
-        self.recordings = OpenRecordings(room, sample_rate)
-        self._offsets = (-1, self.slack)  # of the epoch that was asked for last
+        self.recordings = MappedRecordings(room, sample_rate, open)
+        self._offsets = (-1, self.slack)  # of the epoch that was read last
 
     def __len__(self) -> int:
         return int(self.first[-1])
@@ -122,7 +131,7 @@ class WindowDataset(Dataset):
         }
 
     def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Any]:
-        """A whole batch, which a DataLoader asks for if it can: windows go into their rows at once."""
+        """A whole batch, written row by row without copies; a DataLoader calls this if it exists."""
         clips = np.empty((len(draws), self.nr_samples), np.float32)
         names, indices, starts, failures = zip(*map(self._fill, draws, clips), strict=True)
         clip1 = torch.from_numpy(clips)
@@ -136,7 +145,7 @@ class WindowDataset(Dataset):
         }
 
     def _fill(self, draw: Draw, clip: np.ndarray) -> tuple[str, int, int, list[LeftOut]]:
-        """Write the window of a draw into `clip` (nr_samples,); its name, recording and first sample, and failures."""
+        """Write the window of a draw into `clip` (nr_samples,); returns name, recording, first sample and failures."""
         failures: list[LeftOut] = []
         item = draw.item
         while True:
@@ -153,11 +162,11 @@ class WindowDataset(Dataset):
                         f"{len(failures)} recordings in a row could not be read, the last {error}; is the disk there?"
                     ) from None
                 item = int(np.random.default_rng([self.seed, *draw, len(failures)]).integers(len(self)))
-        # What stands in for another window follows on nothing.
+        # A window that replaces another continues nothing, so its name must differ from that of the row before.
         return f"{self.names[index]}#{start}" if failures else self.names[index], index, start, failures
 
     def offset(self, epoch: int, recording: int) -> int:
-        """Where the first window of a recording begins in an epoch, samples."""
+        """The first sample of a recording's first window in an epoch."""
         if not self.moving:
             return 0
         if self._offsets[0] != epoch:
@@ -166,33 +175,85 @@ class WindowDataset(Dataset):
         return int(self._offsets[1][recording])
 
 
-def identity(batch: dict[str, Any]) -> dict[str, Any]:
-    """`WindowDataset.__getitems__` makes whole batches; a DataLoader has nothing left to collate."""
-    return batch
+@dataclass(frozen=True, kw_only=True)
+class Windows(Items):
+    """Windows of recordings; in training they move, in validation they do not.
+
+    Attributes:
+        composition: see `ssl_audio.data.batch_composition`; validation is "uniform" in place of "sequential".
+        room: see `MappedRecordings`.
+    """
+
+    composition: Composition = "uniform"
+    room: int = 1 << 30
+
+    keys: ClassVar[tuple[str, ...]] = ("clip1", "clip2", "group_name", "index", "start")
+    normalize: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.room < 1:
+            raise InputError(f"data.max_audio_in_memory is {self.room}; it is a number of bytes, above 0")
+
+    def dataset(self, groups: Sequence[Group], source: Source, training: bool) -> WindowDataset:
+        return WindowDataset(
+            groups,
+            self.nr_samples,
+            self.sample_rate,
+            self.seed,
+            moving=training,
+            room=self.room,
+            categories=source.categories(),
+            open=source.open,
+        )
+
+    def sampler(self, dataset: Any, source: Source, training: bool, **arguments: Any) -> CompositionSampler:
+        composition = self.composition if training or self.composition != "sequential" else "uniform"
+        return CompositionSampler(dataset, composition, seed=self.seed, shuffle=training, **arguments)
+
+    def collate(self, items: Any) -> dict[str, Any]:
+        return identity(items)  # the data set makes whole batches
+
+    def check(self, dataset: Any, sampler: EpochSampler, training: bool) -> None:
+        """Windows that make no batch."""
+        if not len(sampler):
+            part = "training" if training else "validation"
+            raise InputError(
+                f"the {len(dataset)} windows for {part} make no batch of {sampler.batch_size} for each of "
+                f"{sampler.num_replicas} processes with data.composition {self.composition!r}; make data.batch_size or "
+                "data.nr_samples smaller, or take the composition uniform"
+            )
+
+    def spec(self, batch_size: int) -> BatchSpec:
+        return replace(super().spec(batch_size), continues=self.composition == "sequential")
+
+    @property
+    def needs_all(self) -> str:
+        return "training on windows"
 
 
-class WindowDataModule(AudioDataModule):
-    """Windows of recordings from folders, with a choice of who shares a batch; splits, reports and resumes as its base.
+class WindowDataModule(RecordingDataModule):
+    """Windows of recordings from folders, with a choice of which windows share a batch.
 
     A batch: {"clip1", "clip2" (the same tensor): (batch, nr_samples), "group_name": list[str] of the recordings,
-    "index": (batch,), "start": (batch,)}. With "sequential" a row follows on the same row of the batch before wherever
-    its `group_name` is the same, which is what `methods.CPC(carry_state=True)` goes by; validation is "uniform" then.
+    "index": (batch,), "start": (batch,)}. With "sequential", a row continues the same row of the batch before wherever
+    its `group_name` is the same, as `methods.CPC(carry_state=True)` needs it; validation is "uniform" then.
 
     Args:
         dataset_dirs, sample_rate, nr_samples, batch_size, num_workers, eval_frac, seed, group_by_artist, max_failures,
         prefetch_factor, pin_memory, store: see `AudioDataModule`. Shorter recordings are left out and reported.
-        composition: who shares a batch, see `ssl_audio.data.batch_composition`. A category is a group (singer).
+        composition: which windows share a batch, see `ssl_audio.data.batch_composition`. A category is a group
+            (singer).
         max_audio_in_memory: bytes of mapped audio over all workers of a process. Larger corpora train too, mixed as a
             whole.
-        cache: copy the recordings as 16 bit integers first, and check the copies that are there (see
-            `ssl_audio.data.store`; 115 MB an hour at 16 kHz); damaged and outdated ones are made anew, and said.
+        cache: copy the recordings as 16 bit integers first (see `ssl_audio.data.store`; 115 MB an hour at 16 kHz), and
+            check the copies that are there: damaged and outdated ones are made anew and counted in the log.
+        source: any other place (see `ssl_audio.data.sources`), instead of `dataset_dirs` and what is about these.
     """
-
-    can_repeat = False
 
     def __init__(
         self,
-        dataset_dirs: list[str],
+        dataset_dirs: list[str] | str | None = None,
         sample_rate: int = 16000,
         nr_samples: int = 20480,
         batch_size: int = 8,
@@ -207,65 +268,22 @@ class WindowDataModule(AudioDataModule):
         prefetch_factor: int = 4,
         pin_memory: bool | None = None,
         store: str | None = None,
+        source: Source | None = None,
     ) -> None:
-        super().__init__(
-            dataset_dirs, sample_rate, nr_samples, batch_size, num_workers, eval_frac, seed,
-            group_by_artist=group_by_artist, max_failures=max_failures, prefetch_factor=prefetch_factor,
-            pin_memory=pin_memory, store=store,
-        )  # fmt: skip
-        if max_audio_in_memory < 1:
-            raise InputError(f"data.max_audio_in_memory is {max_audio_in_memory}; it is a number of bytes, above 0")
-        self.composition: Composition = composition
-        self.max_audio_in_memory = max_audio_in_memory
-        self.cache = cache
-        self.categories: dict[str, str] | None = None
-
-    def _prepare(self) -> None:
-        """Scan once a machine and, with `cache`, bring the copies up to date."""
-        super()._prepare()
-        for folder in self.dataset_dirs if self.cache else ():
-            try:
-                copies, made, _ = build(folder, self.sample_rate, check=True, store=self.store)
-                rank_zero_info(f"{folder}: {copies} recordings cached, {made} of them (again) now")
-            except UnwritableStoreError as error:
-                rank_zero_warn(f"{error}; without, parts are decoded each time")
-            except OSError as error:
-                rank_zero_warn(f"{folder}: its cache cannot be written ({error.strerror}); parts are decoded each time")
-
-    def _dataset(self, training: bool) -> Any:
-        groups = self.train_groups if training else self.val_groups
-        return WindowDataset(
-            groups, self.nr_samples, self.sample_rate, self.seed, training, self.max_audio_in_memory, self.categories
+        if source is None:
+            copy_at = sample_rate if cache else None
+            source = Folders(dataset_dirs, group_by_artist, seed=seed, store=store, copy_at=copy_at)
+        items = Windows(
+            nr_samples=nr_samples,
+            sample_rate=sample_rate,
+            seed=seed,
+            composition=composition,
+            room=max_audio_in_memory,
         )
-
-    def _ordered(self, dataset: Any, shuffle: bool, drop_last: bool) -> CompositionSampler:
-        composition = self.composition if shuffle or self.composition != "sequential" else "uniform"
-        return CompositionSampler(
-            dataset, composition, self.batch_size, self.seed, shuffle, drop_last, self._world_size, self._rank
-        )
-
-    def _loader(self, dataset: Any, sampler: Any) -> DataLoader:
-        loader = super()._loader(dataset, sampler)
-        loader.collate_fn = identity
-        return loader
-
-    def _check(self, groups: int) -> None:
-        if self.eval_frac and not self.val_groups:
-            raise InputError(
-                f"{', '.join(self.dataset_dirs)}: only {groups} usable recording or singer, and data.eval_frac = "
-                f"{self.eval_frac:g} keeps some apart for validation; add recordings, or set eval_frac to 0"
-            )
-        for training in (True, False) if self.val_groups else (True,):
-            windows = self._dataset(training)
-            if not len(self._ordered(windows, shuffle=training, drop_last=training)):
-                part = "training" if training else "validation"
-                raise InputError(
-                    f"the {len(windows)} windows for {part} make no batch of {self.batch_size} for each of "
-                    f"{self._world_size} processes with data.composition {self.composition!r}; make data.batch_size or "
-                    "data.nr_samples smaller, or take the composition uniform"
-                )
+        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed)
+        super().__init__(source, items, loading, eval_frac, max_failures)
 
 
 def _name(group: Group, entry: AudioEntry) -> str:
-    """The recording's path within its data set, after the data set's name: what is its own among all."""
+    """A name that no other recording has: the data set's name and the path within the data set."""
     return f"{group.key.partition('/')[0]}/{os.path.relpath(entry.path, group.folder)}"

@@ -63,9 +63,8 @@ def save_tagger(model: Any, head: ProbeHead, seconds: float, folder: Path) -> No
         InputError: the model cannot be built again (TorchScript).
     """
     from ssl_audio.hub.saved import save_model
-    from ssl_audio.model import EmbeddingModel
 
     if model.head is not None:
         raise InputError("a model with a head of its own cannot get another one; probe it without projection")
     head.clip_seconds = seconds
-    save_model(EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head), folder)
+    save_model(model.with_parts(head=head), folder)

@@ -48,11 +48,12 @@ class Tags:
         return [(self.names[i], float(self.means[i]), float(middles[self.scores[:, i].argmax()])) for i in order]
 
 
-def load_tagger(name: str | Path) -> Any:
+def load_tagger(name: str | Path, trusted: bool = False) -> Any:
     """An `EmbeddingModel` with a `ProbeHead`.
 
     Args:
         name: the folder that `ssl-audio probe --output` wrote or its `model`, a saved model, a supervised run.
+        trusted: see `load_model`.
 
     Raises:
         InputError: no such model, or one whose outputs have no names.
@@ -61,10 +62,10 @@ def load_tagger(name: str | Path) -> Any:
 
     inside = Path(name) / "model"
     path = inside if (Path(name) / "probe.json").is_file() and inside.is_dir() else name
-    model = load_model(path)
+    model = load_model(path, trusted=trusted)
     if model.head is None and Path(path).exists():
         try:
-            model = load_model(path, projection=True)  # a run or checkpoint of supervised training
+            model = load_model(path, projection=True, trusted=trusted)  # a run or checkpoint of supervised training
         except InputError as error:
             raise InputError(f"{name} has no classifier, so it knows no tags; make one with ssl-audio probe") from error
     if not isinstance(model.head, ProbeHead):

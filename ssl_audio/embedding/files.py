@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ssl_audio import audio
+from ssl_audio.embedding.look_up import FileEmbedding, looked_up, path_encoder, window_starts
 from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.device import best_device
@@ -29,18 +30,6 @@ if TYPE_CHECKING:
 CHUNK_SECONDS = 60.0  # a long file is read in pieces of about this length
 BATCH_SECONDS = 320.0  # a batch never holds more audio than this: 32 clips of 10 s
 AHEAD_SAMPLES = 2**25  # how much audio may wait between two stages: 128 MiB of float32
-
-
-@dataclass(frozen=True, eq=False)
-class FileEmbedding:
-    """The embedding of one file or of one window of it, or why there is none."""
-
-    index: int  # the file's position in the given paths
-    path: Path
-    start: float  # seconds
-    end: float  # seconds
-    embedding: np.ndarray | None  # (dim,) float32; None for a file that could not be read
-    error: str | None = None
 
 
 def embed_files(
@@ -58,7 +47,8 @@ def embed_files(
     """Embed files of any length, rate and format, in the order given.
 
     Args:
-        model: put in evaluation mode while the iterator lives, then back as it was.
+        model: put in evaluation mode while the iterator lives, then back as it was. One that looks embeddings up by
+            path (`table:`) is asked for these paths, and no audio is read.
         paths: audio files.
         batch_size: clips of one length a forward pass; by default 4 on a CPU (more only misses its caches), 64 else.
         window_seconds: embed windows of this length; None embeds each file whole, as one clip. The last window is
@@ -74,9 +64,15 @@ def embed_files(
         Results in the order of `paths` and, within a file, of time.
 
     Raises:
-        InputError: the settings are impossible (at the call), or (AudioError) a file is bad and `on_error` is "raise".
+        InputError: the settings are impossible or a table lacks files (at the call), or (AudioError) a file is bad and
+            `on_error` is "raise".
     """
     settings = _Settings.checked(model, batch_size, window_seconds, hop_seconds, aggregate, device, workers, on_error)
+    table = path_encoder(model)
+    if table is not None:
+        files = [Path(path) for path in paths]
+        found = looked_up(table, files, window_seconds, hop_seconds, aggregate is not None)
+        return (result for result in found)  # a generator, which has a close() as `_embed` does
     if device is not None:
         model.to(settings.device)
     return _embed(model, paths, settings)
@@ -96,7 +92,15 @@ class _Settings:
 
     @classmethod
     def checked(
-        cls, model, batch_size, window_seconds, hop_seconds, aggregate, device, workers, on_error
+        cls,
+        model: "EmbeddingModel",
+        batch_size: int | None,
+        window_seconds: float | None,
+        hop_seconds: float | None,
+        aggregate: str | None,
+        device: str | torch.device | None,
+        workers: int | None,
+        on_error: str,
     ) -> "_Settings":
         if hop_seconds is not None and window_seconds is None:
             raise InputError("hop_seconds means nothing without window_seconds; give both")
@@ -208,14 +212,6 @@ def _plan(index: int, path: Path, settings: _Settings) -> list[_Segment]:
         _Segment(index, path, group[-1] + settings.window - group[0], group, settings.window, last=group is groups[-1])
         for group in groups
     ]
-
-
-def window_starts(total: int, window: int, hop: int) -> list[int]:
-    """Where windows start so that they cover `total >= window` samples: every `hop`; the last ends with the file."""
-    starts = list(range(0, total - window + 1, hop))
-    if starts[-1] + window < total:
-        starts.append(total - window)
-    return starts
 
 
 def _read(segment: _Segment, settings: _Settings) -> list[_Clip]:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_audio.embedding import embed_files
+from ssl_audio.embedding.look_up import path_encoder
+from ssl_audio.errors import InputError
 from ssl_audio.resampling import Resample
 from ssl_audio.utils.device import best_device
 
@@ -29,12 +31,18 @@ class EvalProtocol(nn.Module):
         model: `(batch, samples)` -> `(batch, dim)` with `.sample_rate`, `.minimum_samples`, `.dim`.
         round_trip: through 16 kHz.
         reverb_seed: add reverb; None adds none.
+
+    Raises:
+        InputError: the audio is to be changed of a model that holds embeddings and takes none.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
     def __init__(self, model: nn.Module, round_trip: bool = False, reverb_seed: int | None = None) -> None:
         super().__init__()
+        table = path_encoder(model)
+        if table is not None and (round_trip or reverb_seed is not None):
+            raise InputError(f"{table.origin} holds embeddings that are computed already; the audio cannot be changed")
         self.model = model
         self.reverb_seed = reverb_seed
         self.sample_rate: int = model.sample_rate  # type: ignore[assignment]

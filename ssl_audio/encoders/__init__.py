@@ -1,5 +1,6 @@
-"""Encoders: features -> one vector a clip, one architecture a file."""
+"""Encoders, one architecture per file: features of a clip -> one vector."""
 
+from ssl_audio.encoders.aisfx import AISFX
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.cam_plus_plus import CAMPlusPlus
 from ssl_audio.encoders.compact_cnn import CompactCNN
@@ -7,6 +8,9 @@ from ssl_audio.encoders.cpc import CPC
 from ssl_audio.encoders.ecapa_tdnn import ECAPATDNN
 from ssl_audio.encoders.efficientnet import EfficientNet
 from ssl_audio.encoders.fast_resnet34 import FastResNet34
+from ssl_audio.encoders.huggingface import HuggingFace
+from ssl_audio.encoders.musicnn import Musicnn
+from ssl_audio.encoders.resemblyzer import Resemblyzer
 from ssl_audio.encoders.resnet import ResNet50
 from ssl_audio.encoders.resnet34 import ResNet18, ResNet34
 from ssl_audio.encoders.sample_cnn import SampleCNN, SampleCNNXL
@@ -17,6 +21,7 @@ from ssl_audio.encoders.wavebyol import WaveBYOL
 from ssl_audio.encoders.whitened import Whitened, Whitening
 
 __all__ = [
+    "AISFX",
     "CPC",
     "ECAPATDNN",
     "CAMPlusPlus",
@@ -24,9 +29,12 @@ __all__ = [
     "EfficientNet",
     "Encoder",
     "FastResNet34",
+    "HuggingFace",
+    "Musicnn",
     "ResNet18",
     "ResNet34",
     "ResNet50",
+    "Resemblyzer",
     "SampleCNN",
     "SampleCNNXL",
     "ShortChunkCNN",

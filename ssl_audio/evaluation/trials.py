@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ssl_audio.evaluation.recordings import Recordings, unreadable_files
 from ssl_audio.utils.files import write_text
 
 KINDS = ("balanced", "within-gender", "within-song", "cross-song")
+_Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (pairs,) of recordings a and b -> (pairs,) bool
 _ENUMERATED = 5_000_000  # pairs that are listed in memory before some are drawn
 _NAMED = 5  # at most so many files in one error line
 
@@ -207,7 +208,7 @@ def _draw(rng: np.random.Generator, recordings: Recordings, count: int, kind: st
     return rng.permutation(everything)[:count]
 
 
-def _rule(recordings: Recordings, kind: str, same_singer: bool):
+def _rule(recordings: Recordings, kind: str, same_singer: bool) -> _Rule:
     """Vectorised test of which pairs (a, b) a kind of trial allows, beyond whether the singers are the same."""
     recording = _codes(recordings.recording)
     if kind == "within-song":
@@ -230,9 +231,7 @@ def all_pairs(recordings: Recordings, limit: int | None = None, seed: int = 0) -
     """
     singers, recording = _codes(recordings.singers), _codes(recordings.recording)
     members = [np.flatnonzero(singers == s) for s in range(singers.max() + 1)]
-    same = np.concatenate(
-        [m[_all_pairs(len(m), lambda a, b, m=m: recording[m[a]] != recording[m[b]])] for m in members]
-    )
+    same = np.concatenate([_pairs_among(m, recording[m]) for m in members])
     count = len(recordings)
     n_different = (count**2 - sum(len(m) ** 2 for m in members)) // 2
     if limit is None or len(same) + n_different <= max(limit, _ENUMERATED):
@@ -257,7 +256,12 @@ def _draw_different(rng: np.random.Generator, singers: np.ndarray, count: int) -
     return np.stack([found // len(singers), found % len(singers)], axis=1)
 
 
-def _all_pairs(count: int, allowed) -> np.ndarray:
+def _pairs_among(members: np.ndarray, recording: np.ndarray) -> np.ndarray:
+    """(pairs, 2) of the members, except pairs of one recording."""
+    return members[_all_pairs(len(members), lambda a, b: recording[a] != recording[b])]
+
+
+def _all_pairs(count: int, allowed: _Rule) -> np.ndarray:
     """(pairs, 2) of all a < b < count that are `allowed`, a row at a time."""
     rows = []
     for a in range(count - 1):

@@ -4,6 +4,8 @@ All lengths are in samples at the model's rate. Long clips are computed in chunk
 begin on frames, so that the times go on evenly.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -120,7 +122,7 @@ def _probed(model: EmbeddingModel) -> tuple[float, float]:
     return hop, max(0.0, (long - (most - 1) * hop) / 2)
 
 
-def _least(count, frames: int, low: int, high: int) -> int:
+def _least(count: Callable[[int], int], frames: int, low: int, high: int) -> int:
     """The shortest clip from `low` to `high` samples that has so many frames; `high` has them."""
     while low < high:
         middle = (low + high) // 2

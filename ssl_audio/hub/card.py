@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ssl_audio.errors import InputError, first_line
-from ssl_audio.model import EmbeddingModel
+from ssl_audio.model import UNKNOWN_LICENCE, EmbeddingModel
 
 _FIGURES = {"eer": "equal error rate", "min_dcf": "minDCF (prior .01)", "mnr": "mean normalised rank"}
 
@@ -26,14 +26,17 @@ def model_card(
 ) -> str:
     """The card `README.md`: front matter that the Hub reads, usage, training, data, results with intervals, licence.
 
-    Arguments are those of `push_to_hub`; `name` is the id under which the model will be loaded.
+    Arguments are those of `push_to_hub`; `name` is the id under which the model will be loaded. Without `licence` the
+    card has the model's own.
 
     Raises:
         InputError: the metrics are not what `ssl-audio eval` writes.
     """
     results = _results(metrics)
+    if licence is None and model.licence != UNKNOWN_LICENCE:
+        licence = model.licence
     front: dict[str, Any] = {
-        "license": licence or "unknown",
+        "license": licence or UNKNOWN_LICENCE,
         "library_name": "ssl-audio",
         "pipeline_tag": "feature-extraction",
         "tags": ["audio", "embedding", "self-supervised", type(model.encoder).__name__],
@@ -129,3 +132,26 @@ def _result_table(results: Sequence[Mapping[str, Any]]) -> str:
                 f"| {row['dataset']} | {_FIGURES[key]} | {value:.4f} | {between} | {row.get('n_trials', '')} |"
             )
     return "\n".join(lines)
+
+
+def card_licence(path: str | os.PathLike) -> str:
+    """The licence in the front matter of a card `README.md`; "unknown" without a card, or where it says nothing."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return UNKNOWN_LICENCE
+    start, _, rest = text.partition("---\n")
+    front, end, _ = rest.partition("\n---")
+    if start.strip() or not end:
+        return UNKNOWN_LICENCE
+    try:
+        found = yaml.safe_load(front)
+    except yaml.YAMLError:
+        return UNKNOWN_LICENCE
+    if not isinstance(found, Mapping):
+        return UNKNOWN_LICENCE
+    licence = found.get("license")
+    if licence == "other":
+        licence = found.get("license_name") or licence
+    names = licence if isinstance(licence, list) else [licence]
+    return ", ".join(str(name) for name in names if name) or UNKNOWN_LICENCE

@@ -9,9 +9,11 @@ from typing import Any
 
 from ssl_audio.errors import InputError
 from ssl_audio.hub import singer_identity
+from ssl_audio.hub.address import load_address, parse_address
+from ssl_audio.hub.download import NotThere, fetch
 from ssl_audio.hub.place import Options
 from ssl_audio.hub.readers import load_path
-from ssl_audio.hub.saved import CONFIG, WEIGHTS
+from ssl_audio.hub.saved import CARD, CONFIG, WEIGHTS
 from ssl_audio.hub.torchscript import load_torchscript
 from ssl_audio.model import EmbeddingModel
 
@@ -41,9 +43,10 @@ def load_model(
         load_model("exported")                          a folder that `save_model` wrote
         load_model("somebody/their-model")              the same on the Hub
         load_model("byol", source="folder")             folder/byol, of any of these layouts
+        load_model("hf:microsoft/wavlm-base-plus")      a foreign model by its address; see docs/foreign-models.md
 
     Args:
-        name: a path, a Hub id, or a name inside `source`.
+        name: a path, a Hub id, a name inside `source`, or an address.
         source: a folder or a Hub id.
         torchscript: load `model.ts` instead of code and weights.
         input_sr: rate of the audio that you will give, in Hz; unless it is the model's own, a differentiable resampler
@@ -51,7 +54,11 @@ def load_model(
         savedir: download into this folder instead of the cache.
         revision, token, cache_dir, local_files_only: see `huggingface_hub.hf_hub_download`.
         projection: with the projection head on top (run folders and checkpoints).
-        trusted: allow a config to name classes outside of `ssl_audio`; they are imported.
+        trusted: allow a config to name classes outside of `ssl_audio`, such as your own encoder, and an address to name
+            code. Their modules are imported, which runs code; pass True only for models whose origin you know.
+
+    Returns:
+        The model; its attribute `licence` is what its card or package says of its weights, else "unknown".
 
     Raises:
         InputError: nothing of that name, files missing or damaged, weights that do not fit, a file that would run code.
@@ -60,18 +67,25 @@ def load_model(
         raise InputError(f"input_sr is {input_sr!r}; it must be a rate in Hz, a whole number such as 16000")
     if not os.fspath(name):
         raise InputError("the name of the model is empty; give a path, a Hub id, or a name such as 'byol'")
-    folder = _find(name, source)
-    if folder is None:
-        options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        folder = _download(str(name), str(source), torchscript, local_dir=savedir, **options)
-    if torchscript:
-        return load_torchscript(folder, input_sr)
-    model = load_path(folder, Options(projection, trusted))
+    hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    inside = isinstance(name, str) and (Path(source) / name).exists()
+    address = parse_address(name, **hub) if isinstance(name, str) and not inside else None
+    if address is not None:
+        if projection or torchscript:
+            raise InputError(f"{name}: a foreign model has neither a projection head nor a model.ts of ours")
+        model = load_address(address, trusted)
+    else:
+        folder = _find(name, source)
+        if folder is None:
+            folder = _download(str(name), str(source), torchscript, local_dir=savedir, **hub)
+        if torchscript:
+            return load_torchscript(folder, input_sr)
+        model = load_path(folder, Options(projection, trusted))
     if input_sr is not None and input_sr != model.sample_rate:
         from ssl_audio.resampling import ResampledFrontend
 
         frontend = ResampledFrontend(model.frontend, input_sr, model.sample_rate)
-        model = EmbeddingModel(frontend, model.encoder, input_sr, model.head)
+        model = model.with_parts(frontend=frontend, sample_rate=input_sr)
     return model.eval()
 
 
@@ -97,8 +111,6 @@ def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
 
 def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path:
     """The folder with the model's files, fetched from the Hub or its cache."""
-    from huggingface_hub import errors, hf_hub_download
-
     whole_repository = source == PUBLISHED_SOURCE and _HUB_ID.fullmatch(name)
     repo, subfolder = (name, None) if whole_repository else (source, name)
     layouts: list[tuple[str, ...]] = [(CONFIG, WEIGHTS), (singer_identity.HYPERPARAMS, singer_identity.WEIGHTS)]
@@ -106,46 +118,22 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
         layouts = [(CONFIG, singer_identity.TORCHSCRIPT), (singer_identity.HYPERPARAMS, singer_identity.TORCHSCRIPT)]
     elif source == PUBLISHED_SOURCE and not whole_repository:
         layouts.reverse()  # saves asking for a file that is not there
-    absent: Exception | None = None
     try:
-        for files in layouts:
-            try:
-                paths = [hf_hub_download(repo, file, subfolder=subfolder, **options) for file in files]
-                return Path(paths[0]).parent
-            except errors.EntryNotFoundError as error:  # also its kind for "offline and not in the cache"
-                absent = error
-                if isinstance(error, errors.LocalEntryNotFoundError):
-                    options["local_files_only"] = True  # it has just tried to connect, five times
-    except errors.RepositoryNotFoundError as error:
-        raise InputError(
-            f"the Hub has no repository {repo!r}, or it is private; check the name, or pass token=..."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise InputError(f"{repo} has no revision {options.get('revision')!r}") from error
-    except errors.HFValidationError as error:
-        raise InputError(f"{repo!r} is not a Hub id: {error}") from error
-    except (getattr(errors, "HTTPError", OSError), OSError) as error:  # a connection that breaks is its HTTPError
-        raise InputError(
-            f"the download of {name!r} from {repo} failed ({str(error).splitlines()[0]}); run it again"
-        ) from error
-    raise _absent(absent, name, repo, options)
+        return fetch(name, repo, layouts, (CARD,) if whole_repository else (), subfolder, **options)
+    except NotThere as absent:
+        if absent.offline:
+            raise
+        raise InputError(f"{repo} has no model {name!r}; it has {_names_there(repo, options)}") from absent
 
 
-def _absent(error: Exception | None, name: str, repo: str, options: dict[str, Any]) -> InputError:
-    """Why no layout was found under this name: not reachable, or not there, with the names that are."""
+def _names_there(repo: str, options: dict[str, Any]) -> str:
     from huggingface_hub import HfApi, errors
 
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return InputError(
-            f"{name!r} from {repo} is not in the cache, and the Hub cannot be reached or local_files_only is set; "
-            "load it once with a connection"
-        )
     try:
         files = HfApi().list_repo_files(repo, revision=options.get("revision"), token=options.get("token"))
-        there = _model_names(files)
+        return _model_names(files)
     except (errors.HfHubHTTPError, OSError):
-        there = "names that could not be listed"
-    return InputError(f"{repo} has no model {name!r}; it has {there}")
+        return "names that could not be listed"
 
 
 def _model_names(files: Iterable[str]) -> str:

@@ -50,11 +50,19 @@ def load_torchscript(folder: Path, input_sr: int | None, name: str = NAME) -> Em
         raise InputError(
             f"a TorchScript model takes audio at {sample_rate} Hz only, not {input_sr}; load without torchscript=True"
         )
+    return EmbeddingModel(Waveform(), _Scripted(open_script(path), dim), sample_rate).eval()
+
+
+def open_script(path: Path) -> torch.jit.ScriptModule:
+    """The program in a TorchScript file, on the CPU.
+
+    Raises:
+        InputError: no TorchScript file, or a damaged one.
+    """
     try:
-        script = torch.jit.load(path, map_location="cpu")
+        return torch.jit.load(path, map_location="cpu")
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{path}: not a TorchScript file, or damaged; fetch or write it again") from error
-    return EmbeddingModel(Waveform(), _Scripted(script, dim), sample_rate).eval()
 
 
 class _Scripted(Encoder):

@@ -1,10 +1,11 @@
-"""Training methods: one LightningModule a file over `SiameseMethod`; they import losses and heads, never data."""
+"""Training methods, one LightningModule a file, over `Method` or, for two views of each clip, `SiameseMethod`."""
 
-from ssl_audio.methods.base import Objective, SiameseMethod
+from ssl_audio.methods.base import Method, Objective
 from ssl_audio.methods.byol import BYOL
 from ssl_audio.methods.contrastive import Contrastive
 from ssl_audio.methods.cpc import CPC
 from ssl_audio.methods.nt_xent import NTXent
+from ssl_audio.methods.siamese import SiameseMethod
 from ssl_audio.methods.simsiam import SimSiam
 from ssl_audio.methods.uniformity_alignment import UniformityAlignment
 from ssl_audio.methods.vicreg import VICReg
@@ -13,6 +14,7 @@ __all__ = [
     "BYOL",
     "CPC",
     "Contrastive",
+    "Method",
     "NTXent",
     "Objective",
     "SiameseMethod",

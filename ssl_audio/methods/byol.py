@@ -1,4 +1,4 @@
-"""BYOL: predict what a slowly moving copy of the network makes of the other view (Grill et al., NeurIPS 2020)."""
+"""BYOL: predict the projection of the other view by a moving average of the network (Grill et al., NeurIPS 2020)."""
 
 import copy
 import math
@@ -11,27 +11,31 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_audio.errors import InputError
 from ssl_audio.losses import byol_loss
-from ssl_audio.methods.base import Objective, SiameseMethod
+from ssl_audio.methods.base import Objective
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class BYOL(SiameseMethod):
     """Online network with a predictor, target network without gradient.
 
-    Batch-norm: a pass a view, online and target alike, as the paper's views are separate batches. The target
-    normalises by the statistics of its own batch while training (a moving average of statistics lags behind moving
-    weights, and that is how small-batch BYOL is known to collapse). Its running statistics are no by-product of those
-    passes: they follow the online network's by the same moving average as the weights, so `target.eval()` is the moving
+    Batch-norm sees one view at a time, online and target alike, as the paper's views are separate batches. In training
+    the target normalises by the statistics of its own batch: a moving average of statistics lags behind the moving
+    weights, which is known to make small-batch BYOL collapse. These passes leave the target's running statistics alone.
+    They follow the online network's by the same moving average as the weights, so that `target.eval()` is the moving
     average of `online.eval()` and can be used as an encoder.
 
     Args:
-        predictor: called with the projection's size, gives the predictor head.
-        tau: where the moving average's decay starts; it goes to 1 by a cosine over all steps of the training.
-        tau_schedule: "cosine" as in the paper, or "constant".
-        loss_scale: "mean" is the singer models', the squared difference averaged over all elements and both directions;
-            "distance" is the paper's, the sum over both directions of 2 - 2 cos, in [0, 8]. The former is the latter by
-            twice the projection's dimensions, which an optimiser with a large eps would notice.
+        predictor: called with the projection's size, returns the predictor head.
+        tau: decay of the moving average at the start.
+        tau_schedule: "cosine" as in the paper: tau rises to 1 over all steps of the training; or "constant".
         ema_every: move the target each optimiser "step" (the paper), or once an "epoch" (WaveBYOL's published runs).
+        loss_scale: "mean" as in the singer models: the squared difference averaged over all elements and both
+            directions. "distance" as in the paper: the sum over both directions of 2 - 2 cos, in [0, 8]. `distance` =
+            2 x projection dim x `mean`; Adam ignores a constant factor except through `eps`.
         **network: frontend, encoder, projection, optimizer, lr_scheduler, ... (see `SiameseMethod`).
+
+    Raises:
+        InputError: tau is not in [0, 1].
     """
 
     views_together = False
@@ -59,14 +63,14 @@ class BYOL(SiameseMethod):
         self.target.requires_grad_(False)
         for module in self.target.modules():
             if isinstance(module, _BatchNorm):
-                module.momentum = 0.0  # its passes leave the running statistics alone; `move_target` sets them
+                module.momentum = 0.0  # forward passes leave the running statistics alone; `move_target` sets them
 
     def loss(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
-        """(batch, dim) predictions and the other view's target projections -> one direction."""
+        """(batch, dim) predictions and the other view's target projections -> the loss of one direction."""
         return {"loss": byol_loss(z1, z2)}
 
     def objective(self, clip1: Tensor, clip2: Tensor) -> Objective:
-        # A mean over clips needs no gather: averaging over ranks, as DDP does, is already exact.
+        # The loss is a mean over clips: averaging over ranks, as DDP does, is exact without a gather.
         features = self.features(clip1), self.features(clip2)
         e1, e2 = (self.encoder(view) for view in features)
         z1, z2 = self.projection(e1), self.projection(e2)
@@ -97,7 +101,7 @@ class BYOL(SiameseMethod):
             torch._foreach_lerp_(old, new, 1 - tau)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        # Here and not at the batch's end: a checkpoint of this step must already hold the moved target.
+        # Move the target before the batch ends, so that a checkpoint of this step has it.
         super().optimizer_step(*args, **kwargs)
         if self.ema_every == "step":
             self.move_target(self.current_tau())

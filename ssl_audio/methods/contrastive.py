@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from ssl_audio.losses import contrastive_loss, covariance_loss, variance_loss
-from ssl_audio.methods.base import SiameseMethod
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class Contrastive(SiameseMethod):
@@ -13,9 +13,9 @@ class Contrastive(SiameseMethod):
 
     Args:
         temperature, num_negatives, decoupled: see `contrastive_loss`.
-        variance_weight, covariance_weight: of the average (sum) over both views of `variance_loss` (`covariance_loss`);
-            0 leaves the term out.
-        gamma: see `variance_loss`; None means 1/sqrt(dim), what L2-normalised projections can reach.
+        variance_weight: weight of `variance_loss`, averaged over both views; 0 leaves the term out.
+        covariance_weight: weight of `covariance_loss`, summed over both views; 0 leaves the term out.
+        gamma: see `variance_loss`; None means 1/sqrt(dim), the largest that L2-normalised projections can reach.
         **network: frontend, encoder, projection, optimizer, lr_scheduler, ... (see `SiameseMethod`).
     """
 

@@ -1,30 +1,31 @@
-"""CPC: tell the frames that come next from others, given all that came before (https://arxiv.org/abs/1807.03748)."""
+"""CPC: distinguish the next frames from negatives, given all frames before (https://arxiv.org/abs/1807.03748)."""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ssl_audio.data.batch_spec import BatchSpec
 from ssl_audio.encoders.cpc import RECURRENT, State
 from ssl_audio.errors import InputError
 from ssl_audio.heads import Identity
 from ssl_audio.losses import cpc_loss, sample_negatives
-from ssl_audio.methods.base import Batch, Objective, SiameseMethod
+from ssl_audio.methods.base import Batch, Method, Objective
 from ssl_audio.methods.distributed import gather, of_first, rank, ranks
 
 
-class CPC(SiameseMethod):
-    """One clip at a time (`clip1` of a batch); needs an encoder with `latents` and `contextualize`.
+class CPC(Method):
+    """Predicts the frames of one clip (`clip1` of a batch); needs an encoder with `latents` and `contextualize`.
 
     Logged: the sum of the steps' losses as "loss" beside its "chance", the mean "accuracy" beside "accuracy_chance",
     and "loss_k" and "accuracy_k" for each step k. With an encoder whose context runs in reverse, the past is predicted.
 
-    With several processes each predicts its own clips, and negatives come from the batches of all: the mean over
-    processes of loss and gradients is that of one process on the whole batch.
+    With several processes, each predicts its own clips, and the negatives come from the batches of all. Averaged over
+    the processes, loss and gradients are those of one process on the whole batch.
 
-    The two views that callbacks get are the mean contexts of the clip's first and second half.
+    Callbacks get two "views" of each clip: the mean contexts of its first and its second half.
 
     Args:
         steps: prediction steps; one linear head each.
@@ -32,12 +33,19 @@ class CPC(SiameseMethod):
         negatives_within: draw them from the clip itself instead of the whole batch.
         exclude_collisions, scale_by_dim: see `cpc_loss`.
         head_dropout: on the predictions.
-        carry_state: begin each training batch with the recurrent state in which the one before ended; for a data
-            module that plays each row of the batch on from one batch to the next (composition `sequential`; others are
-            refused). Row i begins anew where `group_name` i changes. For a recurrent context that runs forward.
-        projection: nothing but the identity; the prediction heads are what others have a projection for.
-        **network: frontend, encoder, optimizer, lr_scheduler, ... (see `SiameseMethod`).
+        carry_state: begin each training batch with the recurrent state at the end of the batch before. The data module
+            must continue each row from batch to batch (`data.composition: sequential`). The state of a row starts at
+            zero where its `group_name` changes. For a recurrent context that runs forward.
+        projection: a head without parameters, or None; the prediction heads take the place of a projection. (The key
+            is there so that a config can replace the projection of the config below it.)
+        **network: frontend, encoder, optimizer, lr_scheduler, ... (see `Method`).
+
+    Raises:
+        InputError: an encoder without frames and context, a projection that would have to be trained, a count below 1,
+            a state that cannot be carried.
     """
+
+    clip_keys: ClassVar[tuple[str, ...]] = ("clip1",)
 
     def __init__(
         self,
@@ -48,11 +56,13 @@ class CPC(SiameseMethod):
         scale_by_dim: bool = True,
         head_dropout: float = 0.0,
         carry_state: bool = False,
-        projection: Callable[[int], nn.Module] = Identity,
+        projection: Callable[[int], nn.Module] | None = Identity,
         **network: Any,
     ) -> None:
-        super().__init__(projection=projection, **network)
+        super().__init__(**network)
         encoder: Any = self.encoder
+        if projection is not None:
+            self.projection = projection(encoder.dim)
         if any(True for _ in self.projection.parameters()):
             raise InputError("CPC trains no projection; set model.projection to ssl_audio.heads.Identity")
         if not hasattr(encoder, "contextualize"):
@@ -82,11 +92,17 @@ class CPC(SiameseMethod):
         self.state: State = None
         self.state_groups: list[str] = []
 
-    def objective(self, clip1: Tensor, clip2: Tensor) -> Objective:
-        """(batch, samples) -> terms; `clip2` is not looked at."""
-        return self._objective(clip1, None)[0]
+    def batch_objective(self, batch: Batch) -> Objective:
+        """The objective of `clip1`; with `carry_state`, training continues from the state of the batch before."""
+        if not (self.carry_state and self.training):
+            return self.objective(batch["clip1"])[0]
+        groups = list(batch["group_name"])
+        result, state = self.objective(batch["clip1"], self._carried_state(groups))
+        self.state, self.state_groups = _map_state(state, Tensor.detach), groups
+        return result
 
-    def _objective(self, clips: Tensor, state: State) -> tuple[Objective, State]:
+    def objective(self, clips: Tensor, state: State = None) -> tuple[Objective, State]:
+        """(batch, samples) and the recurrent state before them -> the objective, and the state after them."""
         encoder: Any = self.encoder
         latents = encoder.latents(self.features(clips))
         context, state = encoder.contextualize(latents, state)
@@ -105,8 +121,8 @@ class CPC(SiameseMethod):
                 "raise data.nr_samples or lower model.steps"
             )
         predictions = self.heads(context[:, :positions]).unflatten(2, (self.steps, -1)).permute(2, 0, 1, 3)
-        # Training draws from torch, which the base seeds each step; validation makes the same draw each time.
-        # With several processes the first one draws for all, and each takes the draw of its own clips.
+        # Training draws from torch's generator, which `Method` seeds each step; validation repeats one draw.
+        # With several processes, the first draws for all, and each takes the part for its own clips.
         together, first, generator = ranks(), rank() * batch, None
         if not self.training:
             together, first, generator = 1, 0, torch.Generator(latents.device).manual_seed(0)
@@ -130,39 +146,24 @@ class CPC(SiameseMethod):
             terms |= {f"loss_{k + 1}": losses[k], f"accuracy_{k + 1}": accuracies[k]}
         return terms
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Returns the loss and, for callbacks, the detached mean contexts of both halves."""
-        clips = batch["clip1"]
-        if self.augmentation is not None:
-            generator = torch.Generator(clips.device).manual_seed(self.step_seed(batch_idx))
-            clips = self.augmentation(clips, self.sample_rate, generator)
-        groups = list(batch["group_name"])
-        state = self._carried_state(groups) if self.carry_state else None
-        result, state = self._objective(clips, state)
-        if self.carry_state:
-            self.state, self.state_groups = _map_state(state, Tensor.detach), groups
-        return self._report(result, "train")
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """As `training_step`, without augmentation and carried state."""
-        return self._report(self.objective(batch["clip1"], batch["clip1"]), "val")
-
     def _carried_state(self, groups: list[str]) -> State:
-        """The state with zeros for the rows that begin anew; None if all do."""
+        """The state of the batch before, zero in rows that continue nothing; None if no row continues."""
         if self.state is None or len(groups) != len(self.state_groups):
             return None
-        goes_on = torch.tensor([a == b for a, b in zip(groups, self.state_groups, strict=True)])
-        return _map_state(self.state, lambda s: s * goes_on.to(s.device, s.dtype).view(1, -1, 1))
+        continued = torch.tensor([a == b for a, b in zip(groups, self.state_groups, strict=True)])
+        return _map_state(self.state, lambda s: s * continued.to(s.device, s.dtype).view(1, -1, 1))
 
-    def on_fit_start(self) -> None:
-        """As the base. Raises InputError: a state is to be carried between batches that do not follow on each other."""
-        super().on_fit_start()
-        data = getattr(self.trainer, "datamodule", None)
-        composition = getattr(data, "composition", None)
-        if self.carry_state and data is not None and composition != "sequential":
+    @property
+    def batch_keys(self) -> tuple[str, ...]:
+        return (*self.clip_keys, "group_name") if self.carry_state else self.clip_keys
+
+    def check_data(self, spec: BatchSpec) -> None:
+        """As the base. Raises InputError: a state is to be carried between batches that do not continue each other."""
+        super().check_data(spec)
+        if self.carry_state and not spec.continues:
             raise InputError(
-                f"model.carry_state goes on from batch to batch, which data.composition {composition!r} does not; "
-                "set data.composition to sequential (data/windows, data/musicnet-windows), or carry_state to false"
+                "model.carry_state needs batches that continue each other, and those of the data do not; set "
+                "data.composition to sequential (data/windows, data/musicnet-windows), or model.carry_state to false"
             )
 
     def on_train_epoch_start(self) -> None:
@@ -170,7 +171,7 @@ class CPC(SiameseMethod):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        if self.carry_state:  # a run resumed within an epoch goes on where it was
+        if self.carry_state:  # for a run that is resumed within an epoch
             checkpoint["carried_state"] = {"state": self.state, "groups": self.state_groups}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 from torch import Tensor
 
 from ssl_audio.losses import nt_xent_loss
-from ssl_audio.methods.base import SiameseMethod
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class NTXent(SiameseMethod):
-    """Each of the 2N views (of all ranks) finds its partner among the 2N - 1 others.
+    """Each of the 2N views of all ranks is to find its partner among the 2N - 1 others.
 
     Args:
         temperature: see `nt_xent_loss`.

@@ -1,4 +1,4 @@
-"""SimSiam: predict the other view's projection, with a stop-gradient in place of negatives or a second network."""
+"""SimSiam: predict the other view's projection; a stop-gradient replaces negatives and a second network."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -7,18 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from ssl_audio.losses import simsiam_loss
-from ssl_audio.methods.base import Objective, SiameseMethod
+from ssl_audio.methods.base import Objective
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class SimSiam(SiameseMethod):
-    """One network and a predictor; one pass a view, the target is the other view's projection, detached.
+    """One network and a predictor, one pass for each view; the target is the other view's projection, detached.
 
     Chen & He, CVPR 2021, https://arxiv.org/abs/2011.10566. Batch-norm sees one view at a time, as there.
 
     Args:
-        predictor: called with the projection's size, gives the predictor head.
-        loss_scale: "cosine" is the paper's, the mean over both directions of -cos, in [-1, 1]; "distance" is wav2rec's,
-            the sum over both of 2 - 2 cos, in [0, 8]. The gradients differ by a factor of 4.
+        predictor: called with the projection's size, returns the predictor head.
+        loss_scale: "cosine" as in the paper: the mean over both directions of -cos, in [-1, 1]. "distance" as in
+            wav2rec: the sum over both of 2 - 2 cos, in [0, 8]. The gradients differ by a factor of 4.
         **network: frontend, encoder, projection, optimizer, lr_scheduler, ... (see `SiameseMethod`).
     """
 
@@ -36,7 +37,7 @@ class SimSiam(SiameseMethod):
         self.loss_scale = loss_scale
 
     def objective(self, clip1: Tensor, clip2: Tensor) -> Objective:
-        # A mean over clips needs no gather: averaging over ranks, as DDP does, is already exact.
+        # The loss is a mean over clips: averaging over ranks, as DDP does, is exact without a gather.
         embeddings, (z1, z2) = self.project(clip1, clip2)
         p1, p2 = self.predictor(z1).float(), self.predictor(z2).float()
         with torch.autocast(clip1.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""Alignment of the views, uniformity of the clips (Wang and Isola, ICML 2020)."""
+"""Alignment of the views and uniformity of the clips (Wang and Isola, ICML 2020)."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_audio.losses import alignment_loss, uniformity_loss
-from ssl_audio.methods.base import SiameseMethod
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class UniformityAlignment(SiameseMethod):
-    """Both terms on the unit sphere, where they are defined.
+    """Both terms are computed on the unit sphere, where they are defined.
 
     Args:
-        alignment_weight: of `alignment_loss`.
-        uniformity_weight: of the average of `uniformity_loss` over both views.
+        alignment_weight: weight of `alignment_loss`.
+        uniformity_weight: weight of `uniformity_loss`, averaged over both views.
         **network: frontend, encoder, projection, optimizer, lr_scheduler, ... (see `SiameseMethod`).
     """
 

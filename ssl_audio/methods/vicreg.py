@@ -5,17 +5,18 @@ from typing import Any
 from torch import Tensor
 
 from ssl_audio.losses import covariance_loss, invariance_loss, variance_loss
-from ssl_audio.methods.base import SiameseMethod
+from ssl_audio.methods.siamese import SiameseMethod
 
 
 class VICReg(SiameseMethod):
-    """Equal views, dimensions that vary over the batch, no two dimensions alike.
+    """Views are pulled together, dimensions vary over the batch, and no two dimensions are correlated.
 
     Args:
-        invariance_weight: of `invariance_loss`.
-        variance_weight: of the average of `variance_loss` over both views.
-        covariance_weight: of the sum of `covariance_loss` over both views.
-        gamma: see `variance_loss`; None means 1/sqrt(dim), what L2-normalised projections can reach.
+        invariance_weight: weight of `invariance_loss`.
+        variance_weight: weight of `variance_loss`, averaged over both views.
+        covariance_weight: weight of `covariance_loss`, summed over both views. 100 as in the singer-identity paper; the
+            VICReg paper has 1 (with variance and invariance 25).
+        gamma: see `variance_loss`; None means 1/sqrt(dim), the largest that L2-normalised projections can reach.
         **network: frontend, encoder, projection, optimizer, lr_scheduler, ... (see `SiameseMethod`).
     """
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are written completely or not at all."""
 
 import io
 import os
@@ -11,17 +11,17 @@ from ssl_audio.utils.files import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the checkpoint and renames: a run that is killed while it saves still has the one before.
+    """Writes beside the checkpoint and renames, so that a run that is killed while saving has the checkpoint before.
 
-    Lightning's own writes to the system's temporary folder, from where a rename is a copy if that is another disk.
+    Lightning's own class writes to the system's temporary folder; moving a file from there to another disk copies it.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """As the base; addresses such as `s3://` are left to it."""
+        """As the base, which is used for addresses such as `s3://`."""
         if "://" in os.fspath(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        content = io.BytesIO()  # torch says "file write failed" where the system says why
+        content = io.BytesIO()  # torch's own message for a failed write has no reason, the system's has one
         torch.save(checkpoint, content)
         with write_atomically(path) as temporary, open(temporary, "wb") as file:
             file.write(content.getbuffer())

@@ -1,4 +1,4 @@
-"""LightningCLI for one job: fit. Stacked files come in merged; what Lightning reports comes out as one line."""
+"""A fit-only LightningCLI: takes merged YAML files and turns Lightning's errors into one-line messages."""
 
 import errno
 import logging
@@ -18,15 +18,16 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ssl_audio.callbacks.run_folder import RunFolder
+from ssl_audio.data.batch_spec import batch_spec_of
 from ssl_audio.errors import InputError
-from ssl_audio.methods.base import SiameseMethod
+from ssl_audio.methods.base import Method
 from ssl_audio.training.checkpoints import AtomicCheckpointIO
 from ssl_audio.training.config import Config, look_up, shorten
 from ssl_audio.weights import read_weights
 
 
 class TrainCLI(LightningCLI):
-    """Checks the merged config by the types of all constructors, then builds model, data and trainer.
+    """Checks the merged config against the types of all constructors, then builds model, data and trainer.
 
     Args:
         merged: the config, from `load_config`.
@@ -75,17 +76,17 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         callbacks = [*vars(self.config_init.callbacks).values()] if "callbacks" in self.config_init else []
         settings = {**self.config_init.trainer}
-        if settings["enable_progress_bar"] is False:  # keep its log of the time spent waiting, show nothing
+        if settings["enable_progress_bar"] is False:  # keep the bar's log of waiting for data, but show nothing
             for bar in (callback for callback in callbacks if isinstance(callback, ProgressBar)):
                 bar.disable()
                 settings["enable_progress_bar"] = True
-        resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        resolved = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         resolved["trainer"].pop("callbacks")
         if settings["accumulate_grad_batches"] < 1:
             raise InputError(
                 f"trainer.accumulate_grad_batches is {settings['accumulate_grad_batches']}; expected at least 1"
             )
-        # The parser makes 1.0 of 1 where both are allowed; to Lightning, 1 batch and 1.0 of all batches differ.
+        # The parser turns 1 into 1.0 where both are allowed, but 1 means one batch to Lightning, and 1.0 all batches.
         for key, value in (self.merged.get("trainer") or {}).items():
             if type(value) is int and isinstance(settings[key], float):
                 settings[key] = resolved["trainer"][key] = value
@@ -95,7 +96,7 @@ class TrainCLI(LightningCLI):
         return self.trainer_class(**{**settings, "callbacks": callbacks, "plugins": plugins})
 
     def fit(self) -> Trainer:
-        """Train to the end, from `ckpt_path` if there is one."""
+        """Train to the end, from the checkpoint `ckpt_path` if it is given."""
         try:
             return self._fit(self.config.ckpt_path)
         except InputError:
@@ -106,10 +107,11 @@ class TrainCLI(LightningCLI):
 
     def _fit(self, checkpoint: str | None) -> Trainer:
         if checkpoint is not None:
-            read_weights(checkpoint)  # a damaged file is named now, not after the scan of the data
-        if isinstance(self.model, SiameseMethod) and hasattr(self.datamodule, "nr_samples"):
-            self.model.check(self.datamodule.batch_size, self.datamodule.nr_samples)
-        if isinstance(self.model, SiameseMethod):
+            read_weights(checkpoint)  # name a damaged file before the data is scanned
+        if isinstance(self.model, Method):
+            if (spec := batch_spec_of(self.datamodule)) is not None:
+                self.model.check_data(spec)
+                self.model.check(spec.batch_size, spec.samples)
             try:
                 self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
             except ValueError as error:
@@ -134,7 +136,7 @@ class TrainCLI(LightningCLI):
 
 
 def root_reason(error: BaseException | None) -> str | None:
-    """The InputError of a constructor, from under the wrapping that the parser puts around it."""
+    """The message of a constructor's InputError that the parser has wrapped; None if there is none."""
     while error is not None:
         if isinstance(error, InputError):
             return str(error)
@@ -143,7 +145,7 @@ def root_reason(error: BaseException | None) -> str | None:
 
 
 def explain(message: str, config: Mapping[str, Any]) -> str:
-    """One line from jsonargparse's tree of reasons: the full key, its value, what was expected.
+    """One line from jsonargparse's nested messages: the full key, its value, what was expected.
 
     >>> print(explain('Parser key "trainer.max_epochs":\\n  Expected a <class \\'int\\'>. Got value: x',
     ...               {"trainer": {"max_epochs": "x"}}))
@@ -169,7 +171,7 @@ def explain(message: str, config: Mapping[str, Any]) -> str:
         return f"{key} is {wrong[1]}; expected a subclass of {wrong[2]}"
     expected = [_plain(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value|$)", inner, re.MULTILINE)]
     expected = [kind for kind in expected if not re.match(r"path but |dot import path", kind)] or expected
-    if len(keys) > 1:  # the last alternative belongs to the whole section, which may be left out
+    if len(keys) > 1:  # the last alternative, null, is for the whole section
         expected = [kind for kind in expected if kind != "null"] or expected
     if not expected:
         return f"{key}: {' '.join(inner.split(':', 1)[-1].split())}"
@@ -197,7 +199,7 @@ def _plain(kind: str) -> str:
 
 
 def _quieten() -> None:
-    """Advice that is wrong here, or that nobody can act on."""
+    """Silence warnings that are wrong here or that users cannot act on."""
     for pattern in (
         ".*does not have many workers.*",  # chosen in the config
         ".*smaller than the logging interval.*",
@@ -210,7 +212,7 @@ def _quieten() -> None:
 
 
 class _Quiet(logging.Filter):
-    """Drops Lightning's advertisement and its list of devices that are not there."""
+    """Drops Lightning's advertisement and its list of absent devices."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not re.search(r"litlogger|TPU available|GPU available|HPU available|^Seed set", record.getMessage())

@@ -1,12 +1,12 @@
 """Stacked YAML: find the files, merge them, apply the command line, check every key.
 
-Merging is deep, and a later file says only what it changes:
+Merging is deep, so that a later file has only what it changes:
 
 - a mapping is merged key by key; any other value, lists included, is replaced;
-- a `class_path` that changes drops the `init_args` of the class before it;
+- a `class_path` that changes drops the `init_args` of the class before;
 - where the class is already named, its arguments may be given directly: `data: {batch_size: 8}` is
   `data: {init_args: {batch_size: 8}}`;
-- `null` in `callbacks` takes a callback away;
+- `null` in `callbacks` removes a callback;
 - `include: [augmentation/clip]` in a file stacks other files under it.
 """
 
@@ -18,14 +18,13 @@ from typing import Any, get_args
 
 from ssl_audio.config import canonical_path, find
 from ssl_audio.errors import InputError, suggest
+from ssl_audio.training.config_files import find_config
 from ssl_audio.utils.yaml_files import parse_yaml, read_yaml
 
 Config = dict[str, Any]
 
 KEYS = ("seed_everything", "ckpt_path", "trainer", "model", "data", "callbacks")
 _SPEC = {"class_path", "init_args", "dict_kwargs"}
-_PACKAGE = Path(__file__).resolve().parents[1]
-FOLDERS = (_PACKAGE / "train_configs", _PACKAGE.parent / "train_configs")  # an installed wheel, a clone
 
 
 def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
@@ -57,7 +56,7 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
 
 
 def _follow(config: Config, source: str, name: str, target: str) -> None:
-    """Give `target`'s argument `name` the value that is given elsewhere: one rate, one seed in a run."""
+    """Copy the value of an argument from `source` to `target`, so that a run has one sample rate and one seed."""
     given = config[source]
     if isinstance(given, Mapping):
         given, source = (given.get("init_args") or {}).get(name), f"{source}.{name}"
@@ -71,25 +70,8 @@ def _follow(config: Config, source: str, name: str, target: str) -> None:
         raise InputError(f"{target}.{name} is {arguments[name]!r} and {source} is {given!r}; they must be equal")
 
 
-def find_config(name: str) -> Path:
-    """A path as it stands, or the name of a packaged config: `common`, `hardware/cpu`."""
-    if Path(name).is_file():
-        return Path(name)
-    for folder in FOLDERS:
-        path = folder / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-        if path.is_file():
-            return path
-    raise InputError(f"--config {name}: no such file, and no packaged config{suggest(name, packaged_configs())}")
-
-
-def packaged_configs() -> list[str]:
-    """Names that `--config` takes beside paths."""
-    found = {path.relative_to(f).with_suffix("").as_posix() for f in FOLDERS for path in f.rglob("*.yaml")}
-    return sorted(name for name in found if not name.startswith("sweeps/"))  # those are for ssl_audio.training.sweep
-
-
 def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:
-    """What a file's own `include: [other, ...]` names, then the file itself."""
+    """The contents of the files that `include: [other, ...]` names in a file, then of the file itself."""
     if path in above:
         raise InputError(f"{path} includes itself, by way of {', '.join(p.name for p in above)}")
     content = read_yaml(path)
@@ -100,7 +82,7 @@ def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:
 
 
 def merge(base: Any, over: Any) -> Any:
-    """`over` on top of `base`, by the rules above; neither is changed."""
+    """`base` overridden by `over`, by the rules above; neither is changed."""
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
         if isinstance(base, Mapping) and "class_path" in base and isinstance(over, str) and "." in over:
             over = {"class_path": over}  # --model ssl_audio.methods.VICReg
@@ -124,7 +106,11 @@ def _same_class(path: Any, other: Any) -> bool:
 
 
 def check_keys(config: Config) -> None:
-    """Every key names an argument that exists, every class_path a class. Values are checked by their types later."""
+    """Check that every key is an argument that exists and every class_path a class; types of values are checked later.
+
+    Raises:
+        InputError: one line with the key, and the nearest right name.
+    """
     _check_names("", config, KEYS)
     from pytorch_lightning import Trainer
 
@@ -163,7 +149,7 @@ def _check_specs(path: str, value: Any) -> None:
 
 
 def _check_nulls(path: str, arguments: Mapping, kind: Any) -> None:
-    """`null` only where the argument's type or its default has it; the parser takes it anywhere."""
+    """Refuse `null` where neither type nor default of the argument allow it; the parser accepts it anywhere."""
     for name in [name for name, value in arguments.items() if value is None]:
         for base in kind.__mro__ if inspect.isclass(kind) else ():
             parameter = (
@@ -180,7 +166,7 @@ def _check_nulls(path: str, arguments: Mapping, kind: Any) -> None:
 
 
 def find_class(key: str, class_path: Any) -> Any:
-    """Import `module.Class`, or say at `key` what is wrong with it."""
+    """Import `module.Class`. Raises InputError with the key if there is no such class."""
     try:
         return find(str(class_path))
     except InputError as error:
@@ -188,7 +174,7 @@ def find_class(key: str, class_path: Any) -> Any:
 
 
 def accepted_arguments(kind: Any) -> list[str] | None:
-    """Names of the arguments of a class, those that `**kwargs` hands on to its bases included; None: cannot be told."""
+    """Names of a class's arguments, with those that `**kwargs` passes to its bases; None if they are not known."""
     if not inspect.isclass(kind):
         return [*inspect.signature(kind).parameters]
     names: dict[str, None] = {}

@@ -19,9 +19,9 @@ class RunLogger(TensorBoardLogger):
     tenth row and whenever the trainer saves its loggers.
 
     Args:
-        save_dir: where runs go.
-        name: of this kind of run, usually the method's.
-        version: of this run; None takes the next free number.
+        save_dir: folder of all runs.
+        name: of the kind of run, usually the method's name.
+        version: name of this run's folder; None takes the next free number.
     """
 
     def __init__(self, save_dir: str = "runs", name: str = "run", version: str | None = None) -> None:
@@ -31,7 +31,7 @@ class RunLogger(TensorBoardLogger):
 
     @property
     def version(self) -> str:
-        """The folder's name: given, or the next number, claimed by making the folder."""
+        """The name of the run's folder: given, or the next free number, which is reserved by making the folder."""
         if self._version is None:
             self._version = self._claim() if getattr(rank_zero_only, "rank", 0) == 0 else "pending"
         return str(self._version)

@@ -1,7 +1,7 @@
-"""Many trainings that differ in a few keys, and one table of what came of them.
+"""Many trainings that differ in a few keys, and one table of their results.
 
-A sweep file holds `stack`, config names as for `--config`, and what differs: `runs`, a name with its keys each, or
-`grid`, keys with lists of values of which all combinations are run.
+A sweep file has `stack`, a list of config names as for `--config`, and the differences: `runs`, names with their keys,
+or `grid`, keys with lists of values, of which all combinations are run.
 
     stack: [common, wavebyol, data/folder]
     runs:
@@ -11,11 +11,11 @@ A sweep file holds `stack`, config names as for `--config`, and what differs: `r
     grid:
       model.encoder.input_norm: [rms, l2]
 
-A list of classes can be given as `{without: [Class]}` or `{only: [Class]}` of the list that the stack has.
+A list of classes can be given as `{without: [Class]}` or `{only: [Class]}`, relative to the list of the stack.
 
-Each run is the train command in a process of its own, in the folder `output/<run>`, which keeps what it printed in
-`log.txt`. The folders alone say what is done, so that a sweep goes on wherever it was stopped, and several machines
-that see the same folders can share it.
+Each run is the train command in a process of its own, in the folder `output/<run>`; its output goes to `log.txt` there.
+The folders alone tell which runs are finished, so that an interrupted sweep continues, and several machines that see
+the same folders can share a sweep.
 """
 
 import csv
@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from ssl_audio.errors import InputError, suggest
-from ssl_audio.training.config import Config, find_config, load_config, shorten
+from ssl_audio.training.config import Config, load_config, shorten
+from ssl_audio.training.config_files import find_config
 from ssl_audio.utils.files import write_text
 from ssl_audio.utils.yaml_files import read_yaml
 
@@ -42,7 +43,7 @@ LOG = "log.txt"
 
 
 class Run(NamedTuple):
-    """One training of a sweep: its name, the keys in which it differs, and its whole config."""
+    """One training of a sweep: its name, the keys in which it differs, and its complete config."""
 
     name: str
     changes: dict[str, Any]
@@ -50,7 +51,7 @@ class Run(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How the process of a run ended; `reason` is the last line that it printed if it failed, else empty."""
+    """How the process of a run ended; `reason` is its last line of output if it failed, else empty."""
 
     name: str
     reason: str
@@ -61,8 +62,8 @@ def read_sweep(name: str, files: Sequence[str] = (), overrides: Sequence[tuple[s
 
     Args:
         name: path of the file, or the name of a packaged one: `sweeps/wavebyol`.
-        files: configs stacked on the sweep's own, for all runs.
-        overrides: ("trainer.max_epochs", "100") for all runs, above their own keys.
+        files: configs stacked on those of the sweep, for all runs.
+        overrides: such as ("trainer.max_epochs", "100"), for all runs; they win over the keys of a run.
 
     Raises:
         InputError: the file or a config is wrong; one line that names the run.
@@ -114,7 +115,7 @@ def _combinations(path: Path, sweep: Config) -> dict[str, dict[str, Any]]:
 
 
 def _picked(base: Config, key: str, value: Any) -> Any:
-    """The value of a key: `{without: [...]}` and `{only: [...]}` pick from the list that is there."""
+    """The value of a key, in which `{without: [...]}` and `{only: [...]}` pick from the list in the config."""
     if not isinstance(value, Mapping) or len(value) != 1 or not set(value) <= {"without", "only"}:
         return value
     there: Any = base
@@ -132,7 +133,7 @@ def _picked(base: Config, key: str, value: Any) -> Any:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the training of a run folder came to its end: `run.json` has what is only known then."""
+    """Whether the training of a run folder has ended: `run.json` then has the best checkpoint."""
     try:
         return "best_checkpoint" in json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -140,7 +141,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def prepare(run: Run, output: Path) -> bool:
-    """Make the run's folder with its config. Returns whether there is something to do.
+    """Make the run's folder with its config. Returns whether the run is still to be trained.
 
     Raises:
         InputError: the folder holds a run with another config.
@@ -179,7 +180,7 @@ def train(name: str, output: Path, environment: Mapping[str, str] | None = None)
 
 
 def _keep_metrics(folder: Path) -> None:
-    """Put the figures of an interrupted training aside: the one that goes on writes only its own."""
+    """Rename the metrics of an interrupted training, because the training that continues it writes only its own."""
     metrics = folder / "metrics.csv"
     if metrics.is_file():
         number = len(list(folder.glob("metrics.*.csv"))) + 1
@@ -187,8 +188,8 @@ def _keep_metrics(folder: Path) -> None:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """What validation said of a run: each metric at the step of the least `loss/val`, which is what `best.ckpt` holds,
-    and as `<metric> last` at the end. Without validation, the last training loss."""
+    """The validation metrics of a run: at the step of the least `loss/val`, as `best.ckpt` has it, and at the end, as
+    `<metric> last`. Without validation, the last training loss."""
     rows: dict[int, dict[str, str]] = {}
     earlier = sorted(folder.glob("metrics.*.csv"), key=lambda path: int(path.suffixes[0][1:]))
     for path in [*earlier, folder / "metrics.csv"]:
@@ -201,22 +202,22 @@ def read_metrics(folder: Path) -> dict[str, float]:
         return {"loss/train_epoch last": float(losses[-1])} if losses else {}
     best = min(points, key=lambda row: float(row["loss/val"]))
     wanted = [key for key in best if key.endswith("/val") or key.startswith("verification/")]
-    figures = {key: float(best[key]) for key in wanted if best[key]}
-    return figures | {f"{key} last": float(points[-1][key]) for key in wanted if points[-1][key]}
+    at_best = {key: float(best[key]) for key in wanted if best[key]}
+    return at_best | {f"{key} last": float(points[-1][key]) for key in wanted if points[-1][key]}
 
 
 def read_report(path: Path) -> dict[str, dict[str, float]]:
-    """EER and mean normalised rank of each model of an evaluation's `metrics.json`, with intervals, a data set each."""
+    """EER and mean normalised rank of each model and data set in an evaluation's `metrics.json`, with intervals."""
     models = json.loads(path.read_text(encoding="utf-8"))["models"]
     found: dict[str, dict[str, float]] = {}
     for model, sets in models.items():
-        figures = found.setdefault(model, {})
+        metrics = found.setdefault(model, {})
         for data, values in sets.items():
             for metric in ("eer", "mnr"):
                 if values.get(metric) is not None:
-                    figures[f"{data}/{metric}"] = values[metric]
+                    metrics[f"{data}/{metric}"] = values[metric]
                     for end, bound in zip(("low", "high"), values.get(f"{metric}_interval") or (), strict=False):
-                        figures[f"{data}/{metric} {end}"] = bound
+                        metrics[f"{data}/{metric} {end}"] = bound
     return found
 
 
@@ -233,7 +234,7 @@ def gather(runs: Sequence[Run], output: Path, failed: Mapping[str, str], report:
             row |= {"epochs": record["epochs"], "steps": record["steps"], "minutes": round(record["seconds"] / 60, 2)}
         row |= read_metrics(folder) | evaluated.pop(run.name, {})
         rows.append(row | {"changes": json.dumps(run.changes), "reason": failed.get(run.name, "")})
-    rows += [{"run": name, "status": "baseline", **figures} for name, figures in evaluated.items()]
+    rows += [{"run": name, "status": "baseline", **metrics} for name, metrics in evaluated.items()]
     columns = [key for row in rows for key in row if key not in ("changes", "reason")]
     with_last = [*dict.fromkeys(columns), "changes", "reason"]
     text = io.StringIO(newline="")
@@ -245,7 +246,7 @@ def gather(runs: Sequence[Run], output: Path, failed: Mapping[str, str], report:
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for a terminal: a line a run, without intervals and last values beside best ones, which the CSV has."""
+    """The rows as text for a terminal, one line for each run; intervals and last values are only in the CSV."""
     keys = dict.fromkeys(key for row in rows for key in row)
     hidden = {"changes", "reason", *(key for key in keys if key.endswith((" low", " high")))}
     hidden |= {f"{key} last" for key in keys}

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from torch.optim import SGD
 
 from ssl_audio.callbacks import CollapseMonitor, DataWaitProgressBar, FiniteLoss, InBatchMetrics
-from ssl_audio.callbacks.collapse import collapse_figures
+from ssl_audio.callbacks.collapse import collapse_metrics
 from ssl_audio.callbacks.in_batch import view_ranks
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation import equal_error_rate
@@ -46,7 +46,7 @@ def batches(views: list[torch.Tensor], loss: float = 0.0) -> list[dict]:
     return [{"z": z, "loss": torch.tensor([loss]), "index": torch.arange(len(z)) + 100} for z in views]
 
 
-def fit(callback, training, validation=None, **settings) -> Trainer:
+def fit(callback, training, validation=None, module=None, **settings) -> Trainer:
     trainer = Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False,
         num_sanity_val_steps=0, log_every_n_steps=1, callbacks=[callback],
@@ -55,7 +55,7 @@ def fit(callback, training, validation=None, **settings) -> Trainer:
     loaders = [torch.utils.data.DataLoader(b, batch_size=None) for b in (training, validation) if b is not None]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*|.*treespec.*|.*_step. hook.*")
-        trainer.fit(Outputs(), *loaders)
+        trainer.fit(module or Outputs(), *loaders)
     return trainer
 
 
@@ -98,9 +98,9 @@ def test_collapsed_views_are_chance_and_not_perfect():
     assert logged["eer_embeddings/val"] == 0.5 and logged["rank_mean_embeddings/val"] == 0.5
 
 
-def test_collapse_figures_against_their_definitions():
+def test_collapse_metrics_against_their_definitions():
     z = torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
-    figures = collapse_figures(z)
+    figures = collapse_metrics(z)
     unit = normalize(z, dim=1).double()
     cosines = [float(unit[i] @ unit[j]) for i in range(20) for j in range(20) if i != j]
     assert figures["mean_cosine"] == pytest.approx(np.mean(cosines), abs=1e-6)
@@ -115,9 +115,9 @@ def test_effective_rank_knows_how_many_dimensions_are_used(n, dim):
     basis = torch.linalg.qr(torch.randn(dim, 3, generator=torch.Generator().manual_seed(0)))[0]
     weights = torch.linalg.qr(torch.randn(n, 3, generator=torch.Generator().manual_seed(1)))[0]
     centred = weights - weights.mean(0)
-    rank = collapse_figures(centred @ basis.T + 5)["effective_rank"]
+    rank = collapse_metrics(centred @ basis.T + 5)["effective_rank"]
     assert 2.5 < rank <= 3.001
-    assert collapse_figures(torch.ones(n, dim))["effective_rank"] == 0
+    assert collapse_metrics(torch.ones(n, dim))["effective_rank"] == 0
 
 
 def test_a_dying_representation_is_told_once_in_words_and_a_live_one_is_not():
@@ -205,3 +205,43 @@ def test_few_dimensions_in_a_large_batch_warn_and_a_full_small_batch_does_not():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         CollapseMonitor()._warn(figures, 240, 3)
+
+
+class OneView(Outputs):
+    """A method whose steps return embeddings of one view, or no embeddings."""
+
+    def __init__(self, views: int) -> None:
+        super().__init__()
+        self.views = views
+
+    def training_step(self, batch, batch_idx):
+        outputs = super().training_step(batch, batch_idx)
+        return {"loss": outputs["loss"]} | ({"embeddings": outputs["embeddings"][:1]} if self.views else {})
+
+
+@pytest.mark.parametrize(
+    ("callback", "views", "message"),
+    [
+        (
+            InBatchMetrics(),
+            1,
+            "in_batch needs embeddings of 2 or more views of each clip, and the method returns 1 view",
+        ),
+        (InBatchMetrics(), 0, "in_batch .* the method returns no embeddings; set callbacks.in_batch to null"),
+        (
+            CollapseMonitor(),
+            0,
+            "collapse needs embeddings of 1 or more views of each clip, .* set callbacks.collapse to null",
+        ),
+    ],
+)
+def test_a_method_without_the_views_of_a_callback_is_refused_at_the_first_step(callback, views, message):
+    module = OneView(views)
+    with pytest.raises(InputError, match=message):
+        fit(callback, batches([torch.randn(4, 2, 6)] * 3), module=module)
+    assert module.global_step == 1
+
+
+def test_collapse_is_watched_in_methods_of_one_view_too():
+    logged = fit(CollapseMonitor(every_n_steps=1), batches([torch.randn(8, 2, 6)]), module=OneView(1)).callback_metrics
+    assert logged["collapse/effective_rank"] > 3

@@ -28,10 +28,10 @@ def copies(folder, rate=16000):
     """Stored path by the recording's path in its data set, of those that are current."""
     index, _, _ = attach(AudioIndex.scan([folder]), rate)
     return {
-        Path(e.path).relative_to(folder).as_posix(): e.stored
+        Path(e.path).relative_to(folder).as_posix(): e.location.path
         for group in index.groups
         for e in group.entries
-        if e.stored
+        if e.location
     }
 
 
@@ -210,7 +210,7 @@ def test_copies_lie_elsewhere_when_the_data_may_not_be_written(singers, tmp_path
 def test_windows_train_without_a_cache_that_cannot_be_written(singers, monkeypatch):
     (singers / STORE_NAME).write_text("in the way")
     data = WindowDataModule([str(singers)], nr_samples=4000, cache=True, num_workers=0)
-    with pytest.warns(UserWarning, match="cannot be written .* parts are decoded each time"):
+    with pytest.warns(UserWarning, match="cannot be written .* recordings are decoded each time"):
         data.prepare_data()
 
 

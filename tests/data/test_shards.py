@@ -9,15 +9,18 @@ import pytest
 import soundfile
 import torch
 import torch.multiprocessing
+from helpers import needed
 
 from ssl_audio.cli import main
 from ssl_audio.data import AudioDataModule
-from ssl_audio.data.sharded import ShardDataModule, ShardedTwoViewDataset, ShardSampler
+from ssl_audio.data.dataset import TwoViewDataset
+from ssl_audio.data.sharded import ShardDataModule
 from ssl_audio.data.shards import ShardSet
+from ssl_audio.data.sources.shards import ShardSampler
 from ssl_audio.errors import InputError
 from ssl_audio.training.config import load_config
 
-webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed (the extra 'shards')")
+webdataset = needed("webdataset")
 
 SETTINGS = {"sample_rate": 16000, "nr_samples": 6000, "batch_size": 4, "num_workers": 0, "eval_frac": 0.2}
 
@@ -59,13 +62,13 @@ def test_any_webdataset_pipeline_reads_the_shards(singers, shards):
 @pytest.mark.parametrize("budget", [None, 250_000])
 def test_each_recording_comes_once_over_all_ranks_and_epochs_differ(shards, budget):
     found = ShardSet(str(shards))
-    dataset = ShardedTwoViewDataset(found, found.index().groups, 6000, 16000, 0, "sample_clips", 2)
-    home = [int(entry.stored.split(":")[0]) for entry in dataset.entries]
+    dataset = TwoViewDataset(found.index().groups, 6000, 16000, 0, "sample_clips", 2, open=found.open)
+    home = [entry.location.shard for entry in dataset.entries]
     orders = []
     for epoch in range(2):
         drawn = []
         for rank in range(2):
-            sampler = ShardSampler(dataset, 5, 7, num_replicas=2, rank=rank, budget=budget)
+            sampler = ShardSampler(dataset, found, budget, batch_size=5, seed=7, num_replicas=2, rank=rank)
             sampler.set_epoch(epoch)
             drawn.append([draw.item for draw in sampler])
         orders.append([item for pair in zip(*drawn, strict=True) for item in pair])
@@ -90,7 +93,7 @@ def test_an_address_is_fetched_into_a_cache_that_keeps_to_its_room(shards, tmp_p
         seen += batch["index"].tolist()
         assert sum(path.stat().st_size for path in cache.glob("*.tar")) <= room
     assert sorted(seen) == list(range(16))
-    with pytest.raises(InputError, match=r"data\.cache is missing"):
+    with pytest.raises(InputError, match="the key cache is missing"):
         ShardDataModule(f"pipe:cat {shards}/{{}}", **SETTINGS).setup()
     with pytest.raises(InputError, match="cannot be fetched"):
         ShardDataModule("pipe:cat /no/such/folder/{}", cache=str(cache), **SETTINGS).setup()

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import tone
+from helpers import tone, write_musicnet
 from pytorch_lightning.callbacks import ModelCheckpoint
-from test_musicnet import write_tree
 
 from ssl_audio import audio
 from ssl_audio.cli import main
@@ -24,7 +23,7 @@ SIZE = 4000
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    write_tree(tmp_path / "musicnet")
+    write_musicnet(tmp_path / "musicnet")
     return tmp_path / "musicnet"
 
 
@@ -144,7 +143,7 @@ def test_split_is_by_recording_and_stays(tree):
 def test_a_damaged_cache_is_made_anew_and_said(tree, caplog):
     data = module(tree, cache=True)
     paths = sorted((tree / "train_data" / STORE_NAME).rglob("*.int16"))
-    assert len(paths) == 4 and all(group.entries[0].stored for group in data.train_groups)
+    assert len(paths) == 4 and all(group.entries[0].location for group in data.train_groups)
     good = paths[0].read_bytes()
     paths[0].write_bytes(good[:-100] + bytes(100 - len(good[-100:])) + bytes(b ^ 0x55 for b in good[-100:]))
     paths[1].write_bytes(paths[1].read_bytes()[:1000])
@@ -152,7 +151,7 @@ def test_a_damaged_cache_is_made_anew_and_said(tree, caplog):
         data = module(tree, cache=True)
     assert "4 recordings cached, 2 of them (again) now" in caplog.text
     assert paths[0].read_bytes() == good
-    windows = data._dataset(training=True)
+    windows = data.dataset(training=True)
     for item in range(len(windows)):
         got = windows[Draw(0, item)]
         expected = audio.read(windows.entries[got["index"]].path, 16000, got["start"], SIZE)
@@ -208,7 +207,7 @@ def test_a_state_is_not_carried_to_what_does_not_follow(tree, tmp_path, capsys):
         "--data.nr_samples", "8000", "--data.batch_size", "2", "--data.num_workers", "0", "--data.eval_frac", "0.25",
         "--trainer.accelerator", "cpu", "--trainer.max_steps", "1", "--trainer.logger.save_dir", str(tmp_path / "runs"),
     ]) == 2  # fmt: skip
-    assert "data.composition 'uniform' does not; set data.composition to sequential" in capsys.readouterr().err
+    assert "those of the data do not; set data.composition to sequential" in capsys.readouterr().err
 
 
 def test_an_order_that_hangs_on_the_items_a_step_is_not_resumed_with_others(tree, tmp_path):

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_frontend
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -15,7 +16,6 @@ from ssl_audio.data.windows import WindowDataModule
 from ssl_audio.encoders import CompactCNN, Whitened
 from ssl_audio.encoders.whitened import Whitening
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.heads import Projection
 from ssl_audio.hub import load_model
 from ssl_audio.hub.saved import save_model
@@ -90,9 +90,10 @@ def test_what_cannot_work_is_refused():
 
 def method() -> Contrastive:
     torch.manual_seed(0)
-    frontend = LogMelSpectrogram(sample_rate=16000, n_fft=400, n_mels=16, hop_length=160)
-    return Contrastive(frontend=frontend, encoder=CompactCNN([4, 8], 12), projection=lambda dim: Projection(dim, 8),
-                       sample_rate=16000)  # fmt: skip
+    encoder = CompactCNN([4, 8], 12)
+    return Contrastive(
+        frontend=tiny_frontend(), encoder=encoder, projection=lambda dim: Projection(dim, 8), sample_rate=16000
+    )
 
 
 def data(folder, **changes) -> AudioDataModule:
@@ -158,21 +159,25 @@ def test_files_are_windows_as_they_are_evenly_taken_and_each_data_set_apart(sing
     torch.testing.assert_close(clip, torch.from_numpy(audio.peak_normalize(audio.read(other / "song0.wav"))))
 
 
-def test_a_module_without_pairs_says_so(singers):
+def test_windows_give_a_part_of_each_recording_at_its_own_level(singers):
     module = WindowDataModule([str(singers)], nr_samples=4000, sample_rate=16000, batch_size=2, eval_frac=0.0)
     module.setup("fit")
-    with pytest.raises(InputError, match="has no pairs of clips"):
-        module.plain_training_sets(10)
+    (windows,) = module.plain_training_sets(10)
+    assert len(windows) == 10
+    for i in range(10):
+        item = windows[i]
+        recording = audio.read(module.training_entries[item["index"]].path)
+        places = np.lib.stride_tricks.sliding_window_view(recording, 4000)
+        assert (places == item["clip1"].numpy()).all(axis=1).any()
 
 
-def test_a_run_without_such_data_is_refused_before_its_first_step(singers, tmp_path):
-    module = WindowDataModule([str(singers)], nr_samples=8000, sample_rate=16000, batch_size=2, eval_frac=0.0)
+def test_a_run_without_a_data_module_of_recordings_is_refused_before_its_first_step():
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                      enable_model_summary=False, accelerator="cpu", callbacks=[Whiten()],
-                      default_root_dir=tmp_path)  # fmt: skip
+                      enable_model_summary=False, accelerator="cpu", callbacks=[Whiten()])  # fmt: skip
     trained = method()
-    with pytest.raises(InputError, match="has no pairs of clips"):
-        trainer.fit(trained, datamodule=module)
+    clips = torch.randn(4, 8000)
+    with pytest.raises(InputError, match=r"callbacks\.whiten needs a data module of recordings"):
+        trainer.fit(trained, torch.utils.data.DataLoader([{"clip1": clip, "clip2": clip} for clip in clips]))
     assert trained.global_step == 0
 
 

@@ -4,28 +4,23 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 import yaml
+from helpers import tiny_model
 from loopback_hub import Repository, loopback_hub
 
 from ssl_audio import load_model, push_to_hub, save_model
 from ssl_audio.cli import main
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import LogMelSpectrogram
-from ssl_audio.model import EmbeddingModel
 
 AUDIO = torch.randn(2, 16000, generator=torch.Generator().manual_seed(1)) * 0.1
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(sample_rate=16000, n_fft=512, hop_length=160, n_mels=32)
-    return EmbeddingModel(frontend, CompactCNN(channels=[8, 8], embedding_dim=16), sample_rate=16000).eval()
+    return tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +28,6 @@ def folder(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "mine"
     save_model(model, folder)
     return folder
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """The client looks at these constants at every call; `HF_ENDPOINT` itself is read once, at import."""
-    from huggingface_hub import constants
-
-    with loopback_hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client waits between its attempts
-        yield hub
 
 
 def stored(folder, prefix=""):
@@ -70,7 +47,7 @@ def test_the_first_call_downloads_the_second_uses_the_cache_and_works_offline(hu
     hub.repositories["someone/mine"] = Repository(stored(folder))
     assert same(load_model("someone/mine"), model)
     fetched = downloads(hub)
-    assert sorted(path.rpartition("/")[2] for path in fetched) == ["config.yaml", "model.safetensors"]
+    assert sorted(path.rpartition("/")[2] for path in fetched) == ["README.md", "config.yaml", "model.safetensors"]
     assert same(load_model("someone/mine"), model)
     assert downloads(hub) == fetched
     hub.requests.clear()

@@ -109,7 +109,7 @@ def test_the_objective_is_one_linear_head_a_step_on_the_context(reverse):
     model = method(reverse)
     clips = torch.randn(2, 160 * 9)
     torch.manual_seed(5)
-    terms = model.objective(clips, clips).terms
+    terms = model.objective(clips)[0].terms
     latents, context = model.encoder.latents(clips), model.encoder.frames(clips)
     if reverse:
         latents, context = latents.flip(1), context.flip(1)
@@ -137,7 +137,7 @@ def test_what_cannot_be_predicted_is_refused():
     with pytest.raises(InputError, match="projection"):
         method(projection=lambda dim: heads.Projection(dim, 4))
     with pytest.raises(InputError, match="nr_samples"):
-        method().objective(torch.randn(2, 480), torch.randn(2, 480))
+        method().objective(torch.randn(2, 480))
 
 
 @pytest.mark.parametrize("counts", [{"steps": 0}, {"num_negatives": 0}])
@@ -167,7 +167,7 @@ def test_step_accuracy_rises_above_chance(context):
     model = method(context=context)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for batch in batches(120):
-        terms = model.objective(batch["clip1"], batch["clip2"]).terms
+        terms = model.batch_objective(batch).terms
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -202,7 +202,7 @@ def test_the_state_is_carried_for_the_rows_that_play_on(context):
 def test_validation_draws_the_same_negatives_each_time():
     clips = torch.randn(2, 160 * 20)
     model = method()
-    trained = {model.objective(clips, clips).terms["loss"].item() for _ in range(3)}
+    trained = {model.objective(clips)[0].terms["loss"].item() for _ in range(3)}
     model.eval()
-    validated = {model.objective(clips, clips).terms["loss"].item() for _ in range(3)}
+    validated = {model.objective(clips)[0].terms["loss"].item() for _ in range(3)}
     assert len(trained) == 3 and len(validated) == 1

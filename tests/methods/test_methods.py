@@ -1,6 +1,7 @@
 """Each method's step: its values and gradients, over one process and over two, and what it hands on."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,12 +14,15 @@ from torch import nn
 from ssl_audio import encoders
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.compact_cnn import CompactCNN
+from ssl_audio.encoders.whitened import Whitened, Whitening
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.heads import MLP, Identity, ProbeHead, Projection
-from ssl_audio.methods import BYOL, CPC, Contrastive, NTXent, SiameseMethod, SimSiam, UniformityAlignment, VICReg
+from ssl_audio.hub import save_model
+from ssl_audio.methods import BYOL, CPC, Contrastive, Method, NTXent, SimSiam, UniformityAlignment, VICReg
 from ssl_audio.methods.distributed import rank
 from ssl_audio.methods.supervised import Supervised
+from ssl_audio.model import EmbeddingModel
 
 SAMPLES = 32
 CONFIGS = REPOSITORY / "train_configs"
@@ -67,7 +71,7 @@ METHODS = {
 MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "supervised")
 
 
-def make(name: str, encoder: Encoder | None = None, **changes) -> SiameseMethod:
+def make(name: str, encoder: Encoder | None = None, **changes) -> Method:
     torch.manual_seed(0)
     kind, arguments = METHODS[name]
     if kind is CPC:
@@ -93,7 +97,7 @@ def clips(seed: int = 0, batch: int = 8, samples: int = SAMPLES):
 class Step(nn.Module):
     """What DistributedDataParallel wraps: clips in, loss out."""
 
-    def __init__(self, method: SiameseMethod) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
 
@@ -102,10 +106,10 @@ class Step(nn.Module):
         if isinstance(self.method, Supervised):
             targets = (4 * clip1[:, 0]).long().abs() % 3
             return self.method.training_step({"clip": clip1, "target": targets}, 0)["loss"]
-        return self.method.objective(clip1, clip2).terms["loss"]
+        return self.method.batch_objective({"clip1": clip1, "clip2": clip2}).terms["loss"]
 
 
-def gradients(method: SiameseMethod) -> dict[str, torch.Tensor]:
+def gradients(method: Method) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
 
 
@@ -265,3 +269,93 @@ def test_the_embedding_model_is_frontend_and_encoder_and_the_projection_if_asked
     clip = clips(samples=6000)[0]
     assert torch.equal(method.embedding_model()(clip), method(clip))
     assert torch.equal(method.embedding_model(projection=True)(clip), method.projection(method(clip)))
+
+
+class Pretrained:
+    """A saved model, its name, and the keywords of a method that starts from it at the same rate."""
+
+    def __init__(self, folder: Path) -> None:
+        torch.manual_seed(3)
+        frontend = LogMelSpectrogram(8000, n_fft=256, hop_length=64, n_mels=20)
+        self.model = EmbeddingModel(frontend, CompactCNN([4, 8], embedding_dim=12), 8000)
+        with torch.no_grad():
+            for _ in range(3):
+                self.model(torch.randn(4, 4000))  # batch normalisation gets statistics of its own
+        save_model(self.model.eval(), folder)
+        self.arguments = {"weights": str(folder), "sample_rate": 8000}
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path) -> Pretrained:
+    return Pretrained(tmp_path / "start")
+
+
+STARTED = {name: method for name, method in METHODS.items() if method[0] is not CPC}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_every_method_starts_from_the_weights_of_a_saved_model(name: str, pretrained: Pretrained) -> None:
+    method = make(name, CompactCNN([4, 8], embedding_dim=12), **pretrained.arguments)
+    clip = torch.randn(2, 4000)
+    assert method.encoder.training and method.frontend.training
+    torch.testing.assert_close(method.eval()(clip), pretrained.model(clip))
+    assert method.frontend.n_mels == 20 and all(p.requires_grad for p in method.encoder.parameters())
+
+
+def test_cpc_starts_from_a_saved_cpc(tmp_path: Path) -> None:
+    saved = make("cpc").encoder
+    save_model(EmbeddingModel(Waveform(), saved, 44100), tmp_path / "start")
+    torch.manual_seed(1)
+    arguments = {"frontend": Waveform(), "encoder": encoders.CPC(8)}
+    method = CPC(steps=3, num_negatives=5, **arguments, weights=str(tmp_path / "start"))
+    assert method.heads[0].in_features == saved.dim
+    torch.testing.assert_close(method.encoder.state_dict(), saved.state_dict())
+
+
+def test_the_target_of_byol_starts_from_the_weights_too(pretrained: Pretrained) -> None:
+    method = make("byol", CompactCNN([4, 8], embedding_dim=12), **pretrained.arguments)
+    expected = pretrained.model.encoder.state_dict()
+    for name, value in method.target["encoder"].state_dict().items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+
+
+def test_a_start_at_another_rate_or_that_is_no_model_is_one_line(pretrained: Pretrained, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"start takes audio at 8000 Hz; set data\.sample_rate to that"):
+        make("contrastive", **{**pretrained.arguments, "sample_rate": 16000})
+    with pytest.raises(InputError, match="no such file or folder"):
+        make("contrastive", weights=str(tmp_path / "nothing" / "there"))
+
+
+def test_a_start_that_cannot_be_trained_is_one_line() -> None:
+    pytest.importorskip("onnxruntime")
+    model = REPOSITORY / "tests" / "data" / "made_by_0_1" / "onnx" / "model.onnx"
+    with pytest.raises(InputError, match=r"model\.onnx cannot be trained"):
+        make("contrastive", weights=f"onnx:{model}", sample_rate=8000)
+
+
+def test_a_whitened_start_is_trained_without_its_whitening(pretrained: Pretrained, tmp_path: Path) -> None:
+    whitening = Whitening(12)
+    whitening.fit([torch.randn(40, 12)])
+    frontend, encoder = pretrained.model.frontend, pretrained.model.encoder
+    save_model(EmbeddingModel(frontend, Whitened(encoder, whitening), 8000), tmp_path / "whitened")
+    method = make("contrastive", weights=str(tmp_path / "whitened"), sample_rate=8000)
+    clip = torch.randn(2, 4000)
+    torch.testing.assert_close(method.eval()(clip), encoder(frontend(clip)))
+
+
+def test_the_clips_of_a_batch_are_augmented_in_training_only_all_views_at_once() -> None:
+    class Louder(nn.Module):
+        def forward(self, clips: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+            assert sample_rate == 44100
+            self.rows = len(clips)
+            return clips * torch.rand(len(clips), 1, generator=generator)
+
+    for name, rows in (("contrastive", 16), ("cpc", 8), ("supervised", 8)):
+        method = make(name, augmentation=Louder())
+        batch = {key: clips_for(name)[0] for key in method.clip_keys}
+        first, again = (method.augmented({**batch, "index": 0}, 3) for _ in range(2))
+        assert method.augmentation.rows == rows and first["index"] == 0
+        for key in method.clip_keys:
+            assert torch.equal(first[key], again[key]) and not torch.equal(first[key], batch[key])
+        if name == "contrastive":
+            assert not torch.equal(first["clip1"], first["clip2"])

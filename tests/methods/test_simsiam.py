@@ -75,7 +75,7 @@ class Counting(nn.Module):
 
 @pytest.mark.parametrize("kind", ["simsiam", "byol", "cpc"])
 def test_features_are_augmented_in_training_once_a_view_and_never_in_validation(kind):
-    clip1, clip2 = torch.randn(2, 4, 3000)
+    clips = dict(zip(("clip1", "clip2"), torch.randn(2, 4, 3000), strict=True))
     network = {"frontend": frontends.Waveform(), "encoder": encoders.CPC(8, context="gru")}
     head = {"projection": heads.Identity, "predictor": lambda dim: heads.MLP(dim, [8, dim])}
     make = {
@@ -84,9 +84,9 @@ def test_features_are_augmented_in_training_once_a_view_and_never_in_validation(
         "cpc": lambda: CPC(**network, steps=3, feature_augmentation=Counting()),
     }
     model = make[kind]()
-    model.eval().objective(clip1, clip2)
+    model.eval().batch_objective(clips)
     assert model.feature_augmentation.clips == 0
-    model.train().objective(clip1, clip2)
+    model.train().batch_objective(clips)
     assert model.feature_augmentation.clips == (4 if kind == "cpc" else 8)
 
 

@@ -8,7 +8,7 @@
 
     corpus = load("esc10", "data/ESC-50")   # by name, as configs and commands do
 
-Nothing is downloaded. What is missing is said in one line: each file, where it goes, where it comes from.
+Nothing is downloaded. One line names each missing file, where it belongs and where it comes from.
 """
 
 import inspect
@@ -48,7 +48,7 @@ def load(name: str, root: str | os.PathLike, *, random_split: int | None = None,
 
     Args:
         root: its folder.
-        random_split: a seed: leave the official split for a random one; see `Corpus.random_split`.
+        random_split: the seed of a random split in place of the official one, see `Corpus.random_split`.
         options: arguments of its `read`, such as subset, split or fold.
 
     Raises:

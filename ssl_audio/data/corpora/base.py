@@ -1,4 +1,4 @@
-"""The one shape of all corpora, and what their readers share."""
+"""`Corpus` and `Track`, which all readers return, and what the readers share."""
 
 import ast
 import csv
@@ -17,7 +17,7 @@ from ssl_audio.errors import InputError
 SPLITS = ("train", "valid", "test")
 
 Missing = Literal["error", "skip"]
-"""What a listed track without its audio file does: refuse the corpus, or leave the track out (`Corpus.left_out`)."""
+"""Where a listed track has no audio: "error" refuses the corpus, "skip" leaves the track out (`Corpus.left_out`)."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Track:
     """One recording.
 
     Attributes:
-        id: the corpus's own.
+        id: as in the corpus.
         path: of the audio file.
         split: train, valid or test.
         labels: names, some of the corpus's `label_names`; possibly none in a multi-label corpus.
-        group: what must not lie on both sides of a split (artist, speaker).
-        fold: the official fold, in a corpus for cross-validation; "" elsewhere. `split` then follows from the fold that
-            is tested: that one is test, the one before it (the last before the first) valid, the others train.
+        group: artist or speaker; tracks of one group must be on one side of a split.
+        fold: the official fold in a corpus for cross-validation, else "". `split` then follows from the tested fold: it
+            is test, the fold before it valid (before the first: the last), the others are train.
     """
 
     id: str
@@ -47,9 +47,9 @@ class Corpus:
     """Tracks under one official split.
 
     Attributes:
-        name, split_name: which corpus, which of its splits; figures of different splits cannot be compared.
+        name, split_name: which corpus, which of its splits; results on different splits cannot be compared.
         label_names: all labels, in the order of the columns of `targets`.
-        multi_label: any number of labels a track (tags), or exactly one (genre, speaker).
+        multi_label: a track has any number of labels (tags); if False exactly one (genre, speaker).
         left_out: ids of tracks without audio, under `missing="skip"`.
     """
 
@@ -83,7 +83,7 @@ class Corpus:
         """`(tracks, labels)` float32 of 0 and 1.
 
         Args:
-            label_names: the order of the columns, if it must be another one (a model's); the same names.
+            label_names: the same names in another order of columns, such as a model's.
         """
         names = self.label_names if label_names is None else tuple(label_names)
         if set(names) != set(self.label_names):
@@ -102,10 +102,10 @@ class Corpus:
         return replace(self, tracks=tuple(track for track in self.tracks if track.group not in shared[track.split]))
 
     def random_split(self, seed: int = 777, test: float = 0.25) -> "Corpus":
-        """A random split instead of the official one: stratified by label, `test` of the tracks for test, no valid.
+        """A random split instead of the official one: stratified by label, a fraction `test` for test, nothing valid.
 
-        This is how some systems were judged (WaveBYOL: 75/25, seed 777). Clips of one recording or speaker land on both
-        sides, so its figures flatter and cannot be compared with those of official splits.
+        Some systems were evaluated like this (WaveBYOL: 75/25, seed 777). Clips of one recording or speaker fall on
+        both sides, so results are too good and cannot be compared with those on official splits.
         """
         from sklearn.model_selection import train_test_split
 
@@ -122,7 +122,7 @@ class Corpus:
 
 
 def split_of_fold(fold: str, folds: Sequence[str], tested: str) -> str:
-    """The split of a fold while another (or the same) is tested: test, the one before it valid, the others train.
+    """The split of a fold: test if it is the tested one, valid if it is the one before that, else train.
 
     Raises:
         InputError: there is no such fold to test.
@@ -134,16 +134,16 @@ def split_of_fold(fold: str, folds: Sequence[str], tested: str) -> str:
 
 
 def named(names: Sequence[str] | str) -> list[str]:
-    """Names of subsets, languages, ...; a single one may be given as it is."""
+    """A list of names, from a list or from a single name."""
     return [names] if isinstance(names, str) else list(names)
 
 
 def split_groups(names: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
-    """{group: split}, by seed and name alone, so that a new group moves no other one far.
+    """{group: split}, from seed and names alone, so that a new group moves few others.
 
     Args:
-        fractions: of the groups for train, valid and test; test and valid get their share rounded, at least 1 where the
-            fraction is not 0, while train keeps 1.
+        fractions: of the groups for train, valid and test, adding up to 1. The numbers of valid and test are rounded,
+            and at least 1 where the fraction is not 0, as long as train keeps 1.
 
     Raises:
         InputError: fractions that do not add up to 1.
@@ -169,10 +169,10 @@ def make_corpus(
     missing: Missing = "error",
     audio_from: str,
 ) -> Corpus:
-    """A corpus whose audio files are there.
+    """A corpus, after checking that its audio files are there.
 
     Args:
-        audio_from: where the audio comes from and goes, for the message.
+        audio_from: for the message: where the audio comes from and where it belongs.
 
     Raises:
         InputError: audio is missing (with "skip": all of it), or labels and splits are inconsistent.
@@ -201,13 +201,13 @@ def _has_content(path: Path) -> bool:
 
 
 def require(name: str, root: str | os.PathLike, files: Mapping[str, str]) -> Path:
-    """Check that the corpus's own files are there, and return the folder.
+    """Check that the corpus's lists and tables are there; returns the folder.
 
     Args:
         files: path under `root` -> where it comes from.
 
     Raises:
-        InputError: lists every missing file, where to put it and where to get it.
+        InputError: names every missing file, where to put it and where to get it.
     """
     root = Path(root)
     absent = [f"{root / file} (from {source})" for file, source in files.items() if not (root / file).exists()]

@@ -19,8 +19,8 @@ def read(root: str | os.PathLike, subset: str = "esc50", fold: int = 5, missing:
 
     Args:
         subset: "esc50" (2,000 clips, 50 classes) or "esc10" (400 of them, 10 classes).
-        fold: the one that is test where a single split is needed.
-        missing: what clips without audio do.
+        fold: the test fold, where a single split is needed.
+        missing: "error" refuses a corpus with clips without audio, "skip" leaves them out.
 
     Raises:
         InputError: lists every missing file; a malformed table; an unknown subset or fold.

@@ -17,7 +17,7 @@ from ssl_audio.errors import InputError
 _HOME = "https://github.com/mdeff/fma"
 FILES = {f"fma_metadata/{name}.csv": f"{_HOME}, fma_metadata.zip" for name in ("tracks", "genres")}
 SUBSETS = ("small", "medium", "large", "full")
-"""Each holds the ones before it. large and full have the same tracks, of 30 s and whole."""
+"""Each contains those before it. `large` and `full` have the same tracks: excerpts of 30 s, and whole tracks."""
 
 _SPLITS = {"training": "train", "validation": "valid", "test": "test"}
 
@@ -33,7 +33,7 @@ class Genre:
 
 @dataclass(frozen=True)
 class Metadata:
-    """One line of tracks.csv, as far as it is used; `genre_top` is empty where a track has several."""
+    """The columns of tracks.csv that are used, of one track; `genre_top` is empty where a track has several genres."""
 
     id: int
     subset: str
@@ -121,14 +121,14 @@ def read(
     """The corpus under its official split; groups are artists.
 
     Args:
-        subset: small (8,000 tracks, 8 genres in balance), medium (25,000, 16), large or full (106,574, 161).
+        subset: small (8,000 tracks, 8 balanced genres), medium (25,000, 16), large or full (106,574, 161).
         labels: "top": the one top genre (tracks with none or several are left out); "all": every genre of a track and
             their parents.
-        genres: keep tracks with one of these labels, and these labels.
+        genres: keep only tracks with one of these labels, and only these labels of them.
         licenses: "public_domain", or a function of the licence's name.
-        min_listens: keep tracks that were heard so often on the site.
-        min_seconds: keep tracks of that length, by the table (that of the whole track, not of the 30 s clip).
-        missing: what tracks without audio do.
+        min_listens: keep tracks that were played at least so often on the site.
+        min_seconds: keep tracks of at least that length (of the whole track, not of the 30 s excerpt).
+        missing: "error" refuses a corpus with tracks without audio, "skip" leaves them out.
 
     Raises:
         InputError: lists every missing file; unknown subset or genre; no track under these settings.

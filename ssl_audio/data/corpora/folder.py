@@ -1,4 +1,4 @@
-"""Any folder: the first level of folders is the label."""
+"""Any folder of recordings as a corpus: the folders of the first level are the labels."""
 
 import os
 from collections import defaultdict
@@ -16,11 +16,10 @@ def read(
     """Tracks labelled by the first folder under `root`, split within each label by whole groups.
 
     Args:
-        fractions: of the groups of each label for train, valid and test; a split whose fraction is not 0 gets one of
-            them at least where there are enough.
-        seed: of the split, which depends on names alone: a new file moves no other one.
-        group: "folder": files of one folder stay together, and those directly in the label's folder stand alone; or
-            "file": each file alone.
+        fractions: of the groups of each label for train, valid and test, see `split_groups`.
+        seed: decides the split, with the names of the groups.
+        group: "folder": files of one folder stay together, and each file directly in the label's folder is a group of
+            its own; "file": each file is a group of its own.
 
     Raises:
         InputError: no audio files, or none in a folder of its own; fractions that do not add up to 1.

@@ -19,7 +19,7 @@ def read(root: str | os.PathLike, missing: Missing = "error") -> Corpus:
     """The corpus under its official split: dev in train and valid, eval as test.
 
     Args:
-        missing: what sounds without audio do.
+        missing: "error" refuses a corpus with sounds without audio, "skip" leaves them out.
 
     Raises:
         InputError: lists every missing file; malformed tables; a label that the vocabulary does not know.

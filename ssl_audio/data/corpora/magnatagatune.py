@@ -1,7 +1,7 @@
 """MagnaTagATune (Law et al., ISMIR 2009): 25,863 clips of 29 s with tags, under the splits of the literature.
 
-Layout: the split's lists in `root`, the audio in `root/0` ... `root/f`. The splits have
-other clips and another order of tags; one reader call takes one of them, and figures of different ones do not compare.
+Layout: the split's lists in `root`, the audio in `root/0` ... `root/f`. The splits differ
+in their clips and in the order of tags, so results on different splits cannot be compared.
 """
 
 import csv
@@ -22,6 +22,7 @@ from ssl_audio.data.corpora.base import (
     require,
 )
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged_names
 
 _PONS = "https://github.com/jordipons/musicnn-training, data/index/mtt"
 _MINZWON = "https://github.com/minzwon/sota-music-tagging-models, split/mtat"
@@ -34,15 +35,7 @@ FILES: dict[str, dict[str, str]] = {
 }
 """split -> its files -> where they come from."""
 
-# fmt: off
-PONS_TAGS = (
-    "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
-    "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no vocals",
-    "harpsichord", "loud", "quiet", "flute", "woman", "male vocal", "no vocal", "pop", "soft", "sitar", "solo",
-    "man", "classic", "choir", "voice", "new age", "dance", "male voice", "female vocal", "beats", "harp", "cello",
-    "no voice", "weird", "country", "metal", "female voice", "choral",
-)
-# fmt: on
+PONS_TAGS = packaged_names("metadata/labels/magnatagatune.txt")
 """The columns of the pons2017 lists, in their order (`output_labels_mtt.txt` beside them)."""
 
 
@@ -52,7 +45,8 @@ def read(root: str | os.PathLike, split: str = "pons2017", missing: Missing = "e
     Args:
         split: "pons2017" (Pons et al., musicnn), "minzwon" (Won et al. 2020: without clips that have no tag), or
             "folders": every annotated clip, folders 0-b train, c valid, d-f test, the 50 most frequent tags.
-        missing: what clips without audio do; a few files of the distributed archive are empty.
+        missing: "error" refuses a corpus with clips without audio, "skip" leaves them out. A few files
+            of the distributed archive are empty.
 
     Raises:
         InputError: lists every missing file; malformed lists; a clip that the index does not know.

@@ -70,10 +70,10 @@ def _read_tags(path: Path) -> tuple[str, ...]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads containers and text. A pickle can name any function to be called; here none is found."""
+    """Reads containers and text alone: a pickle can name any function to call, and here every name is refused."""
 
     def find_class(self, module: str, name: str) -> type:
-        raise InputError(f"names {module}.{name}, which a dictionary of ids has no use for; it was not run")
+        raise InputError(f"names {module}.{name}, which a dictionary of ids does not need; it was not run")
 
 
 def _read_ids(path: Path) -> dict[str, str]:

@@ -15,21 +15,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_audio.audio import EXTENSIONS
-from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus
+from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, read_table
 from ssl_audio.data.notes import Notes
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged
 
 _HOME = "https://zenodo.org/records/5120004 (musicnet.tar.gz, musicnet_metadata.csv)"
 LABEL_RATE = 44100
 """Of start_time and end_time, whatever the rate of the audio."""
 METADATA = ("musicnet_metadata.csv", "metadata.csv", "index.csv")
-"""Tables that are looked for in the root, in this order; the column of the ids is `id` or `name`."""
-INSTRUMENTS = {
-    1: "piano", 7: "harpsichord", 41: "violin", 42: "viola", 43: "cello", 44: "double bass", 58: "trombone",
-    61: "horn", 66: "saxophone", 69: "oboe", 70: "cor anglais", 71: "bassoon", 72: "clarinet", 74: "flute",
-}  # fmt: skip
+"""Names of the table in the root, tried in this order; its column of ids is `id` or `name`."""
+_TABLE = read_table(packaged("metadata/labels/musicnet_instruments.csv"), ["programme", "instrument"])
+INSTRUMENTS = {int(row["programme"]): row["instrument"] for row in _TABLE}
 """Names of General MIDI programmes, from 1: the 11 of MusicNet, and a few more wind instruments."""
-_PAST_THE_END = 2.0  # seconds by which labels may outlast their recording before they are another recording's
+_PAST_THE_END = 2.0  # seconds that labels may be longer than their recording; more means another recording
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def recordings(
     """All recordings, sorted by split and id.
 
     Args:
-        missing: what to do where a file is missing: "error" lists every one, "skip" leaves those recordings out.
+        missing: where files are missing: "error" names each of them, "skip" leaves those recordings out.
         metadata: the table; None: one of `METADATA` in the root, if there is one.
         labels: whether a recording needs labels.
 
@@ -135,7 +134,7 @@ def read_notes(path: str | os.PathLike, seconds: float | None = None) -> Notes:
     """The notes of one label file; the order of its rows does not matter.
 
     Args:
-        seconds: length of the recording. Notes that reach past it are cut there, notes that begin past it left out.
+        seconds: length of the recording. Notes that end after it are cut there; notes that begin after it are left out.
 
     Raises:
         InputError: a missing column, a row that is no note, labels that end well after their recording.
@@ -184,11 +183,11 @@ def read(
     missing: Missing = "error",
     metadata: str | os.PathLike | None = None,
 ) -> Corpus:
-    """The corpus for a classification: official train and test, and a share of train for validation.
+    """The corpus for a classification: official train and test, and a fraction of train for validation.
 
     Args:
         label: "instrument" (every instrument that plays, from the notes), or a column of the table: composer, ensemble.
-        valid: share of the training recordings, drawn by the seed and their ids.
+        valid: fraction of the training recordings for validation; decided by the seed and their ids.
 
     Raises:
         InputError: missing files, no such column, a recording without that label.
@@ -229,17 +228,17 @@ def _labels(recording: Recording, label: str) -> tuple[str, ...]:
 
 
 def _composition(recording: Recording) -> str:
-    """Movements of one composition, maybe by the same players, belong together."""
+    """The group of a recording: its composition, whose movements may be by the same players."""
     table = recording.metadata
     return f"{table.get('composer', '')}/{table['composition']}" if "composition" in table else recording.id
 
 
-def _drawn(ids: Sequence[str], share: float, seed: int) -> set[str]:
-    """The share of the ids, rounded, in an order that the seed and the names alone decide."""
-    if not isinstance(share, (int, float)) or not 0 <= share < 1:
-        raise InputError(f"valid is {share}; it must be a number, at least 0 and below 1")
+def _drawn(ids: Sequence[str], fraction: float, seed: int) -> set[str]:
+    """A fraction of the ids, rounded, in an order that the seed and the names alone decide."""
+    if not isinstance(fraction, (int, float)) or not 0 <= fraction < 1:
+        raise InputError(f"valid is {fraction}; it must be a number, at least 0 and below 1")
     drawn = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
-    return set(drawn[: round(share * len(ids))])
+    return set(drawn[: round(fraction * len(ids))])
 
 
 def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:

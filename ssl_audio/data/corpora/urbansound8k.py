@@ -1,7 +1,7 @@
 """UrbanSound8K (Salamon et al., ACM Multimedia 2014): 8,732 street sounds of up to 4 s, 10 classes, ten official folds.
 
 Layout: `root/metadata/UrbanSound8K.csv` and `root/audio/fold1/<slice_file_name>`. Slices of one recording (`fsID`)
-lie in one fold; a random split would put them on both sides.
+lie in one fold; a random split would put them on both sides of it.
 """
 
 import os
@@ -16,8 +16,8 @@ def read(root: str | os.PathLike, fold: int = 10, missing: Missing = "error") ->
     """The corpus with its official folds; groups are the source recordings.
 
     Args:
-        fold: the one that is test where a single split is needed.
-        missing: what slices without audio do.
+        fold: the test fold, where a single split is needed.
+        missing: "error" refuses a corpus with slices without audio, "skip" leaves them out.
 
     Raises:
         InputError: lists every missing file; a malformed table; an unknown fold.

@@ -16,7 +16,7 @@ def read(root: str | os.PathLike, missing: Missing = "error") -> Corpus:
     """Utterances with their speaker as label; groups are videos.
 
     Args:
-        missing: what utterances without audio do.
+        missing: "error" refuses a corpus with utterances without audio, "skip" leaves them out.
 
     Raises:
         InputError: lists every missing file; a line that is not `1 id10001/<video>/00001.wav`.

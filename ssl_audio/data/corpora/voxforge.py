@@ -11,9 +11,10 @@ from pathlib import Path
 from ssl_audio.audio import find_audio_files
 from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, named, require, split_groups
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged_names
 
 _HOME = "http://www.repository.voxforge1.org/downloads"
-LANGUAGES = ("de", "en", "es", "fr", "it", "ru")
+LANGUAGES = packaged_names("metadata/labels/voxforge.txt")
 
 
 def read(
@@ -27,7 +28,7 @@ def read(
     Args:
         languages: folders under `root`.
         fractions: of the speakers of each language for train, valid and test.
-        seed: of the split.
+        seed: decides the split, with the names.
 
     Raises:
         InputError: lists every missing language; a file outside of a session's folder.

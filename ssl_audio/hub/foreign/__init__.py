@@ -1,0 +1,1 @@
+"""Models of other people behind an address, one kind of address a file; see `ssl_audio.hub.address`."""

@@ -1,0 +1,68 @@
+"""`torchscript:<file>?rate=16000`: a TorchScript file of others that maps waveforms to vectors or frames.
+
+A program with a state, or with arguments besides the audio, is refused. Its rate is never in the file; beside a model
+of ours it is in `config.yaml`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_audio.errors import InputError
+from ssl_audio.hub.address import Address
+from ssl_audio.hub.foreign._external import External, existing, file_sha256, finished
+from ssl_audio.hub.foreign._options import RATE, SHORT_CLIPS
+from ssl_audio.hub.saved import CONFIG
+from ssl_audio.hub.torchscript import open_script
+from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.yaml_files import read_yaml
+
+OPTIONS = {"rate": RATE, "short": SHORT_CLIPS}
+
+
+def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
+    """The program as an encoder.
+
+    Raises:
+        InputError: no such file, a damaged one, no rate, or a program that asks for more than audio.
+    """
+    path = existing(address.text, address.rest)
+    script = open_script(path)
+    wanted = [one.name for one in script._c._get_method("forward").schema.arguments[1:] if not one.has_default_value()]
+    if len(wanted) != 1:
+        raise InputError(
+            f"{address.text} asks for {', '.join(wanted) or 'nothing'}; only programs of one waveform fit, not those "
+            "that are told a rate or keep a state"
+        )
+    rate = options.get("rate") or _rate_beside(path)
+    if rate is None:
+        raise InputError(f"{address.text}: nothing says at which rate it takes audio; add it, such as ?rate=16000")
+    encoder = TorchScriptEncoder(script, options.get("short", "refuse"))
+    encoder.refer(address.text, file_sha256(path), short=encoder.short)
+    return finished(encoder, rate)
+
+
+class TorchScriptEncoder(External):
+    """See `load`.
+
+    Args:
+        script: the program.
+        short: see `ClipEncoder`.
+    """
+
+    def __init__(self, script: torch.jit.ScriptModule, short: str = "refuse") -> None:
+        super().__init__(short)
+        self.script = script.eval()
+
+    def call(self, clips: Tensor) -> Any:
+        """`(batch, samples)` -> `(batch, dim)` or frames."""
+        return self.script(clips)
+
+
+def _rate_beside(path: Path) -> int | None:
+    config = path.with_name(CONFIG)
+    rate = read_yaml(config).get("sample_rate") if config.is_file() else None
+    return rate if isinstance(rate, int) else None
