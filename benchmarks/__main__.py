@@ -2,6 +2,8 @@
 
 Each module has `rows()`, which yields `(what, baseline_seconds, our_seconds, note)`. A row's ratio is baseline / ours:
 above 1 is faster than the plain way of doing the same thing. `--markdown FILE` also writes the table.
+
+`python -m benchmarks gpu --minutes 10 --output docs/gpu` measures an accelerator; see `benchmarks/gpu`.
 """
 
 import argparse
@@ -59,4 +61,8 @@ def _ratio(baseline: float | None, ours: float | None) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["gpu"]:
+        from benchmarks.gpu.command import main as gpu
+
+        sys.exit(gpu(sys.argv[2:]))
     sys.exit(main())

@@ -1,8 +1,10 @@
-"""The only room that opens audio files: what is in one, a part of it, mono, at any rate, without decoding the rest.
+"""Audio files: information, reading of a part at any rate without decoding the rest, writing, search in folders.
 
-Everything that comes out is float32, mono (the mean of all channels) and as long as what is really in the file: headers
-are not believed, no memory is taken on their word, and audio that cannot be decoded is an `AudioError`, never silence.
-Samples lie in [-1, 1], except those of float files that go beyond it, which are kept as they are.
+No other module opens audio files. What this one returns:
+
+- is float32 and mono (the mean of all channels), in [-1, 1]; samples of float files beyond that range are kept;
+- is as long as the audio in the file, whatever its header says; no memory is allocated by the header's length;
+- never contains silence in place of audio that cannot be decoded, which is an `AudioError`.
 """
 
 import os
@@ -21,29 +23,29 @@ from ssl_audio.errors import InputError
 from ssl_audio.utils.files import write_atomically
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".au", ".caf")
-"""Suffixes, in lower case, that count as audio when a folder is searched. An opened file is judged by its content."""
+"""Suffixes, in lower case, of audio files in a folder. When a file is opened, its content decides, not its suffix."""
 
 UNSUPPORTED_EXTENSIONS = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv")
-"""Suffixes of audio that libsndfile cannot decode; they are reported rather than overlooked."""
+"""Suffixes of audio that libsndfile cannot decode. Such files are reported, not ignored."""
 
-_BLOCK = 1 << 20  # samples over all channels that one decoding call may return
-_UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2**63 - 1 for streams of unknown length
-_RESAMPLER_MARGIN = 256  # samples, at the lower rate, after which soxr's filter no longer hears the edge (1e-7)
-# Samples before a part that are decoded with it, because after a seek the first ones may be wrong: half a block of
-# Vorbis (of 8192 at the most); MP3 frames, which take bits from those before (up to 255 bytes, at 8 kbit/s from 23
-# frames of 576 samples; up to 511 bytes, at 32 kbit/s from 8 frames of 1152).
+_BLOCK = 1 << 20  # largest number of samples, over all channels, that one decoding call returns
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile gives 2**63 - 1 for streams of unknown length
+_RESAMPLER_MARGIN = 256  # samples at the lower rate beyond which an edge has no effect on soxr's output (1e-7)
+# Samples that are decoded before a part and dropped, because the first ones after a seek may be wrong:
+# - Vorbis: half a block, of at most 8192 samples;
+# - MP3: frames use bits of earlier frames: up to 255 bytes, which at 8 kbit/s are 23 frames of 576 samples, or up to
+#   511 bytes, which at 32 kbit/s are 8 frames of 1152 samples.
 _LEAD_IN = {"VORBIS": 8192, "MPEG_LAYER_I": 4608, "MPEG_LAYER_II": 4608, "MPEG_LAYER_III": 24 * 576}
 
-
 _DATA_SIZES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-_PIPED_SIZES = 0x7FFF0000  # what programs that cannot seek back write as the size begins about here
+_PIPED_SIZES = 0x7FFF0000  # programs that write to a pipe give a size of at least this much
 
 
 class _SoundFile(soundfile.SoundFile):
-    """A file that says it cannot seek, because soundfile then takes our word for where we are.
+    """A file that claims not to be seekable, so that soundfile does not seek by itself; `seek` still works.
 
-    Otherwise it seeks after every call of `read`, which fails at the end of streams of unknown length and makes
-    compressed formats decode twice. `seek` itself works as ever.
+    soundfile otherwise seeks after every `read`. That fails at the end of streams of unknown length, and makes
+    compressed formats decode twice.
     """
 
     def seekable(self) -> bool:
@@ -51,25 +53,33 @@ class _SoundFile(soundfile.SoundFile):
 
 
 class AudioError(InputError):
-    """One audio file cannot be used.
+    """An audio file cannot be used.
 
     Attributes:
         path: the file, as it was given.
-        reason: why, without the path.
+        reason: the reason, without the path.
     """
 
-    def __init__(self, path: str | os.PathLike, reason: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(f"{os.fspath(path)}: {reason}")
         self.path = os.fspath(path)
         self.reason = reason
 
-    def __reduce__(self) -> tuple:  # travels from worker processes whole
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # so that worker processes can pass it on
         return type(self), (self.path, self.reason)
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a file says. `frames` (samples a channel, at `sample_rate`) may exceed what can be decoded."""
+    """What the header of a file says.
+
+    Attributes:
+        path: the file.
+        frames: samples per channel, at `sample_rate`; possibly more than can be decoded.
+        sample_rate: in Hz.
+        channels: number of channels.
+        format: libsndfile's names of format and sample format, such as WAV/PCM_16.
+    """
 
     path: str
     frames: int
@@ -79,20 +89,27 @@ class AudioInfo:
 
     @property
     def seconds(self) -> float:
+        """Duration by the header."""
         return self.frames / self.sample_rate
 
 
 class AudioFile:
-    """An opened audio file, from which several parts can be read; a context manager.
+    """An open audio file, from which several parts can be read. It is a context manager.
 
         with AudioFile("song.flac") as file:
             clip = file.read(start=44100, samples=176000, sample_rate=44100)
+
+    Args:
+        path: the file.
+
+    Attributes:
+        info: what its header says.
 
     Raises:
         AudioError: the file is missing, is not audio, or holds no samples.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         try:
             self._file = _SoundFile(self.path)
@@ -102,32 +119,32 @@ class AudioFile:
         self.info = AudioInfo(self.path, file.frames, file.samplerate, file.channels, f"{file.format}/{file.subtype}")
         if file.frames <= 0:
             self.close()
-            raise AudioError(self.path, "holds no audio samples, or its header says so")
-        if file.frames >= _UNKNOWN_FRAMES:  # such FLAC streams may change their rate midway, which libsndfile hides
+            raise AudioError(self.path, "holds no audio samples, according to its header")
+        if file.frames >= _UNKNOWN_FRAMES:  # such FLAC streams may change their sample rate, which libsndfile hides
             self.close()
-            raise AudioError(self.path, "is a stream of undeclared length; encode it again to a file")
+            raise AudioError(self.path, "is a stream of unknown length; encode it again to a file")
 
     @property
     def missing_bytes(self) -> int:
-        """How many bytes of audio a WAV's header promises beyond the end of the file, as of a broken-off copy.
+        """Bytes of audio that a WAV header declares beyond the end of the file, as in an incomplete copy.
 
-        0 where nothing is missing or nothing was promised: who writes to a pipe leaves 0 or the largest number there.
+        It is 0 if nothing is missing, and for files that were written to a pipe, whose header declares no real size.
         """
-        sizes = _DATA_SIZES.search(self._file.extra_info)  # libsndfile's log is the only place that has them
-        declared, there = map(int, sizes.groups()) if sizes else (0, 0)
-        return declared - there if there < declared < _PIPED_SIZES else 0
+        sizes = _DATA_SIZES.search(self._file.extra_info)  # only libsndfile's log has them
+        declared, actual = map(int, sizes.groups()) if sizes else (0, 0)
+        return declared - actual if actual < declared < _PIPED_SIZES else 0
 
     def read(self, start: int = 0, samples: int | None = None, sample_rate: int | None = None) -> np.ndarray:
-        """Decode one part; only it and a short margin for the resampler are read where the format can seek.
+        """Decode a part. If the format can seek, only the part and a short margin for the resampler are read.
 
         Args:
             start: first sample, counted at `sample_rate`.
-            samples: how many, counted at `sample_rate`; all that follow if None.
-            sample_rate: rate of the result in Hz; the file's own if None. A part agrees with the same part of the
-                whole file resampled.
+            samples: number of samples, counted at `sample_rate`. None: all from `start` on.
+            sample_rate: sample rate of the result in Hz. None: that of the file. A part is equal to the same part of
+                the whole file after resampling.
 
         Returns:
-            `(samples,)` float32 mono; fewer at the end of the file, none past it.
+            `(samples,)` float32 mono; fewer at the end of the file, none beyond it.
 
         Raises:
             AudioError: decoding failed, or gave NaN or infinite samples.
@@ -140,7 +157,7 @@ class AudioFile:
             return self._decode(start, samples)
         if target <= 0:
             raise ValueError(f"sample_rate must be positive, got {target}")
-        # Start where a source sample and a target sample coincide, so that the part has the phase of the whole.
+        # Start where a source sample and a target sample coincide, so that part and whole file have the same phase.
         up, down = target // gcd(rate, target), rate // gcd(rate, target)
         margin = _RESAMPLER_MARGIN * max(1, -(-rate // target))
         periods = max(0, (start * down // up - margin) // down)
@@ -150,7 +167,7 @@ class AudioFile:
         return resample(source, rate, target)[skipped:][:samples]
 
     def _decode(self, start: int, frames: int | None) -> np.ndarray:
-        """`(frames,)` mono at the file's own rate, as many as there are."""
+        """`(frames,)` mono at the sample rate of the file; fewer at its end."""
         available = max(0, self.info.frames - start)
         frames = available if frames is None else min(frames, available)
         if frames == 0:
@@ -163,7 +180,7 @@ class AudioFile:
         return audio
 
     def _blocks(self, start: int, frames: int) -> Iterator[np.ndarray]:
-        """Mono blocks from `start` until `frames` or the end, whatever the header promised."""
+        """Mono blocks from `start` on: `frames` samples, or those up to the end of the file."""
         file, channels = self._file, self._file.channels
         block = max(1, _BLOCK // channels)
         weights = np.full(channels, 1 / channels, np.float32)
@@ -171,7 +188,7 @@ class AudioFile:
             if start != file.tell():
                 file.seek(start)
             while frames > 0:
-                # `out` keeps soundfile from sizing the array by the declared length
+                # With `out`, soundfile does not allocate an array of the declared length.
                 part = file.read(
                     dtype="float32", always_2d=True, out=np.empty((min(block, frames), channels), np.float32)
                 )
@@ -183,6 +200,7 @@ class AudioFile:
             raise AudioError(self.path, f"cannot be decoded: {_message(error)}") from error
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> "AudioFile":
@@ -192,25 +210,33 @@ class AudioFile:
         self.close()
 
 
-def info(path: str | os.PathLike) -> AudioInfo:
-    """Length, rate, channels and format of a file. Raises AudioError if it is not audio or holds no samples."""
+def info(path: str | os.PathLike[str]) -> AudioInfo:
+    """Length, sample rate, channels and format of a file.
+
+    Raises:
+        AudioError: the file is missing, is not audio, or holds no samples.
+    """
     with AudioFile(path) as file:
         return file.info
 
 
 def read(
-    path: str | os.PathLike, sample_rate: int | None = None, start: int = 0, samples: int | None = None
+    path: str | os.PathLike[str], sample_rate: int | None = None, start: int = 0, samples: int | None = None
 ) -> np.ndarray:
-    """`(samples,)` float32 mono of one file, or a part of it.
+    """Read a file, or a part of it.
 
     Args:
-        path: any format of `EXTENSIONS`, judged by content.
-        sample_rate: rate of the result in Hz; the file's own if None.
+        path: a file of any format of `EXTENSIONS`; its content decides, not its suffix.
+        sample_rate: sample rate of the result in Hz. None: that of the file.
         start: first sample, counted at `sample_rate`.
-        samples: how many at `sample_rate`; all that follow if None. Fewer come if the file ends before.
+        samples: number of samples, counted at `sample_rate`. None: all from `start` on.
+
+    Returns:
+        `(samples,)` float32 mono; fewer if the file ends before.
 
     Raises:
-        AudioError: missing, not audio, undecodable, NaN or infinite, or nothing there from `start` on.
+        AudioError: the file is missing, is not audio, cannot be decoded, has NaN or infinite samples, or has no samples
+            from `start` on.
     """
     with AudioFile(path) as file:
         audio = file.read(start, samples, sample_rate)
@@ -220,32 +246,38 @@ def read(
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """`(samples,)` float32 at another rate by soxr (high quality, linear phase); `samples * to / from`, rounded."""
+    """Resample `(samples,)` with soxr (high quality, linear phase).
+
+    Returns:
+        float32, `samples * to_rate / from_rate` samples, rounded.
+    """
     if from_rate == to_rate:
         return audio
     return soxr.resample(np.ascontiguousarray(audio, np.float32), from_rate, to_rate, quality="HQ")
 
 
 def peak_normalize(audio: np.ndarray) -> np.ndarray:
-    """Scale so that the largest magnitude is 1; audio that is all zeros stays as it is."""
+    """Scale `(samples,)` so that the largest magnitude is 1. Digital silence is returned unchanged."""
     peak = float(np.abs(audio).max(initial=0))
     return audio / np.float32(peak) if peak > 0 else audio
 
 
-def write(path: str | os.PathLike, audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:
-    """Write `(samples,)` or `(samples, channels)` in [-1, 1]; the suffix chooses the format. Atomic.
+def write(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int, subtype: str | None = None) -> None:
+    """Write an audio file, or nothing if that fails.
 
     Args:
-        subtype: libsndfile's name of the sample format; its default for the file's format (16 bit for WAV and FLAC) if
-            None. Samples beyond [-1, 1] are clipped in integer formats.
+        path: the file; its suffix decides the format.
+        audio: `(samples,)` or `(samples, channels)` in [-1, 1]. Integer formats clip samples beyond.
+        sample_rate: in Hz.
+        subtype: libsndfile's name of the sample format. None: its default for the format (16 bit for WAV and FLAC).
 
     Raises:
-        InputError: the format cannot hold this; nothing is left behind.
-        OSError: the disk is full or may not be written.
+        InputError: the format is unknown, or cannot hold this audio.
+        OSError: the disk is full, or writing is not permitted.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in EXTENSIONS:
-        raise InputError(f"{os.fspath(path)}: cannot write {suffix or 'a file without suffix'}; use .wav or .flac")
+        raise InputError(f"{os.fspath(path)}: cannot write {suffix or 'a file without a suffix'}; use .wav or .flac")
     kind = {".oga": "OGG", ".opus": "OGG", ".aif": "AIFF", ".aifc": "AIFF"}.get(suffix, suffix[1:].upper())
     subtype = subtype or ("OPUS" if suffix == ".opus" else None)
     try:
@@ -255,19 +287,21 @@ def write(path: str | os.PathLike, audio: np.ndarray, sample_rate: int, subtype:
         raise InputError(f"{os.fspath(path)}: cannot be written: {_message(error)}") from error
 
 
-def find_audio_files(folder: str | os.PathLike) -> list[Path]:
-    """All audio files under a folder by suffix, sorted by path; hidden files and folders are skipped.
+def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """All files in a folder and its sub-folders that have a suffix of `EXTENSIONS`, sorted by path.
 
-    Symbolic links are followed, but a folder already seen on the way down is not entered again.
+    Hidden files and folders are skipped. Symbolic links are followed, except to a folder that contains them.
 
     Raises:
-        InputError: the folder is missing or is not a folder.
+        InputError: the folder is missing, is not a folder, or cannot be listed.
     """
     return [Path(entry.path) for entry in walk_files(folder) if os.path.splitext(entry.name)[1].lower() in EXTENSIONS]
 
 
-def walk_files(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
-    """All files that are not hidden under a folder, depth first, each folder sorted by name, as directory entries.
+def walk_files(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+    """The directory entries of all files in a folder and its sub-folders: depth first, each folder sorted by name.
+
+    Hidden files and folders are skipped.
 
     Raises:
         InputError: the folder is missing, is not a folder, or cannot be listed.
@@ -275,7 +309,7 @@ def walk_files(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
     yield from _walk(os.fspath(folder), ())
 
 
-def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[os.DirEntry]:
+def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
@@ -300,14 +334,14 @@ def _reason(path: str, error: Exception) -> str:
     if os.path.isdir(path):
         return "is a folder, not an audio file"
     if not os.access(path, os.R_OK):
-        return "may not be read (permission denied)"
+        return "cannot be read (permission denied)"
     if os.path.getsize(path) == 0:
         return "is empty (0 bytes)"
     if isinstance(error, UnicodeEncodeError):
         return "has a name that is not UTF-8; rename it"
     reason = _message(error)
-    if reason.startswith("File does not exist"):  # libsndfile's words for an MP3 without a frame
-        reason = "there is no audio of a known format in it"
+    if reason.startswith("File does not exist"):  # libsndfile's message for an MP3 without a frame
+        reason = "it holds no audio of a known format"
     return f"cannot be opened as audio: {reason}"
 
 

@@ -1,41 +1,47 @@
 """The `ssl-audio` command: one sub-command a file in `ssl_audio.commands`, imported only when it is called."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from ssl_audio.errors import InputError
 from ssl_audio.utils.malloc import keep_freed_memory
 
-# name -> what `ssl-audio --help` says of it. `ssl_audio.commands.<name>` holds EXAMPLES, add_arguments and run.
 COMMANDS: dict[str, str] = {
-    "demo": "synthetic singers -> train -> evaluate, in a few minutes",
-    "export": "a model -> ONNX or TorchScript, checked against PyTorch",
+    "demo": "train on synthetic singers and evaluate on others, in a few minutes",
+    "export": "write a model as ONNX or TorchScript, checked against PyTorch",
     "train": "train an embedding from stacked config files",
-    "sweep": "many trainings that differ in a few keys -> one table",
-    "preprocess": "cut a data set into segments, one folder a singer",
-    "pairs": "draw trials for verification from a data set",
+    "configs": "list, show or copy the config files of the package",
+    "sweep": "train runs that differ in a few keys, and compare them in one table",
+    "preprocess": "cut a data set into segments, one folder per singer",
+    "pairs": "draw a list of verification trials from a data set",
     "cache": "decode and resample a data set once, so that training reads it without decoding",
-    "shard": "a data set -> a few large files, for network file systems and object stores",
-    "convert": "make a model folder of a training checkpoint",
-    "push": "a model -> the Hugging Face Hub, with its card",
-    "embed": "a folder of recordings -> a table of embeddings (.parquet, .npz)",
-    "index": "embed a folder of music once, for recommend and map",
-    "recommend": "what in an indexed library sounds like a song",
-    "map": "an indexed library as an HTML map",
-    "eval": "test one embedding on trial lists by the published protocol: EER and MNR with intervals",
-    "probe": "what a frozen or tuned encoder knows about a labelled corpus, with baselines",
-    "tag": "tags of a song over time: a picture, a table, JSON",
-    "evaluate": "compare several embeddings and write a report: which is better, by how much, is it significant",
-    "listen": "pitch and formant shift to hear and to measure, beside Praat's",
-    "fit-transcriber": "train a head that reads notes from a model's frames, and test it",
-    "transcribe": "a recording -> MIDI and a piano roll",
+    "shard": "pack a data set into a few large files, for network file systems and object stores",
+    "convert": "turn a training checkpoint into a model folder",
+    "push": "upload a model to the Hugging Face Hub with its model card",
+    "embed": "write the embeddings of recordings into a table (.parquet, .npz)",
+    "load": "load a table of embeddings into LanceDB, Qdrant, PostgreSQL or SQLite",
+    "index": "embed a library of music once, for recommend and map",
+    "recommend": "find what sounds like a song in an indexed library",
+    "serve": "serve a model over HTTP: embeddings, comparison, similar recordings",
+    "map": "draw an indexed library as an HTML page",
+    "eval": "test one model on trial lists by the published protocol: EER and MNR with intervals",
+    "evaluate": "compare several models in a report: which is better, by how much, is it significant",
+    "probe": "test what a frozen or fine-tuned encoder knows about a labelled corpus",
+    "tag": "show the tags of a song over time: picture, table, JSON",
+    "harness": "test a model in HEAR, X-ARES, EVAR, MARBLE, s3prl or MTEB",
+    "listen": "hear and measure the pitch and formant shifts beside Praat's",
+    "fit-transcriber": "train and test a head that reads notes from a model's frames",
+    "transcribe": "turn a recording into MIDI and a piano roll",
 }
+"""Command -> its line in `ssl-audio --help`. `ssl_audio.commands.<name>` has EXAMPLES, add_arguments and run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one sub-command and return the process's exit status: 0, or 2 after one line of `error: ...`."""
+    """Run one sub-command. Returns the exit status of the process: 2 after an error, which is one line on stderr."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: ssl-audio COMMAND [...]     (ssl-audio COMMAND --help shows examples)\n")
@@ -56,26 +62,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, arguments: Sequence[str], program: str | None = None) -> int:
-    """Run the command `name` with its own arguments; `train.py`, `eval.py`, ... are this call with their own `program`.
+    """Run the command `name` with its own arguments. The scripts `train.py`, `eval.py`, ... call this.
 
-    A command module has `add_arguments(parser)` and `run(args) -> int | None`, and an `EXAMPLES` text for `--help`. One
-    that has `main(arguments) -> int` instead parses for itself (training, whose parser is Lightning's).
+    A command module has `add_arguments(parser)`, `run(args) -> int | None`, and the text `EXAMPLES` for `--help`. If it
+    has `main(arguments) -> int`, it parses its arguments itself (`train`, `sweep`).
+
+    Args:
+        name: a key of `COMMANDS`.
+        arguments: what follows the name on the command line.
+        program: how `--help` calls the program. Default: `ssl-audio NAME`.
+
+    Returns:
+        The exit status: what the command returns, 2 after an `InputError`, 130 after Ctrl-C.
     """
     keep_freed_memory()
     if sys.stdout.errors == "strict" and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no encoding has, as on stderr
-    command = import_module(f"ssl_audio.commands.{name.replace('-', '_')}")
+        # File names may contain undecodable bytes. Print them escaped, as stderr already does.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        command = _module(name)
         if hasattr(command, "main"):
             return command.main(list(arguments)) or 0
-        parser = argparse.ArgumentParser(
-            prog=program or f"ssl-audio {name}",
-            description=command.__doc__,
-            epilog=command.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add_arguments(parser)
-        return command.run(parser.parse_args(list(arguments))) or 0
+        args = make_parser(name, program).parse_args(with_underscores(arguments))
+        if getattr(args, "trusted", False):
+            search_working_folder()
+        return command.run(args) or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -91,6 +102,46 @@ def run_command(name: str, arguments: Sequence[str], program: str | None = None)
         print("interrupted", file=sys.stderr)
         return 130
 
+
+def search_working_folder() -> None:
+    """Find code that a config or an address names in modules of the working folder, as a script in it would.
+
+    The folder is searched last, so that no file in it hides an installed package.
+    """
+    if "" not in sys.path:
+        sys.path.append("")
+
+
+def make_parser(name: str, program: str | None = None) -> argparse.ArgumentParser:
+    """The parser of a command that has one (`train` reads keys of a config instead), with its examples in the help."""
+    command = _module(name)
+    parser = argparse.ArgumentParser(
+        prog=program or f"ssl-audio {name}",
+        description=command.__doc__,
+        epilog=command.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    return parser
+
+
+def with_underscores(arguments: Sequence[str]) -> list[str]:
+    """`--batch-size` -> `--batch_size`: every option has an underscore in its name and may be typed with a hyphen.
+
+    Only names of options change: no value, no positional argument, nothing after `--`.
+    """
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    return [_LONG_OPTION.sub(lambda name: "--" + name[0][2:].replace("-", "_"), word) for word in words[:end]] + words[
+        end:
+    ]
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"ssl_audio.commands.{name.replace('-', '_')}")
+
+
+_LONG_OPTION = re.compile(r"^--[a-zA-Z][\w-]*(?==|\Z)")  # not `--two words`, which argparse takes for a value
 
 _EXTRA_OF = {
     "pytorch_lightning": "train",
@@ -110,7 +161,17 @@ _EXTRA_OF = {
     "faiss": "search",
     "umap": "search",
     "webdataset": "shards",
+    "lancedb": "lancedb",
+    "qdrant_client": "qdrant",
+    "psycopg": "postgres",
+    "pgvector": "postgres",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "prometheus_client": "serve",
     "transformers": "hf",
+    "dask": "dask",
+    "distributed": "dask",
 }
 
 

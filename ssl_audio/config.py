@@ -1,8 +1,15 @@
-"""Modules as data: `{"class_path": ..., "init_args": {...}}`, without Lightning or jsonargparse.
+"""Modules as data: `describe` gives `{"class_path": ..., "init_args": {...}}`, and `build` makes the module again.
 
-Convention (scikit-learn's): every frontend, encoder, pooling and head stores each constructor argument under its own
-name, so that `describe` can write it down and `build` can make it again. This is what `config.yaml` of a saved model
-holds, and what a run's resolved config holds for the same keys.
+The `config.yaml` of a saved model and the config of a run hold such descriptions. For this to work, every frontend,
+encoder, pooling and head stores each constructor argument under its own name, as in scikit-learn.
+
+Example:
+    >>> from ssl_audio.heads import Projection
+    >>> description = describe(Projection(1000, 128))
+    >>> description
+    {'class_path': 'ssl_audio.heads.Projection', 'init_args': {'in_dim': 1000, 'dim': 128, 'normalize': True}}
+    >>> build(description).dim
+    128
 """
 
 import inspect
@@ -19,22 +26,25 @@ MOVED: dict[str, str] = {
     "ssl_audio.evaluation.baselines.MelStatistics": "ssl_audio.baselines.MelStatistics",
     "ssl_audio.methods.base.SiameseMethod": "ssl_audio.methods.SiameseMethod",
 }
-"""Old path of a class -> its path now. Saved models name the old one for ever, so entries are never removed."""
+"""Old path of a class -> its present path. Saved models contain the old one, so entries are never removed."""
 
 ADDED: dict[str, dict[str, Any]] = {
     "ssl_audio.frontends.MelSpectrogram": {"edges": "reflect"},
 }
-"""Class path -> arguments that it has got since 0.1.0, each with the value under which it works as before.
+"""Class path -> {argument added after 0.1.0: the value with which the class behaves as before}.
 
-An argument with this value is left out of `identity`, so that a model keeps its fingerprint when its class learns
-something new. Entries are never removed.
+`identity` leaves out an argument with this value, so that a model keeps its fingerprint when its class gets a new
+argument. Entries are never removed.
 """
 
 
 def class_path(kind: type) -> str:
-    """The path under which users know a class: through the outermost package that exports it.
+    """The public path of a class: that of the outermost package which exports it.
 
-    class_path(CompactCNN)        # ssl_audio.encoders.CompactCNN, whatever file it is in
+    Example:
+        >>> from ssl_audio.encoders.compact_cnn import CompactCNN
+        >>> class_path(CompactCNN)
+        'ssl_audio.encoders.CompactCNN'
     """
     parts = kind.__module__.split(".")
     for end in range(1, len(parts)):
@@ -45,11 +55,11 @@ def class_path(kind: type) -> str:
 
 
 def find(path: str) -> Any:
-    """What a class path of this or an earlier release names.
+    """The object that a class path names, also a path of an earlier release.
 
     Raises:
-        InputError: there is no such module, or nothing of this name in it; the nearest right name is given.
-        ModuleNotFoundError: the module is there and needs a package that is not installed.
+        InputError: there is no such module, or no such name in it. The message suggests the nearest name.
+        ModuleNotFoundError: the module needs a package that is not installed.
     """
     module_name, _, name = MOVED.get(path, path).rpartition(".")
     if not module_name:
@@ -69,7 +79,7 @@ def find(path: str) -> Any:
 
 
 def canonical_path(path: str) -> str:
-    """One spelling for all paths of one class; a path that names no class stays as it is."""
+    """The same path for all paths of one class. A path that names no class is returned unchanged."""
     try:
         kind = find(path)
     except (InputError, ImportError):
@@ -78,7 +88,7 @@ def canonical_path(path: str) -> str:
 
 
 def canonical(description: Any) -> Any:
-    """A description in which every class path has its one spelling, so that equal models have equal descriptions."""
+    """The description with canonical class paths, so that equal models have equal descriptions."""
     if isinstance(description, Mapping):
         return {
             key: canonical_path(value) if key == "class_path" and isinstance(value, str) else canonical(value)
@@ -88,7 +98,7 @@ def canonical(description: Any) -> Any:
 
 
 def identity(description: Any) -> Any:
-    """The canonical description without the arguments of `ADDED` that change nothing."""
+    """The canonical description without the arguments of `ADDED` that have their neutral value."""
     if isinstance(description, (list, tuple)):
         return [identity(item) for item in description]
     if not isinstance(description, Mapping):
@@ -106,13 +116,15 @@ def identity(description: Any) -> Any:
 
 
 def describe(module: nn.Module, outside: bool = False) -> dict[str, Any]:
-    """The class path and constructor arguments of a module, nested modules described in turn.
+    """The class path and the constructor arguments of a module; nested modules are described too.
 
     Args:
-        outside: describe also what stays outside of the package (`encoders.outside`), which cannot be made again.
+        module: module to describe.
+        outside: also describe parts that stay outside the package (`encoders.outside`) and cannot be rebuilt.
 
     Raises:
-        InputError: an argument is not stored under its own name, so the module could not be rebuilt.
+        InputError: the module could not be rebuilt: it does not store an argument under its own name, or, without
+            `outside`, a part stays outside the package.
     """
     kind = type(module)
     facts: Any = getattr(module, "outside", None)
@@ -144,7 +156,12 @@ def _describe_value(value: Any, outside: bool) -> Any:
 
 
 def refuse_outside(module: nn.Module, action: str) -> None:
-    """Raise InputError if a part of the module stays outside of the package, so that nothing can be done with it."""
+    """Raise InputError if a part of the module stays outside the package, so that the action is impossible.
+
+    Args:
+        module: module to check.
+        action: past participle for the message, such as "saved".
+    """
     for part in module.modules():
         if getattr(part, "outside", None) is not None:
             raise InputError(
@@ -154,24 +171,24 @@ def refuse_outside(module: nn.Module, action: str) -> None:
 
 
 def without_pretrained(description: Any) -> Any:
-    """The same description with `pretrained: false` throughout: nothing is downloaded, because weights are at hand."""
+    """The description with `pretrained: false` throughout, for a model whose weights are loaded afterwards."""
     if isinstance(description, Mapping):
         return {key: False if key == "pretrained" else without_pretrained(value) for key, value in description.items()}
     return [without_pretrained(item) for item in description] if isinstance(description, list) else description
 
 
 def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
-    """Make what `describe` wrote down.
+    """Construct the module that a description describes.
 
     Args:
-        spec: `{"class_path", "init_args"}`, with any nesting of the same inside `init_args`; other values are
-            returned as they are.
-        *positional: leading arguments that the description leaves open (a head's input size).
-        trusted: allow classes outside `ssl_audio`. A config from elsewhere can name any importable
-            class, so this is off unless the user wrote the config.
+        spec: `{"class_path": ..., "init_args": ...}`; `init_args` may contain further descriptions. Any other value is
+            returned unchanged.
+        *positional: first arguments of the constructor, which the description lacks (the input size of a head).
+        trusted: allow classes outside `ssl_audio`. A config can name any importable class, and importing one runs its
+            code; so set this only for configs whose origin you know.
 
     Raises:
-        InputError: the class does not exist, may not be imported, or refuses its arguments.
+        InputError: the class does not exist, is not allowed, or refuses its arguments.
     """
     if isinstance(spec, (list, tuple)):
         return [build(item, trusted=trusted) for item in spec]
@@ -183,7 +200,7 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
     if not trusted and str(path).split(".")[0] != "ssl_audio":
         raise InputError(
             f"the config names the class {path!r}, which is not part of ssl_audio; "
-            "pass trusted=True if you know where this config comes from"
+            "if you know its origin, pass trusted=True, as in load_model(path, trusted=True), or --trusted to a command"
         )
     try:
         kind = find(str(path))
@@ -201,23 +218,26 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
         return kind(*positional, **init_args)
     except InputError:
         raise
-    except (TypeError, ValueError, AttributeError) as error:  # what constructors make of a value of another kind
+    except (TypeError, ValueError, AttributeError) as error:  # raised by constructors for a value of a wrong type
         raise InputError(f"{path} cannot be built from {sorted(init_args)}: {error}") from error
 
 
 def _refuse_code(kind: type, given: Mapping[str, Any]) -> None:
-    """Raise InputError for a class of ours that would import what its arguments name, or that no config describes.
+    """Refuse a class of ours that would import code by the name in its arguments, or that only an address may create.
 
-    `runs_code` of a class lists such arguments. `by_address` is true of classes that only an address makes.
+    The attribute `runs_code` of a class lists such arguments. `by_address` is true for classes of the second kind.
+
+    Raises:
+        InputError: the class or an argument is refused.
     """
     if getattr(kind, "by_address", False):
         raise InputError(
-            f"the config names {class_path(kind)}, which calls what is not part of ssl_audio; give its address to "
+            f"the config names {class_path(kind)}, which calls code outside ssl_audio; give its address to "
             "load_model instead of a config"
         )
     code = next((name for name in getattr(kind, "runs_code", ()) if given.get(name)), None)
     if code is not None:
         raise InputError(
             f"the config names code to import: {code} {given[code]!r} of {class_path(kind)}; "
-            "pass trusted=True if you know where this config comes from"
+            "pass trusted=True if you know the origin of this config"
         )

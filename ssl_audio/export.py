@@ -1,10 +1,11 @@
-"""A model without Python: TorchScript and ONNX of the whole path from waveform to embedding, any batch, any length.
+"""Export of a whole model, from waveform to embedding, as TorchScript or ONNX, for any batch size and any length.
 
-Every export is run beside the model on two batch sizes and two lengths before it gets its name; one that differs is
-refused and leaves no file.
+Before an export is written, its output is compared with the model's at several batch sizes and lengths. If it differs,
+no file is written.
 """
 
 import copy
+import inspect
 import json
 import os
 import warnings
@@ -24,55 +25,67 @@ from ssl_audio.heads import ProbeHead
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
 
-TOLERANCE = 1e-3  # of the largest value of the embeddings
+TOLERANCE = 1e-3  # largest difference, relative to the largest value of the embeddings
 INPUT, OUTPUT = "audio", "embedding"  # names in the ONNX graph: (batch, samples) -> (batch, dim)
-LOGITS = "logits"  # the output's name under a head with classes
-WINDOW_SECONDS = 3.0  # of a model that says nothing of it
+LOGITS = "logits"  # name of the output of a head with classes
+WINDOW_SECONDS = 3.0  # window length of a model that states none
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, and how it compares with the model."""
+    """An exported file, and how it compares with the model.
+
+    Attributes:
+        path: the file.
+        format: "onnx", "onnx int8" or "torchscript".
+        size: in bytes.
+        difference: largest difference, relative to the largest value of the embeddings.
+        cosine: smallest cosine similarity of an embedding to the model's.
+        opset: version of the ONNX operators; None for TorchScript.
+    """
 
     path: Path
-    format: str  # "onnx", "onnx int8" or "torchscript"
-    size: int  # bytes
-    difference: float  # largest, over the largest value of the embeddings
-    cosine: float  # the least cosine between an embedding and its counterpart
-    opset: int | None = None  # of ONNX
+    format: str
+    size: int
+    difference: float
+    cosine: float
+    opset: int | None = None
 
     def __str__(self) -> str:
         opset = "" if self.opset is None else f", opset {self.opset}"
         return (
-            f"{self.path}: {self.format}{opset}, {self.size / 1e6:.1f} MB; against PyTorch the largest difference is "
-            f"{self.difference:.1e} of the largest value, the least cosine {self.cosine:.6f}"
+            f"{self.path}: {self.format}{opset}, {self.size / 1e6:.1f} MB; compared with PyTorch: largest difference "
+            f"{self.difference:.1e} of the largest value, smallest cosine {self.cosine:.6f}"
         )
 
 
 class OnnxModel(nn.Module):
-    """An exported model in onnxruntime, with the attributes that `embed_files` needs of a model.
+    """An exported model in onnxruntime, with the attributes that `embed_files` needs.
 
     Args:
         path: the `.onnx` file.
-        like: the model it came from.
+        like: the model from which it was exported.
+
+    Raises:
+        InputError: onnxruntime cannot load the file.
     """
 
-    def __init__(self, path: str | os.PathLike, like: EmbeddingModel) -> None:
+    def __init__(self, path: str | os.PathLike[str], like: EmbeddingModel) -> None:
         super().__init__()
         self.sample_rate, self.minimum_samples, self.dim = like.sample_rate, like.minimum_samples, like.dim
         self.session = open_session(path)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, dim), on the CPU."""
+        """`(batch, samples)` -> `(batch, dim)`, on the CPU."""
         return torch.from_numpy(self.session.run(None, {INPUT: waveforms.cpu().numpy()})[0])
 
 
-def open_session(path: str | os.PathLike, threads: int = 0) -> Any:
-    """An ONNX file in onnxruntime, on the CPU.
+def open_session(path: str | os.PathLike[str], threads: int = 0) -> Any:
+    """Open an ONNX file in onnxruntime, on the CPU.
 
     Args:
-        path: of the file.
-        threads: that one call uses; 0 for one a core.
+        path: the file.
+        threads: number of threads of a call; 0: one per core.
 
     Raises:
         InputError: the file cannot be loaded.
@@ -80,7 +93,7 @@ def open_session(path: str | os.PathLike, threads: int = 0) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised; no need to print them too
+    options.log_severity_level = 4  # errors are raised, so they need not be printed
     options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
@@ -88,21 +101,27 @@ def open_session(path: str | os.PathLike, threads: int = 0) -> Any:
         raise InputError(f"{path}: onnxruntime cannot load it: {_last_line(error)}") from error
 
 
-def export_torchscript(model: EmbeddingModel, path: str | os.PathLike, tolerance: float = TOLERANCE) -> Export:
-    """Trace the model to TorchScript, for `torch.jit.load(path)(audio)`.
+def export_torchscript(model: EmbeddingModel, path: str | os.PathLike[str], tolerance: float = TOLERANCE) -> Export:
+    """Trace the model to TorchScript, which is used as `torch.jit.load(path)(audio)`.
 
-    As `model.ts` beside a saved model's `config.yaml` it is what `load_model(folder, torchscript=True)` reads.
+    `load_model(folder, torchscript=True)` reads the file if it is called `model.ts` and lies in the folder of a saved
+    model.
+
+    Args:
+        model: model to export.
+        path: file to write.
+        tolerance: largest difference allowed, relative to the largest value of the embeddings.
 
     Raises:
-        InputError: the trace does not give what the model gives at other shapes, or the model stays outside of the
-            package.
+        InputError: the model cannot be traced, the trace differs from the model at other shapes, or a part of the model
+            stays outside the package.
     """
     refuse_outside(model, "exported")
     with _quiet():
         try:
             with torch.no_grad():
                 scripted = torch.jit.trace(_copy(model), _example(model), check_trace=False)
-        except Exception as error:  # whatever a module's Python does under the tracer
+        except Exception as error:  # the code of a module can raise anything under the tracer
             raise InputError(f"{_name(model)} cannot be traced to TorchScript: {_last_line(error)}") from error
         with write_atomically(path) as temporary:
             torch.jit.save(scripted, temporary)
@@ -110,12 +129,17 @@ def export_torchscript(model: EmbeddingModel, path: str | os.PathLike, tolerance
     return Export(Path(path), "torchscript", os.path.getsize(path), difference, cosine)
 
 
-def export_onnx(model: EmbeddingModel, path: str | os.PathLike, tolerance: float = TOLERANCE) -> Export:
-    """Write an ONNX file with the dynamic axes `batch` and `samples`, and check it with onnxruntime.
+def export_onnx(model: EmbeddingModel, path: str | os.PathLike[str], tolerance: float = TOLERANCE) -> Export:
+    """Write an ONNX file with the dynamic axes `batch` and `samples`, after a check in onnxruntime.
+
+    Args:
+        model: model to export.
+        path: file to write.
+        tolerance: largest difference allowed, relative to the largest value of the embeddings.
 
     Raises:
-        InputError: an operation has no ONNX form, the exported model gives something else, or the model stays outside
-            of the package.
+        InputError: an operation has no ONNX form, the exported model differs from the model, or a part of the model
+            stays outside the package.
     """
     import onnx
 
@@ -130,12 +154,22 @@ def export_onnx(model: EmbeddingModel, path: str | os.PathLike, tolerance: float
     return Export(Path(path), "onnx", os.path.getsize(path), difference, cosine, opset)
 
 
-def describe_onnx(model: EmbeddingModel, path: str | os.PathLike) -> Path:
-    """Write what a program without Python must know of an ONNX file, as JSON beside it: `tags.onnx` -> `tags.json`.
+def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
+    """Write a JSON file beside an ONNX file (`tags.onnx` -> `tags.json`) with what a program needs to use it.
 
-    Keys: `model` (name of the ONNX file), `sample_rate` in Hz, `minimum_samples` of a clip, `window_seconds` of the
-    clips that long recordings are cut into, `dim`, `labels` (names of the outputs, or null) and `activation` that makes
-    probabilities of them: `sigmoid` for several labels a clip, `softmax` for one, null without labels.
+    Keys of the JSON file:
+
+    - `model`: name of the ONNX file;
+    - `sample_rate`: in Hz;
+    - `minimum_samples`: length of the shortest clip;
+    - `window_seconds`: length of the windows into which to cut long recordings;
+    - `dim`: size of the output;
+    - `labels`: names of the outputs, or null;
+    - `activation`: function that turns outputs into probabilities: `sigmoid` for several labels per clip, `softmax` for
+      one label per clip, null without labels.
+
+    Returns:
+        The path of the JSON file.
     """
     path, head = Path(path), model.head
     labels, activation, seconds = None, None, None
@@ -155,16 +189,16 @@ def describe_onnx(model: EmbeddingModel, path: str | os.PathLike) -> Path:
     return described
 
 
-def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike, path: str | os.PathLike) -> Export:
-    """Dynamic int8 quantisation of an exported model: weights in 8 bits, activations when they come.
+def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike[str], path: str | os.PathLike[str]) -> Export:
+    """Quantise an exported model to int8: the weights now, the activations at run time ("dynamic quantisation").
 
-    The frontend stays in floating point: a power spectrum spans far more than the 48 dB that 8 bits hold. What
-    the quantisation changes is reported, not refused.
+    The frontend stays in floating point, because a power spectrum spans far more than the 48 dB of 8 bits. The result
+    says how much the embeddings change; no change is refused.
 
     Args:
-        model: that `source` was exported from.
-        source: a file of `export_onnx`.
-        path: the file to write.
+        model: model from which `source` was exported.
+        source: file that `export_onnx` wrote.
+        path: file to write.
 
     Raises:
         InputError: onnxruntime cannot quantise or run it.
@@ -174,7 +208,7 @@ def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike, path: str | 
 
     graph = onnx.load(source)
     frontend = [node.name for node in graph.graph.node if not _belongs_to_encoder(node)]
-    del graph.graph.value_info[:]  # shapes that quantisation would contradict
+    del graph.graph.value_info[:]  # shapes, which the quantised graph would contradict
     with _quiet(), write_atomically(path) as temporary:
         try:
             quantize_dynamic(
@@ -193,11 +227,15 @@ def quantize_onnx(model: EmbeddingModel, source: str | os.PathLike, path: str | 
 
 
 def _onnx_program(model: EmbeddingModel) -> Any:
+    if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
+        raise InputError(
+            f"export to ONNX needs torch 2.9 or newer, not {torch.__version__}; or take --format torchscript"
+        )
     example = _example(model)
     exportable = _copy(model)
     _replace_max_pools(exportable)
     output = LOGITS if isinstance(model.head, ProbeHead) else OUTPUT
-    # The lower bound only keeps the tracer from treating one frame as a case of its own; the graph takes any length.
+    # The lower bound keeps the tracer from treating a single frame as a special case. The graph accepts any length.
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=example.shape[1] // 2)}
     try:
         with torch.no_grad():
@@ -215,13 +253,13 @@ def _onnx_program(model: EmbeddingModel) -> Any:
         _simplify(program.model)
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # torch's exporter raises what it likes
+    except Exception as error:  # torch's exporter can raise anything
         raise InputError(f"{_name(model)} cannot be exported to ONNX: {_last_line(error)}") from error
     return program
 
 
 def _simplify(graph: Any) -> None:
-    """The exporter's optimiser without the rule that drops additions of 1e-8 and less, the floors of our logarithms."""
+    """Optimise the graph like the exporter, but keep additions of 1e-8, which our logarithms need for silence."""
     from onnx_ir.passes import common as passes
     from onnxscript.optimizer import fold_constants_ir
     from onnxscript.rewriter import RewriteRuleSet, rewrite
@@ -236,7 +274,7 @@ def _simplify(graph: Any) -> None:
 
 
 class _MaxPool1d(nn.Module):
-    """`nn.MaxPool1d` in two dimensions: the one-dimensional kernel fixes its length when exported."""
+    """`nn.MaxPool1d`, computed in two dimensions, because the export of the one-dimensional one fixes its length."""
 
     def __init__(self, pool: nn.MaxPool1d) -> None:
         super().__init__()
@@ -247,7 +285,7 @@ class _MaxPool1d(nn.Module):
         self.ceil_mode = pool.ceil_mode
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, frames) -> (batch, channels, fewer frames)."""
+        """`(batch, channels, frames)` -> `(batch, channels, fewer frames)`."""
         pooled = F.max_pool2d(
             x.unsqueeze(2), (1, self.kernel), (1, self.stride), (0, self.padding), (1, self.dilation), self.ceil_mode
         )
@@ -276,18 +314,18 @@ def _example(model: EmbeddingModel) -> Tensor:
 
 
 def _noise(batch: int, samples: int, seed: int) -> Tensor:
-    """Audio in [-1, 1] of different loudness from clip to clip, which starts with digital silence: (batch, samples)."""
+    """`(batch, samples)` noise: every clip has its own loudness and starts with digital silence."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(batch, samples, generator=generator) * 2 - 1
     noise[:, : samples // 3] = 0
-    # Soft, so that no loudest mel value is near 1: its logarithm, by which `clip_max` divides, would be near 0.
+    # Soft, so that the largest mel value is far from 1: `clip_max` divides by its logarithm.
     return noise * torch.linspace(0.01, 0.03, batch).unsqueeze(1)
 
 
 def _verify(
     model: EmbeddingModel, exported: Callable[[Tensor], Tensor], name: str, tolerance: float | None
 ) -> tuple[float, float]:
-    """Largest relative difference and least cosine at two batch sizes and two lengths.
+    """The largest relative difference and the smallest cosine similarity over several batch sizes and lengths.
 
     Raises:
         InputError: the exported model fails, or differs by more than the tolerance.
@@ -305,7 +343,7 @@ def _verify(
             except Exception as error:
                 raise InputError(
                     f"the {name} export of {_name(model)} fails on audio of shape ({batch}, {samples}), "
-                    f"which the model takes; nothing was written: {_last_line(error)}"
+                    f"which the model accepts; nothing was written: {_last_line(error)}"
                 ) from error
         if got.shape != expected.shape or not (got.isfinite().all() and exported(silence).isfinite().all()):
             raise InputError(
@@ -323,7 +361,7 @@ def _verify(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters speak of their own deprecations and of packages that nobody needs here."""
+    """Silence the exporters, which warn of their own deprecations and of optional packages."""
     import logging
 
     with warnings.catch_warnings():

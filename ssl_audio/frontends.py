@@ -1,7 +1,8 @@
-"""Waveform `(batch, samples)` -> features, on the waveform's device and differentiable.
+"""Frontends: waveform `(batch, samples)` -> features, differentiable, on the device of the waveform.
 
-Mel frontends give `(batch, bands, frames)` with `1 + samples // hop_length` frames, Kaldi's filterbank only whole ones;
-`Waveform` gives the samples back, for encoders that read audio as it is.
+- Mel frontends give `(batch, bands, frames)` with `1 + samples // hop_length` frames; Kaldi's filterbank gives complete
+  frames only.
+- `Waveform` returns the samples, for encoders of raw waveforms.
 """
 
 import math
@@ -15,20 +16,25 @@ from ssl_audio.errors import InputError
 NORMALIZATIONS = ("clip_max", "clip_mean", "band", "band_mean", "none")
 EDGES = {"reflect": "reflect", "zeros": "constant"}  # name here: torch's
 KALDI_WINDOWS = ("povey", "hamming", "hanning")
-KALDI_FLOOR = 1.1920929e-07  # float32's epsilon: the least energy of a band before its logarithm
+KALDI_FLOOR = 1.1920929e-07  # float32's epsilon: smallest energy of a band, before the logarithm
 
 
 class Frontend(nn.Module):
-    """What every frontend promises.
+    """The base class of frontends. The features of a clip must not depend on the other clips of the batch.
+
+    A subclass stores every constructor argument under its own name, so that a saved model can be rebuilt.
 
     Attributes:
-        minimum_samples: the shortest clip that it takes.
+        minimum_samples: length of the shortest clip, in samples.
     """
 
     minimum_samples: int = 1
 
     def samples_for(self, frames: int) -> int:
-        """The shortest clip, in samples, that gives so many frames. For raw waveforms a frame is a sample."""
+        """The length of the shortest clip, in samples, that gives `frames` frames.
+
+        For raw waveforms, a frame is a sample.
+        """
         return max(self.minimum_samples, frames)
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -37,23 +43,30 @@ class Frontend(nn.Module):
 
 
 class MelSpectrogram(Frontend):
-    """Mel spectrogram, equal to `nnAudio.features.MelSpectrogram` and computed by FFT instead of convolution.
+    """Mel spectrogram. It equals `nnAudio.features.MelSpectrogram`, but uses an FFT instead of convolutions.
 
-    Periodic Hann window, frames centred on multiples of the hop with reflected edges, Slaney mel bank normalised to
-    equal area. The bank is computed by nnAudio's own function, so that it is the same to the bit. The result is float32
-    also under autocast: a power spectrum spans more decades than half precision has.
+    It has a periodic Hann window, frames centred on multiples of the hop, reflected edges, and Slaney's mel bank with
+    equal areas. nnAudio's own function computes the bank, so that the two are identical. The result is float32 even
+    under autocast, because a power spectrum has a larger range than half precision.
 
     Args:
-        sample_rate: the rate in Hz for which the mel bank is laid out. It is **not** the rate of the audio: the
-            published singer models put the bank for 22,050 Hz (nnAudio's default) on audio at 44,100 Hz, and their
-            weights need exactly that. Every band is then at twice its nominal frequency, and nothing is lost.
-        n_fft: window and FFT length in samples.
+        sample_rate: sample rate in Hz for which the mel bank is made. It may differ from the rate of the audio: the
+            published singer models apply the bank for 22,050 Hz (nnAudio's default) to audio at 44,100 Hz, and their
+            weights require that. Every band then lies at twice its nominal frequency.
+        n_fft: length of window and FFT in samples; even.
         hop_length: samples from one frame to the next.
         n_mels: number of bands.
-        f_min, f_max: edges of the bank in Hz, at `sample_rate`; `f_max=None` is half of it.
+        f_min, f_max: edges of the bank in Hz, at `sample_rate`. None: half of `sample_rate`.
         power: 2 for power, 1 for magnitude.
-        edges: what frames find beyond the ends of a clip: `reflect` mirrors it, as nnAudio does; `zeros` is silence, as
-            in librosa since 0.10.
+        edges: padding at the ends of a clip. `reflect`: reflection, as nnAudio. `zeros`: zeros, as librosa since 0.10.
+
+    Raises:
+        InputError: an argument is out of its range.
+
+    Example:
+        >>> frontend = MelSpectrogram(sample_rate=16000, n_fft=512, hop_length=160, n_mels=64)
+        >>> frontend(torch.randn(2, 16000)).shape
+        torch.Size([2, 64, 101])
     """
 
     mel_basis: Tensor
@@ -78,7 +91,7 @@ class MelSpectrogram(Frontend):
         if hop_length < 1 or n_mels < 1:
             raise InputError(f"hop_length {hop_length} and n_mels {n_mels} must be at least 1")
         if not 0 <= f_min < (f_max or sample_rate / 2):
-            raise InputError(f"f_min {f_min} Hz must lie below f_max {f_max or sample_rate / 2} Hz")
+            raise InputError(f"f_min {f_min} Hz must be below f_max {f_max or sample_rate / 2} Hz, and at least 0")
         self.sample_rate = sample_rate
         self.n_fft = n_fft
         self.hop_length = hop_length
@@ -87,9 +100,9 @@ class MelSpectrogram(Frontend):
         self.f_max = f_max
         self.power = power
         self.edges = edges
-        # A reflection needs one sample more than it adds at each end.
+        # Reflection needs one sample more than it adds at each end.
         self.minimum_samples = n_fft // 2 + 1 if edges == "reflect" else 1
-        # Not saved: both follow from the arguments.
+        # Both follow from the arguments, so they are not saved.
         self.register_buffer("mel_basis", mel_bank(sample_rate, n_fft, n_mels, f_min, f_max), persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft, periodic=True), persistent=False)
 
@@ -97,7 +110,7 @@ class MelSpectrogram(Frontend):
         return max(self.minimum_samples, (frames - 1) * self.hop_length)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """`(batch, samples)` -> `(batch, n_mels, frames)`, float32, not negative.
+        """`(batch, samples)` -> `(batch, n_mels, frames)`, float32, at least 0.
 
         Raises:
             InputError: the clips are shorter than `minimum_samples`.
@@ -111,24 +124,39 @@ class MelSpectrogram(Frontend):
         padded = F.pad(waveforms.unsqueeze(1), (half, half), mode=EDGES[self.edges]).squeeze(1)
         frames = padded.unfold(-1, self.n_fft, self.hop_length) * self.window.float()
         real, imaginary = torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
-        energy = real * real + imaginary * imaginary  # (batch, frames, n_fft // 2 + 1); a sum over pairs is slower
+        energy = real * real + imaginary * imaginary  # (batch, frames, n_fft // 2 + 1); faster than a sum over pairs
         if self.power != 2.0:
             energy = energy.pow(self.power / 2)
         return torch.matmul(self.mel_basis.float(), energy.transpose(1, 2))
 
 
 class LogMelSpectrogram(MelSpectrogram):
-    """`log(mel + log_offset)`, then scaled clip by clip, so that a clip's features never depend on its batch.
+    """`log(mel + log_offset)`, normalised for each clip, so that the features do not depend on the batch.
+
+    Values of `normalize`:
+
+    - `clip_max`: divide by the largest log value of the clip, as the published singer models do for a single clip. (In
+      a batch, the original divides by the maximum of the batch.) The largest log value of a soft clip is negative; the
+      signs of its features are then flipped, as in the original.
+    - `clip_mean`: subtract the mean log value of the clip. This removes its loudness and keeps the shape of its
+      spectrum.
+    - `band`: give each band zero mean and unit deviation over the frames of the clip.
+    - `band_mean`: give each band zero mean only, as networks for voices expect.
+    - `none`: keep the logarithm.
 
     Args:
-        log_offset: added before the logarithm.
-        normalize: `clip_max` divides each clip by its own largest log value, which is what the published singer models
-            compute for one clip at a time (the original divides a batch by the maximum of the batch; the log value is
-            usually negative or positive as the clip is soft or loud, and the sign flips with it, as in the original);
-            `clip_mean` subtracts each clip's mean log value: its loudness goes, the shape of its spectrum stays;
-            `band` gives each band zero mean and unit deviation over the clip's time; `band_mean` only the zero mean, as
-            networks for voices want it; `none` leaves the logarithm.
+        log_offset: added before the logarithm; above 0.
+        normalize: see above.
         Others: see `MelSpectrogram`.
+
+    Raises:
+        InputError: an argument is out of its range.
+
+    Example:
+        >>> frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=64, normalize="clip_mean")
+        >>> features = frontend(torch.randn(2, 16000))
+        >>> features.shape, bool(features.mean((1, 2)).abs().max() < 1e-5)
+        (torch.Size([2, 64, 101]), True)
     """
 
     def __init__(
@@ -147,7 +175,7 @@ class LogMelSpectrogram(MelSpectrogram):
         if normalize not in NORMALIZATIONS:
             raise InputError(f"normalize is {normalize!r}; it must be one of {', '.join(NORMALIZATIONS)}")
         if log_offset <= 0:
-            raise InputError(f"log_offset is {log_offset}; it must be above 0, or silence has no logarithm")
+            raise InputError(f"log_offset is {log_offset}; it must be above 0, because silence has no logarithm")
         self.log_offset = log_offset
         self.normalize = normalize
 
@@ -156,7 +184,7 @@ class LogMelSpectrogram(MelSpectrogram):
         log_mel = torch.log(super().forward(waveforms) + self.log_offset)
         if self.normalize == "clip_max":
             peak = log_mel.amax(dim=(1, 2), keepdim=True)
-            # A clip whose loudest value is exactly 1 has the logarithm 0, by which nothing can be divided.
+            # If the largest mel value is exactly 1, its logarithm is 0: avoid the division by zero.
             return log_mel / torch.where(peak.abs() < 1e-6, torch.full_like(peak, 1e-6), peak)
         if self.normalize == "clip_mean":
             return log_mel - log_mel.mean(dim=(1, 2), keepdim=True)
@@ -169,12 +197,22 @@ class LogMelSpectrogram(MelSpectrogram):
 
 
 class DecibelMelSpectrogram(MelSpectrogram):
-    """Mel spectrogram in decibels below the clip's own maximum (wav2rec; librosa's `power_to_db(ref=np.max)`).
+    """Mel spectrogram in decibels relative to the maximum of the clip, as wav2rec's.
+
+    Without `scale` it equals librosa's `power_to_db(ref=np.max)`.
 
     Args:
-        floor_db: values further below the maximum than this are raised to it.
-        scale: map the range to [0, 1]: 0 is the floor, 1 the clip's maximum. Otherwise it is [-floor_db, 0] dB.
+        floor_db: decibels below the maximum at which lower values are clipped.
+        scale: map the range [-floor_db, 0] dB to [0, 1].
         Others: see `MelSpectrogram`.
+
+    Raises:
+        InputError: an argument is out of its range.
+
+    Example:
+        >>> frontend = DecibelMelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=64)
+        >>> float(frontend(torch.randn(1, 16000)).max())
+        1.0
     """
 
     def __init__(
@@ -191,44 +229,52 @@ class DecibelMelSpectrogram(MelSpectrogram):
     ) -> None:
         super().__init__(sample_rate, n_fft, hop_length, n_mels, f_min, f_max, power)
         if floor_db <= 0:
-            raise InputError(f"floor_db is {floor_db}; it is a distance below the maximum and must be above 0")
+            raise InputError(f"floor_db is {floor_db}; it must be above 0, the decibels below the maximum")
         self.floor_db = floor_db
         self.scale = scale
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """`(batch, samples)` -> `(batch, n_mels, frames)` in [0, 1], or in [-floor_db, 0] dB without `scale`."""
+        """`(batch, samples)` -> `(batch, n_mels, frames)` in [0, 1]; without `scale`, in [-floor_db, 0] dB."""
         decibels = 10 * torch.log10(super().forward(waveforms).clamp(min=1e-10))
         decibels = (decibels - decibels.amax(dim=(1, 2), keepdim=True)).clamp(min=-self.floor_db)
         return decibels / self.floor_db + 1 if self.scale else decibels
 
 
 class KaldiFilterbank(Frontend):
-    """Kaldi's log mel filterbank (`compute-fbank-feats`) without dither: what wespeaker and 3D-Speaker train on.
+    """The log mel filterbank of Kaldi (`compute-fbank-feats`) without dither, which wespeaker and 3D-Speaker use.
 
-    A frame loses its mean, is pre-emphasised (`x[t] - preemphasis * x[t - 1]`, the first sample with itself), windowed
-    and filled with zeros to a power of two. Triangles that are linear in `1127 ln(1 + f / 700)` sum its power spectrum;
-    the result is the natural logarithm, at least that of float32's epsilon.
+    Steps for each frame:
 
-        KaldiFilterbank(window="hamming", cmn=True)                     wespeaker
-        KaldiFilterbank(scale=1.0, cmn=True)                            3D-Speaker
+    1. Subtract its mean.
+    2. Pre-emphasis: `x[t] - preemphasis * x[t - 1]`; for the first sample, `x[0] - preemphasis * x[0]`.
+    3. Multiply by the window and fill up with zeros to a power of two.
+    4. Sum the power spectrum over triangles, which are linear in `1127 log(1 + f / 700)`.
+    5. Natural logarithm of the sums, which are at least float32's epsilon.
+
+    wespeaker has `KaldiFilterbank(window="hamming", cmn=True)`, 3D-Speaker `KaldiFilterbank(scale=1.0, cmn=True)`.
 
     Args:
-        sample_rate: of the audio, in Hz.
-        n_mels: number of bands. Where a triangle lies between two bins of the spectrum its band is constant: the case
-            from about 128 bands at 16 kHz.
-        frame_length: of the window, in ms.
-        frame_shift: from one frame to the next, in ms.
-        window: povey (a Hann window to the power of .85), hamming or hanning.
+        sample_rate: sample rate of the audio in Hz.
+        n_mels: number of bands. From about 128 bands at 16 kHz, some triangles lie between two bins of the spectrum,
+            and their bands are constant.
+        frame_length: length of a frame in ms.
+        frame_shift: distance between frames in ms.
+        window: povey (a Hann window to the power of 0.85), hamming or hanning.
         preemphasis: from 0 to 1.
-        f_min, f_max: edges of the bank in Hz; `f_max=None` is half the sample rate.
-        snip_edges: only frames that lie in the clip. Otherwise a frame is centred on each multiple of the shift plus
-            half a shift, and the clip is mirrored at its ends.
-        scale: of the samples. Kaldi counts in steps of 16 bits, 32768; it moves the logarithms, and how soft a band may
-            be before the floor.
-        cmn: subtract each band's mean over the clip (mean normalisation; without variance).
+        f_min, f_max: edges of the bank in Hz. None: half of `sample_rate`.
+        snip_edges: use only frames that lie within the clip. Otherwise, frames are centred on multiples of the shift
+            plus half a shift, and the clip is reflected at its ends.
+        scale: factor for the samples. Kaldi's 16-bit samples correspond to 32768. It shifts the logarithms, and decides
+            how soft a band can be before it reaches the floor.
+        cmn: subtract the mean of each band over the clip (cepstral mean normalisation).
 
     Raises:
-        InputError: an argument out of its range.
+        InputError: an argument is out of its range.
+
+    Example:
+        >>> frontend = KaldiFilterbank(16000, n_mels=80, cmn=True)
+        >>> frontend(torch.randn(2, 16000)).shape
+        torch.Size([2, 80, 98])
     """
 
     mel_basis: Tensor
@@ -249,7 +295,7 @@ class KaldiFilterbank(Frontend):
         cmn: bool = False,
     ) -> None:
         super().__init__()
-        # Kaldi cuts the fraction of a sample off; the small number is for products such as 44.1 * 10.
+        # Kaldi drops fractions of a sample. The small number corrects rounding, for example of 44.1 * 10.
         size, hop = (int(sample_rate * length / 1000 + 1e-6) for length in (frame_length, frame_shift))
         if not 1 <= hop <= size or size < 2:
             raise InputError(
@@ -263,7 +309,9 @@ class KaldiFilterbank(Frontend):
                 f"n_mels {n_mels} must be at least 1, preemphasis {preemphasis} from 0 to 1, and scale {scale} above 0"
             )
         if not 0 <= f_min < (f_max or sample_rate / 2) <= sample_rate / 2:
-            raise InputError(f"f_min {f_min} Hz must lie below f_max {f_max}, and that not above half of {sample_rate}")
+            raise InputError(
+                f"f_min {f_min} Hz must be below f_max {f_max} Hz, and f_max at most half of sample_rate {sample_rate}"
+            )
         self.sample_rate = sample_rate
         self.n_mels = n_mels
         self.frame_length = frame_length
@@ -276,10 +324,10 @@ class KaldiFilterbank(Frontend):
         self.scale = scale
         self.cmn = cmn
         self.size, self.hop, self.n_fft = size, hop, 2 ** math.ceil(math.log2(size))
-        # Mirrored samples: before the first frame, and after the last at most.
+        # Number of reflected samples at the start, and their largest number at the end.
         self.before, self.after = (0, 0) if snip_edges else (size // 2 - hop // 2, size - size // 2)
         self.minimum_samples = size if snip_edges else max(hop - hop // 2, self.before, self.after)
-        # Not saved: both follow from the arguments.
+        # Both follow from the arguments, so they are not saved.
         self.register_buffer("taper", kaldi_window(window, size), persistent=False)
         bank = kaldi_mel_bank(sample_rate, self.n_fft, n_mels, f_min, f_max)
         self.register_buffer("mel_basis", bank, persistent=False)
@@ -309,14 +357,14 @@ class KaldiFilterbank(Frontend):
         """`(batch, samples)` -> `(batch, frames, size)`."""
         if self.snip_edges:
             return waveforms.unfold(-1, self.size, self.hop)
-        # A mirror image that repeats the sample at the end, which F.pad does not know.
+        # A reflection that repeats the sample at the edge, unlike that of F.pad.
         start, end = waveforms[:, : self.before].flip(1), waveforms[:, -self.after :].flip(1)
         count = (waveforms.shape[1] + self.hop // 2) // self.hop
         return torch.cat([start, waveforms, end], dim=1).unfold(-1, self.size, self.hop)[:, :count]
 
 
 class Waveform(Frontend):
-    """The identity, for encoders that read samples. Any length passes; the encoder knows its own least."""
+    """The identity, for encoders of raw waveforms. The encoder knows its shortest input."""
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, samples)`."""
@@ -324,21 +372,21 @@ class Waveform(Frontend):
 
 
 def mel_bank(sample_rate: int, n_fft: int, n_mels: int, f_min: float = 0.0, f_max: float | None = None) -> Tensor:
-    """nnAudio's mel bank, `(n_mels, n_fft // 2 + 1)` float32."""
+    """The mel bank of nnAudio, `(n_mels, n_fft // 2 + 1)` float32."""
     from nnAudio.librosa_functions import get_mel
 
     return torch.from_numpy(get_mel(sample_rate, n_fft, n_mels, f_min, f_max, htk=False, norm=1)).float()
 
 
 def kaldi_window(name: str, size: int) -> Tensor:
-    """Kaldi's symmetric windows, `(size,)` float32."""
+    """A symmetric window of Kaldi, `(size,)` float32."""
     cosine = torch.cos(2 * math.pi * torch.arange(size, dtype=torch.float64) / (size - 1))
     window = 0.54 - 0.46 * cosine if name == "hamming" else 0.5 - 0.5 * cosine
     return (window**0.85 if name == "povey" else window).float()
 
 
 def kaldi_mel_bank(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float | None) -> Tensor:
-    """Kaldi's triangles, linear in mel and of height 1, `(n_mels, n_fft // 2 + 1)` float32; nothing at the last bin."""
+    """The triangles of Kaldi, linear in mel and of height 1; 0 at the last bin. `(n_mels, n_fft // 2 + 1)` float32."""
 
     def mel(frequency: Tensor) -> Tensor:
         return 1127 * torch.log1p(frequency / 700)
@@ -355,6 +403,6 @@ def kaldi_mel_bank(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_ma
 def _check_length(waveforms: Tensor, minimum: int, window: int) -> None:
     if not torch.jit.is_tracing() and waveforms.shape[-1] < minimum:
         raise InputError(
-            f"a clip of {waveforms.shape[-1]} samples is too short for a window of {window}: "
-            f"the least is {minimum} samples; drop or pad shorter clips"
+            f"a clip of {waveforms.shape[-1]} samples is too short for a window of {window}; "
+            f"drop or pad clips of less than {minimum} samples"
         )

@@ -1,8 +1,9 @@
-"""Heads: `(batch, in_dim)` -> `(batch, dim)`. Each is made with its input size first, so that any fits any encoder:
+"""Heads: `(batch, in_dim)` -> `(batch, dim)`.
 
-    projection: Callable[[int], nn.Module]
+The first argument of a head is the size of its input, so that every head fits every encoder. A method takes
+`projection: Callable[[int], nn.Module]` and calls it with the size of the embedding. In YAML:
 
-In YAML: `projection: {class_path: ssl_audio.heads.MLP, init_args: {dims: [2048, 2048]}}`.
+    projection: {class_path: ssl_audio.heads.MLP, init_args: {dims: [2048, 2048]}}
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ MARGINS = ("aam", "am", "none")
 
 
 class Identity(nn.Module):
-    """No head: the embedding itself."""
+    """No head: returns the embedding unchanged."""
 
     def __init__(self, in_dim: int) -> None:
         super().__init__()
@@ -27,16 +28,22 @@ class Identity(nn.Module):
         self.dim = in_dim
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(batch, in_dim)` -> the same."""
         return x
 
 
 class Projection(nn.Module):
-    """SiLU, Linear, L2 normalisation: the projection of the singer models.
+    """SiLU, linear layer, L2 normalisation: the projection of the singer models.
 
     Args:
         in_dim: size of the embedding.
         dim: size of the projection.
         normalize: scale the projection to unit length.
+
+    Example:
+        >>> head = Projection(1000, 128)
+        >>> head(torch.randn(4, 1000)).shape
+        torch.Size([4, 128])
     """
 
     def __init__(self, in_dim: int, dim: int = 128, normalize: bool = True) -> None:
@@ -47,27 +54,37 @@ class Projection(nn.Module):
         self.net = nn.Sequential(nn.SiLU(), nn.Linear(in_dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(batch, in_dim)` -> `(batch, dim)`; float32 and of unit length when normalised."""
+        """`(batch, in_dim)` -> `(batch, dim)`; with `normalize`, float32 and of unit length."""
         x = self.net(x)
         return F.normalize(x.float(), dim=-1) if self.normalize else x
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation, and optionally batch normalisation, between them.
+    """Linear layers with an activation and optional batch normalisation between them.
 
-        MLP(128, [1024, 128], batch_norm=True, normalize=True)                     BYOL predictor of the singer models
-        MLP(512, [512, 64], bias=False)                                            CLMR projector
-        MLP(2048, [2048, 2048, 2048], batch_norm=True, output_batch_norm=True)     SimSiam projector
-        MLP(2048, [4096, 256], batch_norm=True, bias=True)                         wav2rec projector
+    | head | |
+    |---|---|
+    | BYOL predictor of the singer models | `MLP(128, [1024, 128], batch_norm=True, normalize=True)` |
+    | CLMR projector | `MLP(512, [512, 64], bias=False)` |
+    | SimSiam projector | `MLP(2048, [2048, 2048, 2048], batch_norm=True, output_batch_norm=True)` |
+    | wav2rec projector | `MLP(2048, [4096, 256], batch_norm=True, bias=True)` |
 
     Args:
         in_dim: size of the input.
-        dims: sizes after each Linear; the last one is the output.
-        batch_norm: normalise before each activation.
-        bias: of the Linear layers. None: wherever no batch normalisation follows, which has its own.
+        dims: output size of each linear layer; the last one is the size of the output.
+        batch_norm: apply batch normalisation before each activation.
+        bias: whether linear layers have a bias. None: only those that no batch normalisation follows.
         activation: relu, silu or gelu.
-        output_batch_norm: normalise the output by batch as well, without scale and shift (SimSiam).
+        output_batch_norm: also apply batch normalisation to the output, without scale and shift (SimSiam).
         normalize: scale the output to unit length, in float32.
+
+    Raises:
+        InputError: `dims` is empty, or the activation is unknown.
+
+    Example:
+        >>> head = MLP(512, [512, 64], bias=False)
+        >>> head(torch.randn(4, 512)).shape
+        torch.Size([4, 64])
     """
 
     def __init__(
@@ -82,7 +99,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if not dims:
-            raise InputError("dims is empty; give the size of at least one layer, or use ssl_audio.heads.Identity")
+            raise InputError("dims is empty; give the size of at least one layer, or take ssl_audio.heads.Identity")
         if activation not in ACTIVATIONS:
             raise InputError(f"activation is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
         self.in_dim = in_dim
@@ -112,21 +129,28 @@ class MLP(nn.Module):
 
 
 class DINOHead(nn.Module):
-    """An MLP to a bottleneck of unit length, then its cosines with learned prototypes (Caron et al., 2021).
+    """The head of DINO: an MLP to a bottleneck of unit length, and its cosines with learned prototypes.
 
-    https://arxiv.org/abs/2104.14294: the last layer is weight-normalised with a gain fixed to 1. That equals a product
-    with normalised rows, so `prototypes` is a plain parameter and its length says nothing. Everything from the
-    bottleneck on is float32 under any autocast: half precision resolves a cosine near 1 to .004.
+    Caron et al., 2021, https://arxiv.org/abs/2104.14294. The paper's last layer has weight normalisation with a fixed
+    gain of 1. That is a product with normalised rows, so `prototypes` is a plain parameter whose length does not
+    matter. The bottleneck and the cosines are float32, also under autocast, because half precision has a resolution of
+    0.004 for cosines near 1.
 
-        DINOHead(192)                                               5.1 million parameters and 16.8 in the prototypes
-        DINOHead(512, 1024, [256, 256], 64)                         for hundreds, not millions, of recordings
+    `DINOHead(192)` has 5.1 million parameters and 16.8 million in the prototypes. `DINOHead(512, 1024, [256, 256], 64)`
+    suits hundreds, not millions, of recordings.
 
     Args:
         in_dim: size of the embedding.
-        dim: number of prototypes. 65,536 for VoxCeleb2; for little data 4 to 16 times the number of groups.
-        hidden: sizes of the layers before the bottleneck, each with its activation.
+        dim: number of prototypes: 65,536 for VoxCeleb2; for little data, 4 to 16 times the number of groups.
+        hidden: sizes of the layers before the bottleneck.
         bottleneck_dim: size of the vectors that are compared with the prototypes.
-        batch_norm: normalise before each activation: on for voices, off in the paper's vision transformers.
+        batch_norm: apply batch normalisation before each activation: on for voices, off in the paper's vision
+            transformers.
+
+    Example:
+        >>> head = DINOHead(192, dim=1024, hidden=[256, 256], bottleneck_dim=64)
+        >>> head(torch.randn(4, 192)).shape
+        torch.Size([4, 1024])
     """
 
     def __init__(
@@ -148,11 +172,11 @@ class DINOHead(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        bound = bottleneck_dim**-0.5  # torch's own initialisation of a linear layer
+        bound = bottleneck_dim**-0.5  # as torch initialises a linear layer
         self.prototypes = nn.Parameter(torch.empty(dim, bottleneck_dim).uniform_(-bound, bound))
 
     def bottleneck(self, x: Tensor) -> Tensor:
-        """`(batch, in_dim)` -> `(batch, bottleneck_dim)`, float32 and of unit length: what a memory should store."""
+        """`(batch, in_dim)` -> `(batch, bottleneck_dim)`, float32 and of unit length. A memory should store these."""
         return self.mlp(x)
 
     def cosines(self, z: Tensor) -> Tensor:
@@ -166,24 +190,31 @@ class DINOHead(nn.Module):
 
 
 class MarginHead(nn.Module):
-    """A classifier by cosines that is trained with a margin; see `ssl_audio.losses.margin` for the forms and papers.
+    """A classifier by cosines, trained with a margin. For the margins and their papers see `ssl_audio.losses.margin`.
 
-        MarginHead(192, num_classes=7500)                                              AAM
-        MarginHead(192, num_classes=7500, centers=3, top_k=5, scale=32.0)              wespeaker's, for noisy labels
+    AAM is `MarginHead(192, num_classes=7500)`. wespeaker has `MarginHead(192, num_classes=7500, centers=3, top_k=5,
+    scale=32.0)` for noisy labels.
 
     Args:
         in_dim: size of the embedding.
         num_classes: number of classes (speakers, pseudo-labels).
         margin_type: aam (additive angular), am (additive), or none.
-        margin: in radians for aam; where a ramp ends, if `logits` is given another in training.
-        scale: of the cosines.
-        centers: weights of a class, of which the nearest counts; 2 or 3 for noisy labels.
-        top_k: other classes nearest to the clip that are raised; 0 for none.
-        penalty: by how much, in radians, at a margin of .2; it grows with the margin.
-        continuous: the form of aam beyond its limit, see `aam_cosines`.
+        margin: the margin; in radians for aam. `logits` accepts another one for a step.
+        scale: factor for the cosines.
+        centers: number of weights per class, of which the nearest counts; 2 or 3 for noisy labels.
+        top_k: number of nearest wrong classes that are made harder; 0: none.
+        penalty: penalty of these classes in radians, for a margin of 0.2. It is proportional to the margin.
+        continuous: see `ssl_audio.losses.aam_cosines`.
 
     Raises:
-        InputError: an argument out of its range.
+        InputError: an argument is out of its range.
+
+    Example:
+        >>> head = MarginHead(192, num_classes=10)
+        >>> x, labels = torch.randn(4, 192), torch.tensor([0, 3, 3, 9])
+        >>> loss = F.cross_entropy(head.logits(x, labels), labels)  # head(x) gives logits without the margin
+        >>> loss.shape
+        torch.Size([])
     """
 
     def __init__(
@@ -220,7 +251,7 @@ class MarginHead(nn.Module):
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_classes * centers, in_dim)))
 
     def cosines(self, x: Tensor) -> Tensor:
-        """`(batch, in_dim)` -> `(batch, classes)`: the cosine with the nearest centre of each class, float32."""
+        """`(batch, in_dim)` -> `(batch, classes)` cosines with the nearest weight of each class, float32."""
         with torch.autocast(x.device.type, enabled=False):
             cosines = F.normalize(x.float(), dim=1) @ F.normalize(self.weight.float(), dim=1).T
             return cosines.unflatten(1, (self.num_classes, self.centers)).amax(dim=2)
@@ -230,12 +261,12 @@ class MarginHead(nn.Module):
         return self.scale * self.cosines(x)
 
     def logits(self, x: Tensor, labels: Tensor, margin: float | None = None) -> Tensor:
-        """Logits for the cross-entropy with `labels`.
+        """Logits with the margin, for the cross-entropy with `labels`.
 
         Args:
-            x: `(batch, in_dim)`
-            labels: `(batch,)` own classes.
-            margin: of this step, such as `schedules.margin_ramp` gives; None is the head's own.
+            x: `(batch, in_dim)`.
+            labels: `(batch,)` true classes.
+            margin: margin of this step, for example from `schedules.margin_ramp`. None: that of the head.
 
         Returns:
             `(batch, classes)`, float32.
@@ -253,17 +284,20 @@ class MarginHead(nn.Module):
 
 
 class ProbeHead(nn.Module):
-    """Standardise, then one Linear, or two with a ReLU between them: what a probe fits, and what names the tags.
+    """The classifier that a probe fits: standardisation, then one linear layer, or two with a ReLU between them.
 
-    As the head of an `EmbeddingModel` it travels with its encoder, so that neither the order of the classes nor the
-    encoder can be mispaired.
+    As the head of an `EmbeddingModel` it is saved with its encoder and the names of its classes, so none of the three
+    can be mixed up.
 
     Args:
         in_dim: size of the embedding.
         classes: names of the outputs, in order.
-        hidden: size of the hidden layer; None for a linear head.
-        multi_label: any number of classes a clip (sigmoid) or exactly one (softmax).
-        clip_seconds: length of the clips that it was fitted on, for those who apply it; None if unknown.
+        hidden: size of the hidden layer. None: one linear layer.
+        multi_label: a clip has any number of classes (sigmoid); otherwise exactly one (softmax).
+        clip_seconds: length in seconds of the clips on which it was fitted; None if unknown.
+
+    Raises:
+        InputError: there are no classes, or two have the same name.
     """
 
     mean: Tensor
@@ -279,7 +313,7 @@ class ProbeHead(nn.Module):
     ) -> None:
         super().__init__()
         if len(set(classes)) != len(classes) or not classes:
-            raise InputError(f"the classes of a head must have different names, got {', '.join(classes) or 'none'}")
+            raise InputError(f"a head needs classes with different names, got {', '.join(classes) or 'none'}")
         self.in_dim = in_dim
         self.classes = list(classes)
         self.hidden = hidden
@@ -299,12 +333,12 @@ class ProbeHead(nn.Module):
         return self.net((x - self.mean) * self.scale)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits `(batch, classes)` -> probabilities: a sigmoid a class, or one softmax."""
+        """Logits `(batch, classes)` -> probabilities, by a sigmoid for each class or by one softmax."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
 
     @torch.no_grad()
     def standardize(self, x: Tensor) -> None:
-        """Take mean and deviation from features `(items, in_dim)`; a constant dimension says nothing and becomes 0."""
+        """Set mean and deviation from features `(items, in_dim)`. Constant dimensions are mapped to 0."""
         x = x.double()
         mean, deviation = x.mean(dim=0), x.std(dim=0, unbiased=False)
         varies = deviation > 1e-8 * mean.abs() + 1e-12

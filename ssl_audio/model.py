@@ -1,4 +1,4 @@
-"""`EmbeddingModel` = frontend + encoder (+ head): what is saved, loaded, exported and served."""
+"""`EmbeddingModel`: frontend, encoder and optional head. It is what is saved, loaded, exported and served."""
 
 import os
 from pathlib import Path
@@ -18,18 +18,27 @@ UNKNOWN_LICENCE = "unknown"
 
 
 class EmbeddingModel(nn.Module):
-    """A waveform in, one vector a clip out.
+    """Waveforms in, one vector per clip out.
 
     Args:
         frontend: `(batch, samples)` -> features; see `ssl_audio.frontends`.
         encoder: features -> `(batch, dim)`; see `ssl_audio.encoders`.
-        sample_rate: of the audio that `forward` takes, in Hz.
-        head: `(batch, encoder.dim)` -> `(batch, head.dim)`, for projections instead of embeddings.
+        sample_rate: sample rate of the input in Hz.
+        head: `(batch, encoder.dim)` -> `(batch, head.dim)`; see `ssl_audio.heads`. None: the output is the embedding.
 
     Attributes:
         dim: size of the output.
-        minimum_samples: the shortest clip that frontend and encoder take.
-        licence: of the weights, as a card or package names it; "unknown" where nothing says.
+        minimum_samples: length of the shortest clip, in samples.
+        licence: licence of the weights, as the card or the package states it, or "unknown".
+
+    Example:
+        >>> from ssl_audio.encoders import CompactCNN
+        >>> from ssl_audio.frontends import LogMelSpectrogram
+        >>> model = EmbeddingModel(LogMelSpectrogram(16000), CompactCNN([8, 8]), sample_rate=16000).eval()
+        >>> model(torch.randn(2, 16000)).shape  # a batch of waveforms
+        torch.Size([2, 512])
+        >>> model.embed(np.zeros(44100, np.float32), sample_rate=44100).shape  # or a path, such as "song.wav"
+        (512,)
     """
 
     def __init__(
@@ -55,31 +64,36 @@ class EmbeddingModel(nn.Module):
         """`(batch, samples)` float in [-1, 1] at `sample_rate` -> `(batch, dim)`.
 
         Raises:
-            InputError: wrong shape, type or device; too short; outside training also NaN or infinity.
+            InputError: the shape, type or device is wrong, or clips are too short. In evaluation mode also: samples are
+                NaN or infinite.
         """
         self._check(waveforms)
         embeddings = self.encoder(self.frontend(waveforms))
         return embeddings if self.head is None else self.head(embeddings)
 
     def frames(self, waveforms: Tensor) -> Tensor:
-        """`(batch, samples)` -> `(batch, frames, frame_dim)`, the encoder's features along time."""
+        """`(batch, samples)` -> `(batch, frames, frame_dim)`, the frames of the encoder.
+
+        Raises:
+            InputError: as `forward`; or the encoder has no frames.
+        """
         self._check(waveforms)
         return self.encoder.frames(self.frontend(waveforms))
 
     @torch.inference_mode()
-    def embed(self, audio: str | os.PathLike | np.ndarray | Tensor, sample_rate: int | None = None) -> np.ndarray:
-        """The embedding of a file or an array, whatever mode the model is in (it stays in that mode).
+    def embed(self, audio: str | os.PathLike[str] | np.ndarray | Tensor, sample_rate: int | None = None) -> np.ndarray:
+        """The embedding of a file or an array. The model is in evaluation mode meanwhile.
 
         Args:
-            audio: the path of an audio file, or samples `(samples,)` or `(batch, samples)`.
-            sample_rate: of the array, in Hz; another rate than the model's is resampled. None says that it is at the
-                model's rate already. A file knows its own rate, so with a path it must be None.
+            audio: path of an audio file, or samples `(samples,)` or `(batch, samples)`.
+            sample_rate: sample rate of the array in Hz; it is resampled to the model's. None: it has the model's rate.
+                A file states its own rate, so leave it out with a path.
 
         Returns:
             `(dim,)` float32 for a path or one clip, `(batch, dim)` for a batch.
 
         Raises:
-            InputError: unreadable file, no samples, too short, NaN or infinity, a shape that is neither clip nor batch.
+            InputError: the file cannot be read, or the samples are none, too few, NaN, infinite, or of another shape.
         """
         if isinstance(audio, (str, os.PathLike)) and isinstance(self.encoder, PathEncoder):
             return self.encoder.look_up([Path(audio)])[0].mean()
@@ -94,7 +108,7 @@ class EmbeddingModel(nn.Module):
 
         if isinstance(audio, (str, os.PathLike)):
             if sample_rate is not None:
-                raise InputError(f"{os.fspath(audio)} knows its own rate; leave sample_rate out when you give a path")
+                raise InputError(f"{os.fspath(audio)} states its own sample rate; leave sample_rate out with a path")
             return audio_files.read(audio, sample_rate=self.sample_rate)
         array = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
         if array.dtype.kind != "f":
@@ -103,15 +117,15 @@ class EmbeddingModel(nn.Module):
             )
         if array.ndim not in (1, 2):
             raise InputError(
-                f"an array of shape {array.shape} is neither a clip (samples,) nor a batch (batch, samples)"
+                f"an array of shape {array.shape} is neither a clip (samples,) nor a batch (batch, samples); reshape it"
             )
         if array.size == 0:
-            raise InputError("the waveform is empty; there is nothing to embed")
+            raise InputError("the waveform is empty; give at least one sample")
         array = array.astype(np.float32)
         if sample_rate is None or sample_rate == self.sample_rate:
             return array
         if sample_rate <= 0:
-            raise InputError(f"sample_rate is {sample_rate}; it must be the array's rate in Hz")
+            raise InputError(f"sample_rate is {sample_rate}; it must be the rate of the array in Hz, above 0")
         if array.ndim == 1:
             return audio_files.resample(array, sample_rate, self.sample_rate)
         return np.stack([audio_files.resample(clip, sample_rate, self.sample_rate) for clip in array])
@@ -121,7 +135,7 @@ class EmbeddingModel(nn.Module):
 
     def _check(self, waveforms: Tensor) -> None:
         if torch.jit.is_tracing() or torch.compiler.is_compiling():
-            return  # an exported model has no Python to complain with, and a check would fix its shapes
+            return  # an exported model cannot raise, and a check would fix its shapes
         if waveforms.ndim != 2:
             raise InputError(f"audio has the shape {tuple(waveforms.shape)}; a model takes (batch, samples)")
         if not waveforms.is_floating_point():
@@ -131,7 +145,7 @@ class EmbeddingModel(nn.Module):
                 f"audio is on {waveforms.device} and the model on {self._device()}; move one with .to(...)"
             )
         if waveforms.numel() == 0:
-            raise InputError(f"audio of shape {tuple(waveforms.shape)} is empty; there is nothing to embed")
+            raise InputError(f"audio of shape {tuple(waveforms.shape)} is empty; give at least one clip")
         if waveforms.shape[1] < self.minimum_samples:
             raise InputError(
                 f"a clip of {waveforms.shape[1]} samples ({waveforms.shape[1] / self.sample_rate:.3f} s) is too short; "

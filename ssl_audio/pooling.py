@@ -1,18 +1,27 @@
-"""Frames `(batch, frames, dim)` -> one vector a clip. Any encoder with frames can use any of these.
+"""Pooling: frames `(batch, frames, in_dim)` -> one vector per clip, `(batch, dim)`.
 
-Each is made with the frames' size and has `.dim`, the size of its vector. An encoder takes the class:
+A pooling is constructed with the size of a frame and has `dim`, the size of its vector. An encoder takes the class, as
 `pooling: Callable[[int], nn.Module]`.
+
+Example:
+    >>> pooling = StatisticsPooling(256)
+    >>> pooling(torch.randn(4, 100, 256)).shape
+    torch.Size([4, 512])
 """
 
 import torch
 from torch import Tensor, nn
 
 ECAPA_FORMS = ("wespeaker", "speechbrain")
-VARIANCE_FLOOR = 1e-8  # under the root of a variance: its derivative at zero is infinite
+VARIANCE_FLOOR = 1e-8  # added under the square root, whose gradient at 0 is infinite
 
 
 class MeanPooling(nn.Module):
-    """Mean over the frames: `(batch, frames, in_dim)` -> `(batch, in_dim)`."""
+    """Mean over the frames; `dim` is `in_dim`.
+
+    Args:
+        in_dim: size of a frame.
+    """
 
     def __init__(self, in_dim: int) -> None:
         super().__init__()
@@ -20,11 +29,16 @@ class MeanPooling(nn.Module):
         self.dim = in_dim
 
     def forward(self, frames: Tensor) -> Tensor:
+        """`(batch, frames, in_dim)` -> `(batch, in_dim)`."""
         return frames.mean(dim=1)
 
 
 class StatisticsPooling(nn.Module):
-    """Mean and standard deviation over the frames (x-vectors, Snyder 2018): -> `(batch, 2 * in_dim)`."""
+    """Mean and standard deviation over the frames, as in x-vectors (Snyder et al., 2018); `dim` is `2 * in_dim`.
+
+    Args:
+        in_dim: size of a frame.
+    """
 
     def __init__(self, in_dim: int) -> None:
         super().__init__()
@@ -32,20 +46,22 @@ class StatisticsPooling(nn.Module):
         self.dim = 2 * in_dim
 
     def forward(self, frames: Tensor) -> Tensor:
+        """`(batch, frames, in_dim)` -> `(batch, 2 * in_dim)`: means, then deviations."""
         weights = torch.full_like(frames[..., :1], 1.0) / frames.shape[1]
         return _weighted_statistics(frames, weights)
 
 
 class AttentiveStatisticsPooling(nn.Module):
-    """Mean and standard deviation weighted by attention: -> `(batch, 2 * in_dim)`.
+    """Mean and standard deviation over the frames, weighted by attention; `dim` is `2 * in_dim`.
 
-    Okabe 2018 (https://arxiv.org/abs/1803.10963), with one weight for each frame and channel and with the clip's plain
-    mean and deviation as context for the attention, as in ECAPA-TDNN (Desplanques 2020, https://arxiv.org/abs/2005.07143).
+    Okabe et al., 2018, https://arxiv.org/abs/1803.10963. As in ECAPA-TDNN (Desplanques et al., 2020,
+    https://arxiv.org/abs/2005.07143), every channel has its own weights, and the attention also sees the unweighted
+    mean and deviation of the clip.
 
     Args:
         in_dim: size of a frame.
-        attention_dim: size of the hidden layer of the attention.
-        context: let the attention see the plain statistics of the clip.
+        attention_dim: size of the attention's hidden layer.
+        context: give the unweighted statistics of the clip to the attention.
     """
 
     def __init__(self, in_dim: int, attention_dim: int = 128, context: bool = True) -> None:
@@ -59,6 +75,7 @@ class AttentiveStatisticsPooling(nn.Module):
         )
 
     def forward(self, frames: Tensor) -> Tensor:
+        """`(batch, frames, in_dim)` -> `(batch, 2 * in_dim)`: means, then deviations."""
         seen = frames
         if self.context:
             plain = _weighted_statistics(frames, torch.full_like(frames[..., :1], 1.0) / frames.shape[1])
@@ -67,18 +84,21 @@ class AttentiveStatisticsPooling(nn.Module):
 
 
 class TemporalStatisticsPooling(nn.Module):
-    """Mean and unbiased standard deviation over the frames: wespeaker's TSTP: -> `(batch, 2 * in_dim)`.
+    """Mean and unbiased standard deviation over the frames (TSTP of wespeaker); `dim` is `2 * in_dim`.
 
-    The deviation is `sqrt(max(variance + added, least))`. One frame alone has the variance 0.
+    The deviation is `sqrt(max(variance + added, least))`. The variance of a single frame is 0.
 
-        TemporalStatisticsPooling(2560)                                            wespeaker's ResNet34
-        TemporalStatisticsPooling(1280, unbiased=False, added=0, least=1e-5)       sslsv's ResNet34, "stats"
+    | pooling | |
+    |---|---|
+    | wespeaker's ResNet34 | `TemporalStatisticsPooling(2560)` |
+    | sslsv's ResNet34, "stats" | `TemporalStatisticsPooling(1280, unbiased=False, added=0, least=1e-5)` |
 
     Args:
         in_dim: size of a frame.
-        unbiased: divide the squared differences by the frames less one, and not by the frames.
-        added: to the variance, under the root.
-        least: value under the root. One of `added` and `least` must be above 0: the root has no derivative at 0.
+        unbiased: divide by `frames - 1` instead of `frames`.
+        added: added to the variance.
+        least: lower limit under the square root. `added` or `least` must be above 0, because the gradient of the square
+            root at 0 is infinite.
 
     Raises:
         ValueError: both `added` and `least` are 0, or one is negative.
@@ -95,16 +115,16 @@ class TemporalStatisticsPooling(nn.Module):
         self.dim = 2 * in_dim
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`(batch, frames, in_dim)` and optionally `(batch, frames)`, true where a frame counts -> `(batch, dim)`."""
+        """`(batch, frames, in_dim)` -> `(batch, dim)`. Only frames in the mask `(batch, frames)` count; None: all."""
         mean, variance = _moments(frames, _equal_weights(frames, mask), self.unbiased)
         return torch.cat([mean, (variance + self.added).clamp_min(self.least).sqrt()], dim=-1)
 
 
 class SelfAttentivePooling(nn.Module):
-    """Mean weighted by attention, one weight a frame: -> `(batch, in_dim)`.
+    """Mean over the frames, weighted by attention with a weight per frame; `dim` is `in_dim`.
 
-    Cai 2018 (https://arxiv.org/abs/1804.05160): `softmax over time of vector . tanh(linear(frame))`. The pooling of
-    Fast ResNet-34 (Chung 2020, https://arxiv.org/abs/2003.11982).
+    The weights are the softmax over time of `vector . tanh(linear(frame))` (Cai et al., 2018,
+    https://arxiv.org/abs/1804.05160), as in Fast ResNet-34 (Chung et al., 2020, https://arxiv.org/abs/2003.11982).
 
     Args:
         in_dim: size of a frame.
@@ -119,29 +139,31 @@ class SelfAttentivePooling(nn.Module):
         nn.init.xavier_normal_(self.vector)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`(batch, frames, in_dim)` and optionally `(batch, frames)`, true where a frame counts -> `(batch, dim)`."""
+        """`(batch, frames, in_dim)` -> `(batch, dim)`. Only frames in the mask `(batch, frames)` count; None: all."""
         energy = torch.tanh(self.linear(frames)) @ self.vector
         return (frames * _attention(energy, mask)).sum(dim=1)
 
 
 class ECAPAPooling(nn.Module):
-    """ECAPA-TDNN's pooling as its two published implementations have it: -> `(batch, 2 * in_dim)`.
+    """The pooling of ECAPA-TDNN, in the form of either published implementation; `dim` is `2 * in_dim`.
 
-    Desplanques 2020 (https://arxiv.org/abs/2005.07143): mean and deviation weighted by attention, one weight for each
-    frame and channel; the attention may see the clip's plain mean and deviation as context. The two forms differ in
-    the attention's hidden layer, in the context's deviation, and in the least variance:
+    It gives mean and standard deviation over the frames, weighted by attention with a weight per frame and channel
+    (Desplanques et al., 2020, https://arxiv.org/abs/2005.07143). The forms differ in these points:
 
-    - wespeaker: linear, tanh; unbiased variance + 1e-7; 1e-7
-    - speechbrain: linear, ReLU, batch normalisation, tanh; biased variance; 1e-12
+    | | wespeaker | speechbrain |
+    |---|---|---|
+    | hidden layer of the attention | linear, tanh | linear, ReLU, batch norm, tanh |
+    | variance in the context | unbiased, plus 1e-7 | biased, at least 1e-12 |
+    | weighted variance | at least 1e-7 | at least 1e-12 |
 
     Args:
         in_dim: size of a frame.
         attention_dim: size of the attention's hidden layer.
-        context: let the attention see the clip's plain statistics.
+        context: give the unweighted statistics of the clip to the attention.
         form: wespeaker or speechbrain.
 
     Raises:
-        ValueError: an unknown form.
+        ValueError: the form is unknown.
     """
 
     def __init__(self, in_dim: int, attention_dim: int = 128, context: bool = True, form: str = ECAPA_FORMS[0]) -> None:
@@ -162,7 +184,7 @@ class ECAPAPooling(nn.Module):
         )
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`(batch, frames, in_dim)` and optionally `(batch, frames)`, true where a frame counts -> `(batch, dim)`."""
+        """`(batch, frames, in_dim)` -> `(batch, dim)`. Only frames in the mask `(batch, frames)` count; None: all."""
         seen = frames
         if self.context:
             plain = self._plain_statistics(frames, mask)
@@ -182,22 +204,22 @@ class ECAPAPooling(nn.Module):
 
 
 def _weighted_statistics(frames: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean and deviation over dimension 1, side by side; the weights sum to 1 there."""
+    """Weighted means and deviations over dimension 1, concatenated. The weights sum to 1 along it."""
     mean, variance = _moments(frames, weights)
     return torch.cat([mean, (variance + VARIANCE_FLOOR).sqrt()], dim=-1)
 
 
 def _moments(frames: Tensor, weights: Tensor, unbiased: bool = False) -> tuple[Tensor, Tensor]:
-    """Weighted mean and variance over dimension 1; the weights sum to 1 there."""
+    """Weighted means and variances over dimension 1. The weights sum to 1 along it."""
     mean = (frames * weights).sum(dim=1)
     variance = ((frames - mean.unsqueeze(1)).square() * weights).sum(dim=1)
-    if unbiased:  # n / (n - 1) for n equal weights; one frame alone keeps its variance of 0
+    if unbiased:  # n / (n - 1) for n equal weights; the variance of a single frame stays 0
         variance = variance / (1 - weights.square().sum(dim=1)).clamp_min(0.5)
     return mean, variance
 
 
 def _equal_weights(frames: Tensor, mask: Tensor | None) -> Tensor:
-    """`(batch, frames, 1)`: the same for every frame that counts, 0 for the others, 1 in all."""
+    """`(batch, frames, 1)` weights: equal for the frames in the mask, 0 for the others; their sum is 1."""
     if mask is None:
         return torch.full_like(frames[..., :1], 1.0) / frames.shape[1]
     counted = mask.to(frames.dtype).unsqueeze(2)
@@ -205,7 +227,7 @@ def _equal_weights(frames: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _attention(energy: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax over time, dimension 1; frames that do not count have the weight 0."""
+    """Softmax over time (dimension 1). Frames outside the mask have the weight 0."""
     if mask is not None:
         energy = energy.masked_fill(~mask.unsqueeze(2), -torch.inf)
     return energy.softmax(dim=1)

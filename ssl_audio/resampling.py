@@ -1,6 +1,6 @@
-"""Resampling as a torch layer: differentiable, on the audio's device, part of an exported model.
+"""Resampling as a torch layer: differentiable, on the device of the audio, part of an exported model.
 
-For files use `ssl_audio.audio`, whose soxr is better and quicker; this is for audio that arrives as a tensor.
+Use it for audio that arrives as a tensor. For files use `ssl_audio.audio`, whose soxr is better and faster.
 """
 
 import math
@@ -12,20 +12,25 @@ from torch import Tensor, nn
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
 
-_LARGEST_KERNEL = 20_000_000  # weights; rates with a small common divisor need one filter for each output phase
+_LARGEST_KERNEL = 20_000_000  # weights of all filters; the smaller the common divisor of the rates, the more filters
 
 
 class Resample(nn.Module):
-    """Band-limited interpolation with a windowed sinc, one filter for each phase of the output (Smith,
-    "Digital Audio Resampling", https://ccrma.stanford.edu/~jos/resample/).
+    """Band-limited interpolation with a windowed sinc filter for each phase of the output.
+
+    Smith, "Digital audio resampling", https://ccrma.stanford.edu/~jos/resample/.
 
     Args:
-        from_rate, to_rate: in Hz.
-        zero_crossings: of the sinc on each side; more of them make the transition band narrower.
-        rolloff: the filter's edge as a share of the lower Nyquist frequency.
+        from_rate, to_rate: sample rates in Hz.
+        zero_crossings: zero crossings of the sinc on each side. A larger number makes the transition band narrower.
+        rolloff: cut-off of the filter, as a fraction of the lower Nyquist frequency.
 
     Raises:
-        InputError: rates that are not positive, or that share so small a divisor that the filters fill the memory.
+        InputError: a rate is not positive, or the filters would need too much memory.
+
+    Example:
+        >>> Resample(44100, 16000)(torch.randn(2, 44100)).shape
+        torch.Size([2, 16000])
     """
 
     kernel: Tensor
@@ -40,17 +45,17 @@ class Resample(nn.Module):
         self.rolloff = rolloff
         divisor = math.gcd(from_rate, to_rate)
         self._old, self._new = from_rate // divisor, to_rate // divisor
-        cutoff = min(1.0, self._new / self._old) * rolloff  # as a share of the input's Nyquist frequency
+        cutoff = min(1.0, self._new / self._old) * rolloff  # as a fraction of the input's Nyquist frequency
         self._width = math.ceil(zero_crossings / cutoff)
         if self._new * (2 * self._width + self._old) > _LARGEST_KERNEL:
             raise InputError(
-                f"resampling from {from_rate} to {to_rate} Hz inside the model needs filters too large for memory; "
-                "resample the audio before, for example with ssl_audio.audio.resample"
+                f"resampling from {from_rate} to {to_rate} Hz inside the model needs too much memory; "
+                "resample the audio first, for example with ssl_audio.audio.resample"
             )
         self.register_buffer("kernel", self._filters(cutoff), persistent=False)
 
     def _filters(self, cutoff: float) -> Tensor:
-        """`(phases, 1, taps)`: the sinc under a Hann window, shifted by each phase of the output."""
+        """`(phases, 1, taps)`: for each phase of the output, a shifted sinc under a Hann window."""
         phase = torch.arange(self._new, dtype=torch.float64).unsqueeze(1) * self._old / self._new
         tap = torch.arange(-self._width, self._width + self._old, dtype=torch.float64)
         time = (tap - phase) * cutoff  # in zero crossings
@@ -58,7 +63,7 @@ class Resample(nn.Module):
         return (torch.sinc(time) * window.square() * cutoff).float().unsqueeze(1)
 
     def samples_for(self, samples: int) -> int:
-        """The shortest input that gives so many samples."""
+        """The length of the shortest input that gives `samples` samples."""
         return (samples - 1) * self._old // self._new + 1
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -72,11 +77,11 @@ class Resample(nn.Module):
 
 
 class ResampledFrontend(Frontend):
-    """A frontend for audio at another rate than it was made for.
+    """Resampling and a frontend, for audio at another rate than the frontend's.
 
     Args:
-        frontend: takes audio at `to_rate`.
-        from_rate, to_rate: in Hz.
+        frontend: a frontend for audio at `to_rate`.
+        from_rate, to_rate: sample rates in Hz.
     """
 
     def __init__(self, frontend: Frontend, from_rate: int, to_rate: int) -> None:
@@ -91,4 +96,5 @@ class ResampledFrontend(Frontend):
         return self.resample.samples_for(self.frontend.samples_for(frames))
 
     def forward(self, waveforms: Tensor) -> Tensor:
+        """`(batch, samples)` at `from_rate` -> features."""
         return self.frontend(self.resample(waveforms))

@@ -1,7 +1,7 @@
-"""Values over the training: the learning rate with warm-up and cosine, and plain functions of a step for the rest.
+"""Schedules: the learning rate with warm-up and cosine, and functions of a step for other values.
 
-`linear` and the warm-up of `warmup_cosine` hold both their ends, as DINO's authors have it: the first step has the
-first value and the last step of a warm-up has the peak.
+In `linear`, and in the warm-up of `warmup_cosine`, the first step has the first value and the last step has the last
+value, as in the code of DINO.
 """
 
 import math
@@ -15,20 +15,27 @@ from ssl_audio.errors import InputError
 
 
 class WarmupCosine(LRScheduler):
-    """Linear from 0 over `warmup`, then half a cosine down to `final` times the learning rate.
+    """Linear warm-up from 0, then half a cosine down to `final` times the peak (Loshchilov and Hutter, 2017).
 
-    The learning rate is set before each optimiser step.
+    https://arxiv.org/abs/1608.03983. The learning rate changes before each optimiser step. With the unit "minutes",
+    `total` or trainer.max_time is required, and a repeated run does not give identical weights.
 
     Args:
-        optimizer: its learning rate is the peak.
-        warmup: length of the rise, in `unit`.
-        total: where the cosine ends, in `unit`; None is the end of the training.
-        unit: "epochs" (may be fractional), "steps", or "minutes" of training, for a budget of time: `total` or
-            trainer.max_time must then be given, and a repeated run is no longer equal to the bit.
-        final: share of the peak at the end, in [0, 1].
+        optimizer: optimiser; its learning rate is the peak.
+        warmup: length of the warm-up, in `unit`.
+        total: end of the cosine, in `unit`. None: the end of the training.
+        unit: "epochs" (also fractions), "steps", or "minutes" of training.
+        final: learning rate at the end, as a fraction of the peak; in [0, 1].
 
     Raises:
-        InputError: an argument out of its range, or an endless training without `total`.
+        InputError: an argument is out of its range.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        >>> schedule = WarmupCosine(optimizer, warmup=10, total=110, unit="steps")
+        >>> [round(schedule.factor(step), 3) for step in (5, 10, 60, 110)]
+        [0.5, 1.0, 0.5, 0.0]
     """
 
     interval = "step"
@@ -50,12 +57,16 @@ class WarmupCosine(LRScheduler):
         self.unit = unit
         self.final = final
         self.steps_per_unit = 1.0
-        self.elapsed = 0.0  # seconds, saved with the schedule
+        self.elapsed = 0.0  # seconds of training; saved with the schedule
         self._clock: float | None = None
         super().__init__(optimizer)
 
     def bind(self, trainer: Any) -> None:
-        """Learn from the trainer how long an epoch and the training are; called once, before the first step."""
+        """Take the length of an epoch and of the training from the trainer. Called once, before the first step.
+
+        Raises:
+            InputError: the training has no end, or is not longer than the warm-up.
+        """
         steps = trainer.estimated_stepping_batches
         if self.unit == "epochs":
             batches = trainer.num_training_batches if math.isfinite(trainer.num_training_batches) else steps
@@ -64,8 +75,8 @@ class WarmupCosine(LRScheduler):
             self.total = self._training_length(trainer, steps)
             if self.total <= self.warmup:
                 raise InputError(
-                    f"a warm-up of {self.warmup} {self.unit} fills the whole training ({self.total:g}); give "
-                    "model.lr_scheduler.init_args.warmup less, or train longer"
+                    f"a warm-up of {self.warmup} {self.unit} takes the whole training ({self.total:g} {self.unit}); "
+                    "set model.lr_scheduler.init_args.warmup lower, or train longer"
                 )
         self._set()
 
@@ -78,11 +89,13 @@ class WarmupCosine(LRScheduler):
                     return (timer.time_elapsed() + left) / 60
             raise InputError("WarmupCosine counts minutes; give its total, or trainer.max_time")
         if not math.isfinite(steps):
-            raise InputError("the training has no end; give WarmupCosine.total, trainer.max_epochs or max_steps")
+            raise InputError(
+                "the training has no end for WarmupCosine; give its total, trainer.max_epochs or trainer.max_steps"
+            )
         return steps / self.steps_per_unit
 
     def progress(self) -> float:
-        """How far the training is, in `unit`."""
+        """The progress of the training, in `unit`."""
         if self.unit == "minutes":
             now = time.monotonic()
             self.elapsed += now - (self._clock if self._clock is not None else now)
@@ -91,14 +104,14 @@ class WarmupCosine(LRScheduler):
         return self.last_epoch / self.steps_per_unit
 
     def factor(self, progress: float) -> float:
-        """Share of the peak learning rate at `progress`."""
+        """The learning rate at `progress`, as a fraction of the peak."""
         if progress < self.warmup:
-            # Half a step ahead would not matter; a first step at exactly 0 would be wasted.
+            # Above 0 even at the start: a first step with learning rate 0 would be wasted.
             return max(progress, min(1.0, self.warmup) * 1e-3) / self.warmup
         if self.total is None:
             return 1.0
-        share = min(1.0, (progress - self.warmup) / (self.total - self.warmup))
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * share)) / 2
+        fraction = min(1.0, (progress - self.warmup) / (self.total - self.warmup))
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * fraction)) / 2
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
         factor = self.factor(self.progress())
@@ -110,19 +123,22 @@ class WarmupCosine(LRScheduler):
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        # Only where the training stands: how long it is follows from the trainer that resumes it.
+        # Only the progress is saved. The trainer that resumes the run says how long the training is.
         keys = ("base_lrs", "last_epoch", "_step_count", "_last_lr", "elapsed")
         return {key: value for key, value in super().state_dict().items() if key in keys}
 
 
 def linear(step: float, steps: int, start: float, final: float) -> float:
-    """From `start` at step 0 to `final` at step `steps - 1`, in equal parts; `final` from then on.
-
-        linear(epoch, 30, start=0.04, final=0.07)               # DINO's teacher temperature
+    """Linear from `start` at step 0 to `final` at step `steps - 1`, and `final` afterwards.
 
     Args:
-        step: from 0.
-        steps: of the rise, at least 1; a single step has `final`.
+        step: step, from 0.
+        steps: number of steps from `start` to `final`, at least 1. A single step has the value `final`.
+        start, final: values.
+
+    Example:
+        >>> [round(linear(epoch, 30, start=0.04, final=0.07), 3) for epoch in (0, 29, 99)]  # DINO's teacher temperature
+        [0.04, 0.07, 0.07]
     """
     return final if step >= steps - 1 else start + (final - start) * step / (steps - 1)
 
@@ -132,23 +148,26 @@ def warmup_cosine(
 ) -> float:
     """Linear from `start` to `peak` in `warmup` steps, then half a cosine to `final` over the remaining steps.
 
-        warmup_cosine(step, steps, peak=0.1, warmup=warmup, final=2.5e-5)            # DINO's learning rate
-        warmup_cosine(step, steps, peak=0.996, final=1.0)                            # the momentum of its teacher
-        warmup_cosine(step, steps, peak=0.04, final=0.4)                             # its weight decay
-
     Args:
-        step: from 0; beyond the end it gives `final`.
-        steps: of the training.
-        peak: at the last step of the warm-up and at the first after it.
-        warmup: steps of the rise, less than `steps`.
-        start: at step 0, if there is a warm-up.
-        final: where the cosine ends, one step after the last.
+        step: step, from 0. After the training, the value is `final`.
+        steps: number of steps of the training.
+        peak: value at the last step of the warm-up, and at the first step after it.
+        warmup: number of steps of the warm-up, below `steps`.
+        start: value at step 0, if there is a warm-up.
+        final: value one step after the last one.
 
     Raises:
-        InputError: the warm-up fills the training.
+        InputError: the warm-up is not shorter than the training.
+
+    Example:
+        >>> steps = 1000  # DINO's learning rate, momentum of the teacher and weight decay, at the first step:
+        >>> warmup_cosine(0, steps, peak=0.1, warmup=100, final=2.5e-5)
+        0.0
+        >>> [round(warmup_cosine(0, steps, peak, final=final), 3) for peak, final in ((0.996, 1.0), (0.04, 0.4))]
+        [0.996, 0.04]
     """
     if not 0 <= warmup < steps:
-        raise InputError(f"a warm-up of {warmup} steps must be shorter than the training of {steps}")
+        raise InputError(f"a warm-up of {warmup} steps must be shorter than the training, which has {steps} steps")
     if step < warmup:
         return linear(step, warmup, start, peak)
     fraction = min(1.0, (step - warmup) / (steps - warmup))
@@ -156,21 +175,25 @@ def warmup_cosine(
 
 
 def margin_ramp(at: float, begin: float, end: float, start: float = 0.0, final: float = 0.2) -> float:
-    """The margin of a softmax: `start` until `begin`, near `final` soon and `final` after `end` (wespeaker's).
+    """The schedule of wespeaker for the margin of a `MarginHead`: from `start` at `begin` to `final` at `end`.
 
-    `start + (final - start) (1 - .001^u)`, u from 0 at `begin` to 1 at `end`.
-
-        head.logits(embeddings, labels, margin_ramp(epoch, begin=20, end=40))
+    Between them it is `start + (final - start) (1 - 0.001^u)`, where u rises linearly from 0 to 1. Most of it
+    changes early.
 
     Args:
         at: step or epoch.
-        begin, end: in the unit of `at`, begin < end.
+        begin, end: in the same unit.
+        start, final: margins.
 
     Raises:
-        InputError: the ramp does not begin before it ends.
+        InputError: `begin` is not before `end`.
+
+    Example:
+        >>> [round(margin_ramp(epoch, begin=20, end=40), 3) for epoch in (0, 20, 25, 41)]
+        [0.0, 0.0, 0.164, 0.2]
     """
     if begin >= end:
-        raise InputError(f"a margin's ramp must begin before it ends, got {begin} and {end}")
+        raise InputError(f"the margin's ramp must begin before it ends, got begin {begin} and end {end}")
     if at > end:
         return final
     fraction = max(0.0, (at - begin) / (end - begin))

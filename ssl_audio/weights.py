@@ -1,6 +1,6 @@
-"""Reading weight files that nobody vouches for, and putting weights into a module that they must fit.
+"""Read untrusted weight files safely, and load weights strictly.
 
-A pickle can run code when it is read. Nothing here unpickles more than tensors and plain data.
+A pickle can run code when it is read. The functions here unpickle only tensors and plain data.
 """
 
 import os
@@ -17,17 +17,18 @@ from ssl_audio.errors import InputError, first_line
 
 
 class UnsafeFileError(InputError):
-    """A file that could only be read by running what it names."""
+    """Reading the file would run code."""
 
 
-_SHOWN = 5  # keys of each kind in a message
+_SHOWN = 5  # keys of each kind that a message lists
 
 
-def read_weights(path: str | os.PathLike) -> dict[str, Any]:
-    """The content of a `.safetensors` file, or of a torch file of tensors and plain data, on the CPU.
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a `.safetensors` file, or of a torch file with tensors and plain data. Tensors are on the CPU.
 
     Raises:
-        InputError: no such file, a truncated or foreign file, a pickle that holds anything but tensors and plain data.
+        UnsafeFileError: the file holds more than tensors and plain data.
+        InputError: the file is missing, damaged, or of another format.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,32 +43,32 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
         if "WeightsUnpickler" in str(error) or "Unsupported" in str(error) or "GLOBAL" in str(error):
             raise UnsafeFileError(
                 f"{path}: refused, because reading it would run code ({_refused_name(error)}); "
-                "save tensors and plain data only, for example with ssl-audio convert"
+                "ask for a file with tensors and plain data only, such as ssl-audio convert writes"
             ) from error
         raise InputError(f"{path}: not a torch weight file, or damaged; fetch or write it again") from error
-    except Exception as error:  # whatever a damaged stream leads the unpickler to
+    except Exception as error:  # a damaged stream can make the unpickler raise anything
         raise InputError(f"{path}: truncated or damaged ({first_line(error)}); fetch or write it again") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
     return dict(content)
 
 
-def read_without_code(path: str | os.PathLike) -> dict[str, Any]:
-    """As `read_weights` for a torch file that names classes: empty stand-ins are made in their place.
+def read_without_code(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a torch file that names classes, such as an old Lightning checkpoint with callbacks and hyper-parameters.
 
-    For old Lightning checkpoints, which hold callbacks and hyper-parameters beside the weights. No class that the file
-    names is imported and nothing of it is called.
+    Every object of a class is replaced by an empty placeholder. No class that the file names is imported or called.
 
     Raises:
-        InputError: damaged, or still refused.
+        InputError: the file is damaged, or cannot be read without running code.
     """
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     try:
-        stands_in = [
-            (type("Inert", (_Placeholder,), {}), name) for name in get_unsafe_globals_in_checkpoint(os.fspath(path))
+        placeholders = [
+            (type("Placeholder", (_Placeholder,), {}), name)
+            for name in get_unsafe_globals_in_checkpoint(os.fspath(path))
         ]
-        with safe_globals(stands_in):  # type: ignore[arg-type]
+        with safe_globals(placeholders):  # type: ignore[arg-type]
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read without running code ({first_line(error)})") from error
@@ -76,8 +77,8 @@ def read_without_code(path: str | os.PathLike) -> dict[str, Any]:
     return dict(content)
 
 
-class _Placeholder(dict):
-    """Takes what the object in its place would have been given, and does nothing."""
+class _Placeholder(dict[str, Any]):
+    """Stands in for any unpickled class: accepts its arguments and its state, and runs nothing."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__()
@@ -86,17 +87,17 @@ class _Placeholder(dict):
         pass
 
 
-def load_strict(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike) -> None:
+def load_strict(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
     """Load weights that fit the module exactly.
 
     Args:
-        module: changed in place.
-        weights: tensors by the module's own key names.
-        source: where they come from, for the message.
+        module: module to change in place.
+        weights: {key of the module: tensor}.
+        source: origin of the weights, for the message.
 
     Raises:
-        InputError: keys are missing or left over, or shapes differ; the first five of each kind are listed. The module
-            is unchanged then.
+        InputError: keys are missing or unexpected, or shapes differ. The message lists the first five of each kind, and
+            the module is unchanged.
     """
     foreign = [str(key) for key, value in weights.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if foreign:
@@ -121,8 +122,10 @@ def load_strict(module: nn.Module, weights: Mapping[str, Tensor], source: str | 
 
 
 def _is_torch_file(path: Path) -> bool:
-    """Whether it starts as a zip archive or a pickle of protocol 2 or later; all else torch would run through a parser
-    of pickles, which says of a web page that it wants to run code."""
+    """Whether the file starts like a zip archive or a pickle of protocol 2 or later.
+
+    Anything else, such as an HTML error page saved as .pt, would reach torch's unpickler, whose message is misleading.
+    """
     with open(path, "rb") as file:
         start = file.read(2)
     return start == b"PK" or (start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05"))

@@ -1,12 +1,17 @@
-"""What several test files need: the shared recordings, where they are, and small recordings made on the spot."""
+"""What several test files need: the shared recordings, where they are, small recordings made on the spot, a browser;
+and the line at the end of a run that says what was not tested, because something is absent."""
 
 import os
+import re
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
-from helpers import REPOSITORY, tone
+from helpers import ABSENT, REPOSITORY, needed, skip_without, tone
 from hypothesis import HealthCheck, settings
 
 # What passed once passes again, and on a slow machine too. For other examples: --hypothesis-profile default
@@ -17,8 +22,29 @@ settings.load_profile("same")
 # in which the tests run is none of theirs.
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", *(name for name in os.environ if name.startswith("SLURM_"))):
     os.environ.pop(name, None)
+# Numba's OpenMP threads would stay after the first UMAP and make each matrix product of torch wait for them.
+os.environ["NUMBA_NUM_THREADS"] = "1"
 for name in ("NO_PROXY", "no_proxy"):
     os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by `-m`
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for the fixture `shared` or `browser` has the marker."""
+    for item in items:
+        for fixture, marker in (("shared", "shared"), ("browser", "page")):
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many tests were skipped because something is absent here, and what."""
+    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])]
+    names = [re.match(rf"(?:{ABSENT}|could not import ')([^':]+)", reason) for reason in reasons]
+    absent = Counter(name[1] for name in names if name)
+    if absent:
+        listed = ", ".join(f"{count} without {what}" for what, count in absent.most_common())
+        terminalreporter.write_line(f"{absent.total()} skipped for what is absent here: {listed}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,8 +60,21 @@ def shared() -> Path:
     """The folder of shared recordings and fixtures beside the repository; tests that need it skip without it."""
     folder = REPOSITORY.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("the shared recordings (../shared beside the repository) are not here")
+        skip_without("the recordings (../shared beside the repository)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window, driven by playwright; its microphone beeps."""
+    playwright = needed("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None) or skip_without("Chromium")
+    microphone = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", *microphone])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from helpers import tiny_frontend, tiny_model
 
 from ssl_audio import config
 from ssl_audio.baselines import mean_mel, mfcc_statistics
@@ -86,7 +87,7 @@ def test_models_of_other_arguments_have_other_fingerprints() -> None:
 
 
 def test_an_argument_that_changes_nothing_leaves_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = EmbeddingModel(LogMelSpectrogram(16000), CompactCNN([4, 8], embedding_dim=6), 16000)
+    model = tiny_model(6)
     description = identity(describe(model))
     assert "dropout" in description["init_args"]["encoder"]["init_args"]
     monkeypatch.setitem(config.ADDED, "ssl_audio.encoders.CompactCNN", {"dropout": 0.0})
@@ -100,7 +101,7 @@ def test_what_cannot_be_told_apart_has_no_fingerprint() -> None:
         def __init__(self, hidden: int) -> None:
             super().__init__([4, 8], embedding_dim=6)
 
-    model = EmbeddingModel(LogMelSpectrogram(16000), Forgetful(3), 16000)
+    model = EmbeddingModel(tiny_frontend(), Forgetful(3), 16000)
     with pytest.raises(InputError, match="Forgetful does not store its argument 'hidden'"):
         fingerprint(model)
 

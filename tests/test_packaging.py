@@ -1,16 +1,20 @@
 """The package's promises to someone who installs it."""
 
+import os
+import re
 import subprocess
 import sys
+import zipfile
 
-import pytest
 import yaml
-from helpers import REPOSITORY
+from helpers import REPOSITORY, needed
+
+import ssl_audio
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    tomllib = pytest.importorskip("tomli")
+    tomllib = needed("tomli")
 
 ROOT = REPOSITORY
 
@@ -18,10 +22,27 @@ ROOT = REPOSITORY
 def test_conda_environment_agrees_with_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    expected = {*project["dependencies"], *(r for name in extras if name != "dev" for r in extras[name])}
+    expected = {*project["dependencies"], *(r for name in extras if name not in ("dev", "docs") for r in extras[name])}
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(entry["pip"] for entry in dependencies if isinstance(entry, dict))
     assert set(pip) - {"-e ."} == expected
+
+
+def test_the_lowest_versions_that_are_tried_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    tried_extras = re.search(r"^LOWEST := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert tried_extras is not None
+    requirements = [*project["dependencies"], *(r for name in tried_extras[1].split(",") for r in extras[name])]
+    lowest = {re.sub(r"\[.*?\]", "", r).split(",")[0].replace(">=", "==") for r in requirements}
+    tried = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    assert lowest == {line for line in tried if not line.startswith("#")}
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == ssl_audio.__version__
+    assert len([entry for entry in citation["references"] if "repository-code" in entry]) == 5  # the systems
 
 
 def test_constraints_pin_torch_and_cover_every_requirement():
@@ -49,18 +70,32 @@ def test_importing_the_package_and_loading_models_needs_no_training_library():
     assert out.stdout.strip() == "[]"
 
 
-def test_the_wheel_carries_the_configs(tmp_path):
-    """Built without network: hatchling is in the environment."""
+def test_the_wheel_carries_configs_and_metadata_and_finds_them(tmp_path):
+    """Built without network: hatchling is in the environment. Unpacked, it is used from an empty folder."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT,
         check=True,
         capture_output=True,
     )
-    import zipfile
-
     (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    configs = {str(p.relative_to(ROOT)) for p in (ROOT / "train_configs").rglob("*.yaml")}
-    assert {f"ssl_audio/{name}" for name in configs} <= set(names)
-    assert "ssl_audio/py.typed" in names
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    zipfile.ZipFile(wheel).extractall(installed)
+    empty.mkdir()
+    patterns = ("train_configs/**/*.*", "metadata/README.md", "metadata/example/*.*", "metadata/[lp]*/*")
+    names = {path.relative_to(ROOT) for pattern in patterns for path in ROOT.glob(pattern)}
+    assert len(names) > 60
+    for name in names:
+        assert (installed / "ssl_audio" / name).read_bytes() == (ROOT / name).read_bytes(), name
+    assert (installed / "ssl_audio" / "py.typed").is_file()
+    code = (
+        "from ssl_audio.data.corpora import gtzan; from ssl_audio.training.config import find_config; "
+        "from ssl_audio.utils.packaged import packaged; "
+        "print(gtzan.GENRES[0], find_config('data/gtzan'), packaged('metadata'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=empty, env=environment, check=True, capture_output=True, text=True
+    )
+    package = installed / "ssl_audio"
+    assert out.stdout.split() == ["blues", str(package / "train_configs/data/gtzan.yaml"), str(package / "metadata")]

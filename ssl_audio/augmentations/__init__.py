@@ -1,8 +1,10 @@
-"""Waveform augmentation in two forms with the same names, arguments and distributions.
+"""Augmentation of waveforms and features.
 
-- `ssl_audio.augmentations.clip`: one clip at a time on the CPU, in the data loader's workers (audiomentations, Praat).
-- `ssl_audio.augmentations.batch`: whole batches in torch, on the device that holds them.
+- `ssl_audio.augmentations.clip`: waveforms, one clip at a time on the CPU, in the data loader's workers
+  (audiomentations, Praat).
+- `ssl_audio.augmentations.batch`: waveforms, whole batches in torch, on the device of the batch.
+- `ssl_audio.augmentations.features`: features after the frontend, whole batches.
 
-A stacked config chooses which runs where (`train_configs/augmentation/`). Nothing is imported here, so that naming the
-package costs nothing.
+Transforms of the same name in `clip` and `batch` have the same arguments and distributions. The configs in
+`train_configs/augmentation/` choose between the two.
 """

@@ -1,4 +1,4 @@
-"""What every per-clip transform shares: its probability, its checks, and audiomentations made reproducible."""
+"""The base classes of transforms of one clip, checks of arguments, and audiomentations with reproducible draws."""
 
 import random
 from abc import ABC, abstractmethod
@@ -16,10 +16,10 @@ Audio = NDArray[np.float32]
 
 
 def check_range(name: str, low: float, high: float, at_least: float = -np.inf, at_most: float = np.inf) -> None:
-    """Refuse an empty or impossible range of a parameter.
+    """Check the range of a parameter.
 
     Raises:
-        InputError: not at_least <= low <= high <= at_most.
+        InputError: not `at_least <= low <= high <= at_most`.
     """
     if not at_least <= low <= high <= at_most:
         limits = f" within [{at_least:g}, {at_most:g}]" if np.isfinite([at_least, at_most]).any() else ""
@@ -27,15 +27,22 @@ def check_range(name: str, low: float, high: float, at_least: float = -np.inf, a
 
 
 def check_probability(name: str, p: float) -> None:
-    """Refuse a `p` outside [0, 1] (InputError)."""
+    """Check a probability.
+
+    Raises:
+        InputError: it is not in [0, 1].
+    """
     if not 0 <= p <= 1:
         raise InputError(f"{name}: p is a probability and must be in [0, 1], not {p:g}")
 
 
 class ClipTransform(ABC):
-    """A transform that touches a clip with probability `p`.
+    """A transform that is applied to a clip with probability `p`.
 
-    Subclasses write `apply`, which must not change its input in place.
+    A subclass defines `apply`, which must not change its input in place.
+
+    Args:
+        p: probability, in [0, 1].
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -43,15 +50,15 @@ class ClipTransform(ABC):
         self.p = p
 
     def __call__(self, audio: Audio, sample_rate: int, rng: Generator) -> Audio:
-        """Transform a clip, or return it as it is.
+        """Transform a clip with probability `p`; otherwise return it unchanged.
 
         Args:
-            audio: (samples,) float32 in [-1, 1].
-            sample_rate: Hz.
-            rng: the clip's own random numbers.
+            audio: `(samples,)` float32 in [-1, 1].
+            sample_rate: in Hz.
+            rng: source of every draw; each clip has its own.
 
         Returns:
-            (samples,) float32, as long as the input.
+            `(samples,)` float32, of the same length.
         """
         if rng.random() >= self.p or len(audio) == 0:
             return audio
@@ -62,16 +69,19 @@ class ClipTransform(ABC):
 
     @abstractmethod
     def apply(self, audio: Audio, sample_rate: int, rng: Generator) -> Audio:
-        """The transform itself, its parameters drawn from `rng`: (samples,) -> (samples,)."""
+        """Transform `(samples,)` -> `(samples,)`, with parameters drawn from `rng`."""
 
 
 class FromAudiomentations(ClipTransform):
-    """A transform of audiomentations, drawing from the clip's generator instead of the global ones.
+    """A transform of audiomentations that draws from the clip's generator instead of the global ones.
 
     Args:
-        p: probability, drawn here and not by the library.
-        name: class name in audiomentations.
+        p: probability; drawn here, not by audiomentations.
+        name: name of the class in audiomentations.
         arguments: its other arguments.
+
+    Raises:
+        InputError: audiomentations refuses the arguments.
     """
 
     def __init__(self, p: float, name: str, **arguments: Any) -> None:
@@ -91,7 +101,7 @@ class FromAudiomentations(ClipTransform):
 
 @contextmanager
 def global_seed(rng: Generator) -> Iterator[None]:
-    """Seed `random` and `numpy.random` from `rng`, and put both back as they were: other code draws from them too."""
+    """Inside, `random` and `numpy.random` are seeded from `rng`. Afterwards both have their former state."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     seed = int(rng.integers(2**32))
     random.seed(seed)

@@ -1,7 +1,12 @@
-"""Augmentation of one clip on the CPU: what the data loader's workers run.
+"""Transforms of one clip on the CPU, which run in the data loader's workers.
 
-A transform is a callable `(audio (samples,) float32, sample_rate, rng) -> (samples,) float32`; everything random in it
-comes from `rng`, so a clip's result depends on its own seed and not on the number of workers.
+A transform is called with `audio` (`(samples,)` float32), `sample_rate` and `rng`, and returns `(samples,)` float32. It
+draws only from `rng`, so the result depends on the clip's seed, not on the number of workers.
+
+Example:
+    >>> noise = GaussianNoise(min_amplitude=0.01, max_amplitude=0.02, p=1.0)
+    >>> noise(np.zeros(16000, np.float32), 16000, np.random.default_rng(0)).shape
+    (16000,)
 """
 
 import numpy as np
@@ -31,11 +36,11 @@ __all__ = [
 
 
 class Compose(ClipTransform):
-    """One transform after the other, each with its own probability.
+    """Applies transforms in order, each with its own probability.
 
     Args:
-        transforms: applied in this order.
-        p: probability that the chain runs at all.
+        transforms: transforms in the order of their application.
+        p: probability that the chain is applied at all.
     """
 
     def __init__(self, transforms: list[ClipTransform], p: float = 1.0) -> None:
@@ -49,21 +54,21 @@ class Compose(ClipTransform):
 
 
 class GaussianNoise(FromAudiomentations):
-    """Add white noise whose standard deviation is uniform in [min_amplitude, max_amplitude] (full scale is 1)."""
+    """Add white noise with a standard deviation uniform in [min_amplitude, max_amplitude]; full scale is 1."""
 
     def __init__(self, min_amplitude: float = 0.001, max_amplitude: float = 0.05, p: float = 0.5) -> None:
         super().__init__(p, "AddGaussianNoise", min_amplitude=min_amplitude, max_amplitude=max_amplitude)
 
 
 class TimeStretch(FromAudiomentations):
-    """Play at a rate uniform in [min_rate, max_rate] without changing the pitch; cut or zero-padded to its length."""
+    """Change the speed by a factor uniform in [min_rate, max_rate], keep the pitch, then cut or zero-pad the clip."""
 
     def __init__(self, min_rate: float = 0.8, max_rate: float = 1.2, p: float = 0.5) -> None:
         super().__init__(p, "TimeStretch", min_rate=min_rate, max_rate=max_rate)
 
 
 class Gain(FromAudiomentations):
-    """Multiply by a gain uniform in [min_gain_db, max_gain_db] decibels.
+    """Apply a gain uniform in [min_gain_db, max_gain_db] decibels.
 
     Args:
         clamp: clip the result to [-1, 1].
@@ -81,32 +86,33 @@ class Gain(FromAudiomentations):
 
 
 class SevenBandEQ(FromAudiomentations):
-    """Low shelf, five peaks and high shelf, each gain uniform in [min_gain_db, max_gain_db] decibels."""
+    """Apply a low shelf, five peaks and a high shelf, each with a gain uniform in [min_gain_db, max_gain_db] dB."""
 
     def __init__(self, min_gain_db: float = -2.0, max_gain_db: float = 1.0, p: float = 0.5) -> None:
         super().__init__(p, "SevenBandParametricEQ", min_gain_db=min_gain_db, max_gain_db=max_gain_db)
 
 
 class TanhDistortion(FromAudiomentations):
-    """Soft clipping at the loudness of the input; the amount is uniform in [min_distortion, max_distortion]."""
+    """Clip softly and keep the loudness; the amount is uniform in [min_distortion, max_distortion]."""
 
     def __init__(self, min_distortion: float = 0.1, max_distortion: float = 0.2, p: float = 0.5) -> None:
         super().__init__(p, "TanhDistortion", min_distortion=min_distortion, max_distortion=max_distortion)
 
 
 class TimeMask(FromAudiomentations):
-    """Silence one span, its length uniform in [min_fraction, max_fraction] of the clip, anywhere in it."""
+    """Silence a span anywhere in the clip. Its length is uniform in [min_fraction, max_fraction] of the clip's."""
 
     def __init__(self, min_fraction: float = 0.0, max_fraction: float = 0.125, p: float = 0.5) -> None:
         super().__init__(
             p, "TimeMask", min_band_part=min_fraction, max_band_part=max_fraction, fade_duration=0.0
-        )  # hard edges, as published
+        )  # without fades, as published
 
 
 class Shift(ClipTransform):
-    """Roll the clip by a share of its length uniform in [min_fraction, max_fraction]; the end comes in at the start.
+    """Rotate the clip by a fraction of its length, uniform in [min_fraction, max_fraction].
 
-    audiomentations refuses shares above 1, which the published range (-.05 to 2) has; rolled over they are harmless.
+    The published range (-0.05 to 2) has fractions above 1, which audiomentations refuses. For a rotation, they are the
+    same as the fraction below 1.
     """
 
     def __init__(self, min_fraction: float = -0.05, max_fraction: float = 2.0, p: float = 0.5) -> None:
@@ -118,11 +124,11 @@ class Shift(ClipTransform):
 
 
 class FromBatch(ClipTransform):
-    """Any batched transform, one clip at a time: for chains that run in the loader's workers.
+    """Applies a batch transform to one clip, so that it can be part of a chain in the data loader's workers.
 
     Args:
-        transform: with its own probability.
-        p: probability that it is asked at all.
+        transform: a transform of `ssl_audio.augmentations.batch`, with its own probability.
+        p: probability that it is used at all.
     """
 
     def __init__(self, transform: BatchTransform, p: float = 1.0) -> None:
@@ -135,11 +141,12 @@ class FromBatch(ClipTransform):
 
 
 class ImpulseResponse(FromBatch):
-    """Convolve with a recorded impulse response of `folder`, any of them equally likely, at the clip's own loudness.
+    """Convolve with an impulse response, drawn uniformly from the recordings of a folder, and keep the loudness.
 
     Args:
-        folder: recordings of impulse responses, decoded once.
+        folder: recordings of impulse responses; decoded once.
         max_seconds: longer responses are cut.
+        p: probability.
     """
 
     def __init__(self, folder: str, max_seconds: float = 2.0, p: float = 0.5) -> None:

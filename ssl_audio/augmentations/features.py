@@ -1,6 +1,6 @@
-"""Augmentation of features `(batch, bands, frames)` after the frontend, in training only, on the device of the batch.
+"""Transforms of features `(batch, bands, frames)` after the frontend, in training, on the device of the batch.
 
-Each clip has its own draw. Numbers come from torch's global generator, which a method seeds for every step.
+Parameters are drawn for each clip, from torch's global generator, which a method seeds for every step.
 """
 
 import math
@@ -12,7 +12,11 @@ from ssl_audio.errors import InputError
 
 
 class Compose(nn.Module):
-    """One after the other, in this order."""
+    """Applies transforms in order.
+
+    Args:
+        transforms: transforms in the order of their application.
+    """
 
     def __init__(self, transforms: list[nn.Module]) -> None:
         super().__init__()
@@ -26,13 +30,18 @@ class Compose(nn.Module):
 
 
 class SpectralTilt(nn.Module):
-    """Add a smooth random curve over the bands, constant in time: another microphone, another room, another distance.
+    """Add a smooth random curve over the bands, constant in time, like another microphone, room or distance.
 
-    The curve is a sum of the first `order` cosines over the bands, the k-th with standard deviation `std / sqrt(k)`.
+    The curve is a sum of `order` cosines over the bands. The amplitude of the k-th has standard deviation
+    `std / sqrt(k)`.
 
     Args:
-        std: standard deviation of the first cosine, in units of the features (nepers of power for a log-mel).
-        order: number of cosines; more of them bend the curve more finely.
+        std: standard deviation of the first cosine's amplitude, in units of the features (for log-mel features, natural
+            logarithm of power).
+        order: number of cosines. A larger number gives finer curves.
+
+    Raises:
+        InputError: an argument is out of its range.
     """
 
     def __init__(self, std: float = 0.6, order: int = 4) -> None:
@@ -52,10 +61,10 @@ class SpectralTilt(nn.Module):
 
 
 class BandMask(nn.Module):
-    """Replace one run of bands by the clip's mean (SpecAugment, Park et al. 2019).
+    """Replace adjacent bands by the clip's mean (SpecAugment, Park et al., 2019, https://arxiv.org/abs/1904.08779).
 
     Args:
-        max_bands: the run is 0 to this many bands wide, uniformly.
+        max_bands: the number of bands is uniform from 0 to this.
     """
 
     def __init__(self, max_bands: int = 8) -> None:
@@ -69,10 +78,13 @@ class BandMask(nn.Module):
 
 
 class FrameMask(nn.Module):
-    """Replace one run of frames by the clip's mean (SpecAugment, Park et al. 2019).
+    """Replace adjacent frames by the clip's mean (SpecAugment, Park et al., 2019, https://arxiv.org/abs/1904.08779).
 
     Args:
-        max_fraction: the run is 0 to this share of the frames, uniformly.
+        max_fraction: the number of frames is uniform from 0 to this fraction of all.
+
+    Raises:
+        InputError: the fraction is not in [0, 1].
     """
 
     def __init__(self, max_fraction: float = 0.15) -> None:
@@ -88,13 +100,18 @@ class FrameMask(nn.Module):
 
 
 class RandomErasing(nn.Module):
-    """Set one rectangle of the image to a value (Zhong et al., 2020), as kornia's defaults that wav2rec uses.
+    """Fill a rectangle with a value (Zhong et al., 2020, https://arxiv.org/abs/1708.04896).
+
+    The defaults are those of kornia, which wav2rec uses.
 
     Args:
-        p: probability per clip.
-        min_area, max_area: share of the image, uniformly.
-        min_ratio, max_ratio: bands / frames of the rectangle, log-uniformly.
-        value: put in place of the features; 0 is the floor of decibel images.
+        p: probability for each clip.
+        min_area, max_area: the area is uniform between these fractions of the image.
+        min_ratio, max_ratio: the ratio of bands to frames is log-uniform between these.
+        value: the value; 0 is the floor of `DecibelMelSpectrogram`.
+
+    Raises:
+        InputError: an argument is out of its range.
     """
 
     def __init__(
@@ -131,7 +148,7 @@ class RandomErasing(nn.Module):
 
 
 def _masked(features: Tensor, width: Tensor, dim: int) -> Tensor:
-    """Replace a run of (batch, 1) `width` along `dim` (1 or 2), at a uniform place, by the clip's mean."""
+    """Along `dim` (1 or 2), replace a span of `(batch, 1)` width, at a uniform position, by the clip's mean."""
     size = features.shape[dim]
     start = torch.rand(len(features), 1, device=features.device) * (size - width)
     inside = _run(start, width, size).unsqueeze(3 - dim)
@@ -139,6 +156,6 @@ def _masked(features: Tensor, width: Tensor, dim: int) -> Tensor:
 
 
 def _run(start: Tensor, width: Tensor, size: int) -> Tensor:
-    """(batch, 1) starts and widths -> (batch, size), true inside."""
+    """`(batch, 1)` starts and widths of spans -> `(batch, size)`, true inside the span."""
     place = torch.arange(size, device=start.device)
     return (place >= start) & (place < start + width)

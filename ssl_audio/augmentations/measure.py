@@ -1,4 +1,4 @@
-"""What a pitch shift did to a voice, measured by Praat: pitch, formants, voicing, spectral envelope."""
+"""The effect of a pitch shift on a voice, measured by Praat: pitch, formants, voicing, spectral envelope."""
 
 from typing import NamedTuple
 
@@ -8,17 +8,18 @@ from numpy.typing import NDArray
 from ssl_audio.augmentations.base import Audio
 
 STEP = 0.01  # seconds between frames
-EDGE = 0.025  # seconds at both ends without frames
-LIFTER = 0.0015  # seconds: cepstrum below this is the envelope, above it the voice's source
+EDGE = 0.025  # seconds without frames at both ends
+LIFTER = 0.0015  # seconds; the cepstrum below is the spectral envelope, above it the voice source
 Array = NDArray[np.float64]
 
 
 class Voice(NamedTuple):
-    """A recording as Praat hears it, a row each 10 ms.
+    """The analysis of a recording, with a frame every 10 ms.
 
-    pitch: (frames,) Hz, 0 where unvoiced.
-    formants: (frames, 3) Hz, NaN where there is none.
-    envelope: (frames, coefficients) cepstrum of the spectral envelope, without its level.
+    Attributes:
+        pitch: `(frames,)` in Hz; 0 where unvoiced.
+        formants: `(frames, 3)` in Hz; NaN where Praat finds none.
+        envelope: `(frames, coefficients)` cepstrum of the spectral envelope, without its level.
     """
 
     pitch: Array
@@ -27,12 +28,13 @@ class Voice(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What became of a recording.
+    """The difference between two analyses.
 
-    pitch: median over frames, voiced before and after, of the pitch ratio.
-    formants: (3,) shares by which the medians of F1 to F3 moved.
-    voicing: share of frames whose voicing decision stayed.
-    envelope: mean distance of the spectral envelope in voiced frames, decibels.
+    Attributes:
+        pitch: median pitch ratio, over frames that are voiced in both.
+        formants: `(3,)` relative changes of the medians of F1 to F3.
+        voicing: fraction of frames with the same voicing decision.
+        envelope: mean distance of the spectral envelopes in voiced frames, in decibels.
     """
 
     pitch: float
@@ -42,7 +44,7 @@ class Change(NamedTuple):
 
 
 def listen_to(audio: Audio, sample_rate: int, ceiling: float = 5500.0) -> Voice:
-    """Analyse (samples,) audio with Praat's defaults: pitch from 75 to 600 Hz, five formants below the ceiling (Hz)."""
+    """Analyse `(samples,)` with Praat's defaults: pitch from 75 to 600 Hz, five formants below `ceiling` Hz."""
     from parselmouth import Sound
     from parselmouth.praat import call
 
@@ -56,7 +58,7 @@ def listen_to(audio: Audio, sample_rate: int, ceiling: float = 5500.0) -> Voice:
 
 
 def envelope(audio: Audio, sample_rate: int, times: Array) -> Array:
-    """Low cepstral coefficients of 30 ms around each time, the first (the level) left out."""
+    """The low cepstral coefficients of 30 ms around each time, without the first one, which is the level."""
     width = round(0.03 * sample_rate)
     first = np.round(times * sample_rate).astype(int) - width // 2
     frames = np.pad(audio, (width, 2 * width))[(first + width)[:, None] + np.arange(width)] * np.hanning(width)
@@ -65,11 +67,12 @@ def envelope(audio: Audio, sample_rate: int, times: Array) -> Array:
 
 
 def compare(before: Voice, after: Voice, agree: NDArray[np.bool_] | None = None) -> Change:
-    """How one analysis differs from another of the same length.
+    """Compare two analyses of the same length.
 
     Args:
-        before, after: analyses of a recording and of what was made of it.
-        agree: frames at which voicing is compared; all if None.
+        before: analysis of a recording.
+        after: analysis of the transformed recording.
+        agree: frames in which voicing is compared. None: all.
     """
     voiced = before.pitch > 0
     both = voiced & (after.pitch > 0)

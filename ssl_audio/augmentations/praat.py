@@ -1,6 +1,6 @@
-"""Pitch and formant shift by Praat (Boersma and Weenink), through parselmouth: the published recipe, clip by clip.
+"""Pitch and formant shift of one clip by Praat (Boersma and Weenink, https://praat.org), as in the published recipe.
 
-parselmouth is GPL-3 and lives in the training extra; it is imported when the first clip is shifted.
+The Python interface, parselmouth, is GPL-3. It belongs to the training extra and is imported with the first clip.
 """
 
 import math
@@ -12,23 +12,23 @@ from numpy.random import Generator
 
 from ssl_audio.augmentations.base import Audio, ClipTransform, check_range
 
-# Praat's "To Pitch" as published: a value each .8 / 75 s, between 75 and 600 Hz.
+# Arguments of Praat's "To Pitch", as published: a value every 0.8 / 75 s, between 75 and 600 Hz.
 MINIMUM_PITCH = 75.0
 MAXIMUM_PITCH = 600.0
 TIME_STEP = 0.8 / MINIMUM_PITCH
-# A pitch analysis spans three periods of the lowest pitch; a shorter clip has no pitch that could be shifted.
+# The pitch analysis needs three periods of the lowest pitch. Shorter clips are not shifted.
 SHORTEST = 3.2 / MINIMUM_PITCH
 
 
 def draw_ratio(low: float, high: float, rng: Generator) -> float:
-    """A ratio uniform in [low, high], inverted half the time: up and down are equally likely."""
+    """A ratio uniform in [low, high], inverted with probability one half, so that up and down are equally likely."""
     ratio = rng.uniform(low, high)
     return 1 / ratio if rng.random() < 0.5 else ratio
 
 
 @contextmanager
 def praat_seed(seed: int) -> Iterator[None]:
-    """Seed Praat's own random numbers, which choose what it copies in voiceless parts; unpredictable again after."""
+    """Inside, Praat's random numbers are seeded; they decide what it copies in voiceless parts."""
     from parselmouth.praat import run
 
     run(f"random_initializeWithSeedUnsafelyButPredictably ({seed})")
@@ -46,18 +46,19 @@ def change_gender(
     range_ratio: float = 1.0,
     seed: int = 0,
 ) -> Audio:
-    """Praat's "Change gender": pitch-synchronous overlap-add with the formants kept or moved.
+    """Praat's "Change gender": change pitch and formants independently by pitch-synchronous overlap-add.
 
     Args:
-        audio: (samples,) float32.
-        formant_ratio: factor on the formant frequencies.
-        pitch_ratio: factor on the median pitch.
-        range_ratio: factor on the distance of each pitch value from the median.
-        seed: for the random numbers that Praat uses in voiceless parts.
+        audio: `(samples,)` float32.
+        sample_rate: in Hz.
+        formant_ratio: factor for the formant frequencies.
+        pitch_ratio: factor for the median pitch.
+        range_ratio: factor for the distance of each pitch value from the median.
+        seed: seed of the random numbers that Praat uses in voiceless parts.
 
     Returns:
-        (samples,). The pitch is left alone where none is found (silence, noise) and where the new range would take
-        the lowest pitch below zero.
+        `(samples,)`. The pitch is not changed if Praat finds none (silence, noise), or if the new range would take the
+        lowest pitch below zero.
     """
     from parselmouth import Sound
     from parselmouth.praat import call
@@ -72,7 +73,7 @@ def change_gender(
     lowest = call(pitch, "Get minimum", 0, 0, "Hertz", "Parabolic")
     new_median = median * pitch_ratio
     if new_median + (lowest * pitch_ratio - new_median) * range_ratio < 0:
-        new_median, range_ratio = 0.0, 1.0  # Praat reads a median of 0 as "keep it"
+        new_median, range_ratio = 0.0, 1.0  # for Praat, a median of 0 means "no change"
     if formant_ratio == 1 and new_median in (0.0, median) and range_ratio == 1:
         return audio
     with praat_seed(seed):
@@ -81,16 +82,17 @@ def change_gender(
 
 
 def fit_length(audio: Audio, samples: int) -> Audio:
-    """Cut the end off, or put zeros there, until there are `samples`."""
+    """Cut or zero-pad the end, so that the length is `samples`."""
     return np.pad(audio[:samples], (0, max(0, samples - len(audio))))
 
 
 class PitchShift(ClipTransform):
-    """Move the pitch and stretch its range, formants kept.
+    """Change the pitch and its range, and keep the formants.
 
     Args:
-        min_ratio, max_ratio: the median pitch is multiplied by a ratio uniform in this range, inverted half the time.
-        min_range_ratio, max_range_ratio: likewise for the pitch range around the median.
+        min_ratio, max_ratio: the median pitch is multiplied by a ratio uniform in this range; with probability one
+            half, it is divided by it.
+        min_range_ratio, max_range_ratio: the same for the pitch range around the median.
         p: probability.
     """
 
@@ -116,11 +118,11 @@ class PitchShift(ClipTransform):
 
 
 class FormantShift(ClipTransform):
-    """Move the formants, pitch kept.
+    """Change the formant frequencies, and keep the pitch.
 
     Args:
-        min_ratio, max_ratio: formant frequencies are multiplied by a ratio uniform in this range, inverted half the
-            time.
+        min_ratio, max_ratio: the formant frequencies are multiplied by a ratio uniform in this range; with probability
+            one half, they are divided by it.
         p: probability.
     """
 

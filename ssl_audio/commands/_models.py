@@ -1,4 +1,4 @@
-"""What commands have in common about the models that they are given."""
+"""Options about the model, which several commands share."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -7,18 +7,18 @@ if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
 
 MODEL = (
-    "run folder, checkpoint, saved folder, published name or Hub id; or the address of a foreign model: hf:ID, "
-    "onnx:FILE, torchscript:FILE, package:resemblyzer, table:FILE, ... (docs/foreign-models.md)"
+    "published name, run folder, checkpoint, model folder or Hub id; or the address of a foreign model: hf:ID, "
+    "onnx:FILE, torchscript:FILE, package:resemblyzer, table:FILE, ... (see docs/foreign-models.md)"
 )
 
 
 def add_trusted(parser: argparse.ArgumentParser) -> None:
-    """`--trusted`."""
-    parser.add_argument("--trusted", action="store_true", help="run code of others that the model names")
+    """Add the option `--trusted`."""
+    parser.add_argument("--trusted", action="store_true", help="allow the model to run code from outside ssl_audio")
 
 
 def load(args: argparse.Namespace, name: str | None = None) -> "EmbeddingModel":
-    """The model that `--model` names, in `--source`, with `--trusted`; or another name."""
+    """Load the model that `--model` names, or another `name`, by the options `--source` and `--trusted`."""
     from ssl_audio.hub import PUBLISHED_SOURCE, load_model
 
     source = getattr(args, "source", None) or PUBLISHED_SOURCE

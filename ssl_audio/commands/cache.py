@@ -1,9 +1,11 @@
 """Decode and resample a data set once, so that training reads it without decoding.
 
-The copies (16 bit, mono, one file a recording) lie in DATASET/.ssl_audio_store/<rate>; training at that rate uses them
-by itself. With --store they lie in another place, for data that may not be written to. Run it again after recordings
-have changed or after an interruption: only what is missing is made. Delete the folder to do without. Exit status: 0, or
-1 if a file could not be read, or 2 if nothing could be done.
+The copies are mono, 16 bit, one file per recording, in DATASET/.ssl_audio_store/RATE. Training at that rate finds them
+there. For data in a read-only place, --store names another folder, which training needs too (data.store).
+Run the command again after recordings have changed, or after an interruption: it makes only what is missing.
+To stop using the copies, delete the folder.
+
+Exit status: 0; 1 if a file could not be read; 2 if nothing was done.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -14,16 +16,19 @@ from ssl_audio.errors import InputError
 EXAMPLES = """examples:
   ssl-audio cache data/vocalset data/m4singer --sample_rate 44100
   ssl-audio cache data/singers --sample_rate 16000 --check
-  ssl-audio cache /readonly/singers --store /local/store     # then: ssl-audio train ... --data.store /local/store
+  copies in another folder, for training with --data.store /local/store:
+    ssl-audio cache /readonly/singers --store /local/store
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="a data set's folder")
-    parser.add_argument("--sample_rate", type=int, default=44100, metavar="HZ", help="as data.sample_rate (44100)")
-    parser.add_argument("--store", metavar="DIR", help="place of the copies; training needs it too, as data.store")
-    parser.add_argument("--workers", type=int, metavar="N", help="recordings at once (the number of cores)")
-    parser.add_argument("--check", action="store_true", help="read all copies and make damaged ones again")
+    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="the folder of a data set")
+    parser.add_argument(
+        "--sample_rate", type=int, default=44100, metavar="HZ", help="the data.sample_rate of the training (44100)"
+    )
+    parser.add_argument("--store", metavar="DIR", help="write the copies here; training needs it as data.store")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads that decode (default: one per core)")
+    parser.add_argument("--check", action="store_true", help="read every copy and make damaged ones again")
 
 
 def run(args: Namespace) -> int:
@@ -42,9 +47,11 @@ def run(args: Namespace) -> int:
             copies, made, left_out = build(folder, args.sample_rate, args.workers, args.check, store=args.store)
         except OSError as error:
             place, reason = store_folder(folder, args.sample_rate, args.store), error.strerror or str(error)
-            raise InputError(f"{folder}: {place}: {reason}; what is written is whole, run again to go on") from error
+            raise InputError(
+                f"{folder}: {place}: {reason}; finished copies are complete, run the command again for the others"
+            ) from error
         unreadable += len(left_out)
-        print(f"{folder}: {copies} recordings at {args.sample_rate} Hz, {made} made now, {len(left_out)} left out")
+        print(f"{folder}: {copies} recordings at {args.sample_rate} Hz ({made} new), {len(left_out)} left out")
         for item in sorted(left_out)[:10]:
             print(f"  {item.path}: {item.reason}")
     return 1 if unreadable else 0

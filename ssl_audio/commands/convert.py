@@ -1,48 +1,58 @@
-"""Make a model folder of a training checkpoint, checked to give the same output before it is put in place.
+"""Turn a training checkpoint into a model folder, which ssl_audio.load_model(FOLDER) loads without Lightning.
 
-The folder loads with ssl_audio.load_model(FOLDER), without Lightning. Layouts: `ours` (config.yaml, model.safetensors,
-a model card) holds every model; `published` (hyperparams.yaml, model.pt, model.ts) that of the singer-identity models.
-A checkpoint that CLMR published is known by its keys; with the classifier of its linear evaluation it names tags.
+Before the folder is put in place, its output is compared with the checkpoint's on random inputs.
+
+Layouts:
+  ours        config.yaml, model.safetensors and a model card; for every model
+  published   hyperparams.yaml, model.pt and model.ts; for models like the published singer-identity models
+
+Checkpoints that CLMR published are recognised. With the classifier of CLMR's linear evaluation the model names tags.
 """
 
 import os
 import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssl_audio.errors import InputError
 
+if TYPE_CHECKING:
+    from ssl_audio.model import EmbeddingModel
+
 EXAMPLES = """examples:
-  ssl-audio convert --checkpoint runs/byol/checkpoints/last.ckpt --output_dir my-singer
-  python convert_checkpoint.py --checkpoint X.ckpt --config config.yaml --output_dir models/byol --layout published
-  ssl-audio convert --checkpoint clmr.ckpt --classifier finetuner.ckpt --output clmr
+  ssl-audio convert --checkpoint runs/byol/0 --output_dir my-singer
+  ssl-audio convert --checkpoint X.ckpt --config config.yaml --output_dir models/byol --layout published
+  ssl-audio convert --checkpoint clmr.ckpt --classifier finetuner.ckpt --output_dir clmr
 """
 
-TOLERANCE = 1e-5  # of the largest output
+TOLERANCE = 1e-5  # largest difference, relative to the largest output
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, metavar="X.ckpt", help="of a training run, or the run's folder")
-    parser.add_argument("--config", metavar="config.yaml", help="the run's (default: what the checkpoint carries)")
-    parser.add_argument("--output_dir", "--output", metavar="D", help="default: the checkpoint's path without .ckpt")
-    parser.add_argument("--num_trials", type=int, default=20, metavar="N", help="random inputs to compare (20)")
-    parser.add_argument("--layout", choices=("ours", "published"), default="ours", help="(ours)")
-    parser.add_argument("--projection", action="store_true", help="with the projection head on top")
-    parser.add_argument("--classifier", metavar="X.ckpt", help="of CLMR's linear evaluation, put on top")
-    parser.add_argument("--tags", metavar="FILE", help="the classifier's tags, one a line (MagnaTagATune's 50)")
-    parser.add_argument("--trusted", action="store_true", help="the config may name classes outside of ssl_audio")
+    parser.add_argument("--checkpoint", required=True, metavar="X.ckpt", help="a checkpoint, or the folder of a run")
+    parser.add_argument("--config", metavar="config.yaml", help="the config of the run (default: the checkpoint's own)")
+    parser.add_argument(
+        "--output_dir", "--output", metavar="D", help="folder to write (default: the checkpoint's path without .ckpt)"
+    )
+    parser.add_argument("--num_trials", type=int, default=20, metavar="N", help="number of inputs to compare (20)")
+    parser.add_argument("--layout", choices=("ours", "published"), default="ours", help="files to write (ours)")
+    parser.add_argument("--projection", action="store_true", help="keep the projection head on top of the encoder")
+    parser.add_argument("--classifier", metavar="X.ckpt", help="classifier of CLMR's linear evaluation, put on top")
+    parser.add_argument("--tags", metavar="FILE", help="names of its tags, one per line (default: MagnaTagATune's 50)")
+    parser.add_argument("--trusted", action="store_true", help="allow the config to name classes outside ssl_audio")
 
 
 def run(args: Namespace) -> int:
     from ssl_audio.hub.place import find_checkpoint
 
     if args.num_trials < 1:
-        raise InputError(f"--num_trials is {args.num_trials}; at least one input must be compared")
+        raise InputError(f"--num_trials is {args.num_trials}; it must be at least 1")
     checkpoint = find_checkpoint(args.checkpoint)
     model = load(args, checkpoint)
     output = Path(args.output_dir or checkpoint.with_suffix(""))
     output.parent.mkdir(parents=True, exist_ok=True)
-    # Written and compared beside the output, on the same file system, so that a refused model leaves nothing behind.
+    # Write and compare beside the output, on the same file system, so that a refused model leaves nothing behind.
     with tempfile.TemporaryDirectory(prefix=".converting-", dir=output.parent) as folder:
         staged = Path(folder) / output.name
         write(model, staged, args.layout)
@@ -55,7 +65,7 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def load(args: Namespace, checkpoint: Path):
+def load(args: Namespace, checkpoint: Path) -> "EmbeddingModel":
     """The model in the checkpoint, under CLMR's classifier if there is one."""
     from ssl_audio.hub import load_checkpoint
 
@@ -70,7 +80,7 @@ def load(args: Namespace, checkpoint: Path):
     return with_classifier(model, args.classifier, [tag.strip() for tag in tags if tag.strip()] or None)
 
 
-def write(model, folder: Path, layout: str) -> None:
+def write(model: "EmbeddingModel", folder: Path, layout: str) -> None:
     """Write the model in one of the two layouts."""
     import torch
 
@@ -86,11 +96,11 @@ def write(model, folder: Path, layout: str) -> None:
         torch.jit.trace(model, torch.zeros(2, model.sample_rate), check_trace=False).save(str(temporary))
 
 
-def compare(model, folder: Path, trials: int, trusted: bool = False) -> float:
+def compare(model: "EmbeddingModel", folder: Path, trials: int, trusted: bool = False) -> float:
     """The largest difference between the model and what is in the folder, relative to the largest output.
 
     Raises:
-        InputError: it is not the same output.
+        InputError: the difference exceeds `TOLERANCE`.
     """
     import torch
     from tqdm import tqdm
@@ -110,7 +120,7 @@ def compare(model, folder: Path, trials: int, trusted: bool = False) -> float:
             expected = model(audio)
             for other in loaded:
                 difference = ((other(audio) - expected).abs().max() / expected.abs().max()).item()
-                if not difference <= TOLERANCE:  # NaN is not
+                if not difference <= TOLERANCE:  # true for NaN too
                     raise InputError(
                         f"the converted model differs from the checkpoint by {difference:.2g} of the largest output "
                         f"on an input of {batch} x {samples} samples; nothing was written"

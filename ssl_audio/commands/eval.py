@@ -1,10 +1,14 @@
-"""Test one embedding on trial lists by the published protocol: equal error rate (EER) and mean normalised rank (MNR).
+"""Test one model on trial lists by the published protocol: equal error rate (EER) and mean normalised rank (MNR).
 
-To compare several models and get a report, use ssl-audio evaluate.
+Both come with 95 % intervals over singers. To compare several models in a report, use `ssl-audio evaluate`.
 
-Reads META/<dataset>/speaker_pairs.txt and ROOT/<dataset>/<singer>/<file>. Every file is decoded once before the model
-is loaded. Adds a row to META/eer_<seed>.csv and META/rank_<seed>.csv (percent; columns are data sets), writes the
-scores to META/<dataset>/<model>/ and everything that repeats the test to META/<model>_<seed>.json.
+Reads:
+  META/DATASET/speaker_pairs.txt    the trials
+  ROOT/DATASET/SINGER/FILE          the recordings; every file is decoded once before the model is loaded
+Writes:
+  META/eer_SEED.csv, META/rank_SEED.csv    a row per model, a column per data set, in per cent
+  META/DATASET/MODEL/               the score of each trial
+  META/MODEL_SEED.json              everything that is needed to repeat the test
 """
 
 import argparse
@@ -15,18 +19,28 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_audio.commands._models import MODEL, add_trusted
 from ssl_audio.errors import InputError
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ssl_audio.embedding.recordings import EvalProtocol
+    from ssl_audio.evaluation.backend import Backend, Scorer
+    from ssl_audio.evaluation.trials import Trials
+    from ssl_audio.model import EmbeddingModel
+
 EXAMPLES = """examples:
-  python eval.py -s 123 -r DATA -d vocalset m4singer -m byol -meta metadata -cr True -ce True -bs 128
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --compute_rank --rank_protocol paper
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata -p True -f False     projections only
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata -du -rv              16 kHz round trip, reverb
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --normalize_scores as --cohort DATA/others
-  python eval.py -r DATA -d my_singers -m runs/mine -meta metadata --calibrate DATA/others
+  ssl-audio eval -s 123 -r DATA -d vocalset m4singer -m byol -cr True -ce True -bs 128
+  ssl-audio eval -r DATA -d my_singers -m runs/byol/0 --compute_rank --rank_protocol paper
+  projections only:
+    ssl-audio eval -r DATA -d my_singers -m runs/byol/0 -p True -f False
+  through 16 kHz and back, with reverb:
+    ssl-audio eval -r DATA -d my_singers -m runs/byol/0 -du -rv
+  ssl-audio eval -r DATA -d my_singers -m runs/byol/0 --normalize_scores as --cohort DATA/others
+  ssl-audio eval -r DATA -d my_singers -m runs/byol/0 --calibrate DATA/others
 """
 
 TRIALS_NAME = "speaker_pairs.txt"
@@ -34,18 +48,18 @@ TRIALS_NAME = "speaker_pairs.txt"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-s", "--seed", type=int, default=123, help="of the bootstrap, of the paper's rank protocol and of the reverb")
-    add("-r", "--root", type=Path, default=Path("."), help="folder of the data sets")
+    add("-s", "--seed", type=int, default=123, help="seed of bootstrap, paper's rank protocol and reverb (123)")
+    add("-r", "--root", type=Path, default=Path("."), help="folder that holds the data sets (the current one)")
     add("-d", "--data", nargs="+", required=True, metavar="NAME", help="data sets: folders below the root")
     add(
         "-meta",
         "--metadata_dir",
         type=Path,
-        default=Path("."),
-        help="folder of <dataset>/speaker_pairs.txt and results",
+        default=Path("metadata"),
+        help="folder of <dataset>/speaker_pairs.txt and results (metadata)",
     )
     add("-m", "--model", required=True, help=MODEL)
-    add("-so", "--source", default=None, help="folder or Hub id that holds the model")
+    add("-so", "--source", default=None, help="folder or Hub id in which --model is a name")
     add_trusted(parser)
     _add_switch(parser, "-p", "--use_projection", False, "score projections")
     _add_switch(parser, "-f", "--use_features", None, "score encoder features (the default unless -p)")
@@ -56,15 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size",
         type=int,
         default=None,
-        help="clips of one length a forward pass; default suits the device",
+        help="clips of equal length per forward pass (default: suits the device)",
     )
-    _add_switch(parser, "-du", "--downsample_upsample", False, "resample the audio to 16 kHz and back before")
-    _add_switch(parser, "-rv", "--reverb", False, "put every clip into a room of its own, drawn from the seed")
+    _add_switch(parser, "-du", "--downsample_upsample", False, "resample the audio to 16 kHz and back first")
+    _add_switch(parser, "-rv", "--reverb", False, "add a different room to every clip, drawn from the seed")
     add("--rank_protocol", choices=("exact", "paper"), default="exact",
-        help="MNR against all recordings of others, or 1,000 trials against 512 random ones")  # fmt: skip
-    add_resamples(parser, 1000, "bootstrap resamples of the singers, for the intervals (1000); 0 for no intervals")
+        help="exact: rank among all recordings of others; paper: 1,000 trials, each among 512 random ones "
+        "(exact)")  # fmt: skip
+    add_resamples(parser, 1000, "bootstrap resamples of the singers; 0: no intervals (1000)")
     add_scoring_arguments(parser)
-    add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")
+    add("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
 
 
 def add_resamples(parser: argparse.ArgumentParser, default: int, help: str) -> None:
@@ -74,18 +89,18 @@ def add_resamples(parser: argparse.ArgumentParser, default: int, help: str) -> N
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """What happens to a score, the same in `eval` and `evaluate`."""
+    """Add the options for normalising and calibrating scores, which `eval` and `evaluate` share."""
     add = parser.add_argument
     add("--normalize_scores", choices=("z", "s", "as"), default=None,
-        help="z-norm, s-norm or adaptive s-norm of the cosines with a --cohort; default: plain cosines")  # fmt: skip
-    add("--cohort", type=Path, default=None, metavar="FOLDER", help="singer/**/file of singers who are in no trial")
+        help="z-norm, s-norm or adaptive s-norm with a --cohort (default: plain cosines)")  # fmt: skip
+    add("--cohort", type=Path, default=None, metavar="FOLDER", help="singer/**/file, of singers who are in no trial")
     add("--calibrate", nargs="?", const="across", default=None, metavar="FOLDER",
-        help="scores to log-likelihood ratios, and Cllr: fitted on all pairs of a folder of other singers; "
-        "without a folder on the tested trials, never on those of the singers it is used on")  # fmt: skip
+        help="turn scores into log-likelihood ratios and report Cllr; the calibration is fitted on all pairs of "
+        "FOLDER (other singers), or without FOLDER on the tested trials by cross-validation over singers")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Test one model on all the data sets and print one table."""
+    """Test one model on every data set and print one table."""
     cases = _cases(args)
     compute_eer = args.compute_eer if args.compute_eer is not None else not args.compute_rank
     if not compute_eer and not args.compute_rank:
@@ -96,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         if value < 0:
             raise InputError(f"{option} must not be negative, got {value}")
     if not compute_eer and (args.normalize_scores or args.calibrate):
-        raise InputError("--normalize_scores and --calibrate change the scores of the EER; add --compute_eer True")
+        raise InputError("--normalize_scores and --calibrate change only the EER; add --compute_eer True")
     from ssl_audio.embedding.recordings import EvalProtocol
     from ssl_audio.evaluation.backend import load_backend
     from ssl_audio.evaluation.recordings import Recordings
@@ -140,7 +155,7 @@ def _cases(args: argparse.Namespace) -> list[str]:
     return cases
 
 
-def _scorer(args: argparse.Namespace, model, backend):
+def _scorer(args: argparse.Namespace, model: "EvalProtocol", backend: "Backend") -> "Scorer":
     """Cosines, or what the cohort and the calibration trials make of them once this model has embedded them."""
     import numpy as np
 
@@ -151,22 +166,28 @@ def _scorer(args: argparse.Namespace, model, backend):
     return backend.scorer(embed_recordings(model, paths, *options) if paths else np.empty((0, model.dim), np.float32))
 
 
-def load_encoder(name: str, source: str | None = None, projection: bool = False, trusted: bool = False):
-    """The model that is tested: without its projection head, or with it."""
+def load_encoder(
+    name: str, source: str | None = None, projection: bool = False, trusted: bool = False
+) -> "EmbeddingModel":
+    """Load the model to test, without its projection head unless `projection`.
+
+    Raises:
+        InputError: it has no projection head, or its weights are not finite.
+    """
     from ssl_audio.hub import PUBLISHED_SOURCE, load_model
 
     model = load_model(name, source or PUBLISHED_SOURCE, projection=projection, trusted=trusted)
     if projection and model.head is None:
-        raise InputError(f"{name} was saved without its projection head; leave -p out, or give the run folder")
+        raise InputError(f"{name} was saved without its projection head; omit -p, or give the run folder")
     wrong = next((key for key, value in model.state_dict().items() if not value.isfinite().all()), None)
     if wrong is not None:
-        raise InputError(f"{name}: its weights are not finite ({wrong}); training diverged, give an earlier checkpoint")
+        raise InputError(f"{name}: weights are not finite ({wrong}): training diverged; give an earlier checkpoint")
     if not projection and model.head is not None:
         model = model.with_parts(head=None)
     return model
 
 
-def _describe(model) -> dict[str, Any]:
+def _describe(model: "EvalProtocol") -> dict[str, Any]:
     from ssl_audio.config import describe
     from ssl_audio.provenance import weights_digest
 
@@ -183,7 +204,15 @@ def _describe(model) -> dict[str, Any]:
     }
 
 
-def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute_eer: bool, scorer) -> dict[str, Any]:
+def _test(
+    args: argparse.Namespace,
+    model: "EvalProtocol",
+    case: str,
+    name: str,
+    trials: "Trials",
+    compute_eer: bool,
+    scorer: "Scorer",
+) -> dict[str, Any]:
     from ssl_audio.embedding.recordings import embed_recordings
     from ssl_audio.evaluation.verification import verify
 
@@ -200,17 +229,21 @@ def _test(args: argparse.Namespace, model, case: str, name: str, trials, compute
 
 
 def experiment_name(args: argparse.Namespace) -> str:
-    """The model's row and folder: its name and what was done to the audio and the scores."""
+    """The name of the model's row and folder: the model, and what was done to the audio and the scores."""
     done = {"_16khz": args.downsample_upsample, "_reverb": args.reverb}
     done[f"_{args.normalize_scores}-norm"] = args.normalize_scores is not None
     return model_name(args.model) + "".join(word for word, so in done.items() if so)
 
 
 def model_name(given: str) -> str:
-    """The last part of a path, or the name itself; for a checkpoint the name of its run and its own; for an address the
-    last part of what it names, and its options.
+    """A short name for a model that was given as a name, a path or an address.
 
-    A run that is only numbered takes the folder above along (`contrastive-0`), or the rows of two methods would be one.
+    A number is never a name by itself, because runs of two methods may have the same number.
+
+        model_name("byol")                                         # byol
+        model_name("runs/contrastive/0")                           # contrastive-0
+        model_name("runs/contrastive/0/checkpoints/last.ckpt")     # contrastive-0-last
+        model_name("hf:microsoft/wavlm-base?layer=6")              # wavlm-base-layer=6
     """
     from ssl_audio.hub.address import parse_address
 
@@ -228,7 +261,7 @@ def model_name(given: str) -> str:
     return "-".join(parts[first:]).removesuffix(".ckpt") or path.resolve().name
 
 
-def _write_scores(path: Path, trials, scores) -> None:
+def _write_scores(path: Path, trials: "Trials", scores: "np.ndarray") -> None:
     from ssl_audio.utils.files import write_atomically
 
     with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -247,7 +280,7 @@ def _write_tables(args: argparse.Namespace, results: list[dict[str, Any]]) -> No
 
 
 def add_row(path: Path, row: str, values: dict[str, float]) -> None:
-    """Set a model's values in a CSV of models (rows) by data sets (columns); other rows, columns and cells stay."""
+    """Set the values of a model (row) for data sets (columns) in a CSV file. Other cells stay as they are."""
     from ssl_audio.utils.files import write_text
 
     header, rows = ["model"], {}
@@ -264,7 +297,14 @@ def add_row(path: Path, row: str, values: dict[str, float]) -> None:
     write_text(path, text.getvalue())
 
 
-def _write_record(path: Path, args: argparse.Namespace, models, results, trials, seconds: float) -> None:
+def _write_record(
+    path: Path,
+    args: argparse.Namespace,
+    models: dict[str, Any],
+    results: list[dict[str, Any]],
+    trials: dict[str, "Trials"],
+    seconds: float,
+) -> None:
     from ssl_audio.provenance import git_state, versions
     from ssl_audio.utils.device import best_device
     from ssl_audio.utils.files import write_text
@@ -285,7 +325,7 @@ def _write_record(path: Path, args: argparse.Namespace, models, results, trials,
 
 
 def _table(results: list[dict[str, Any]]) -> str:
-    """One line a model and data set, intervals in brackets."""
+    """A line per model and data set, with intervals in brackets."""
 
     def cell(result: dict[str, Any], key: str) -> str:
         value, around = result[key], result[f"{key}_interval"]
@@ -309,7 +349,7 @@ def _table(results: list[dict[str, Any]]) -> str:
 
 
 def _add_switch(parser: argparse.ArgumentParser, short: str, name: str, default: bool | None, text: str) -> None:
-    """A boolean that is given as a flag or with True or False."""
+    """Add a boolean option, which is given as a flag or with True or False."""
     parser.add_argument(short, name, nargs="?", const=True, default=default, type=_boolean, metavar="True", help=text)
 
 

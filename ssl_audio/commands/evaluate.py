@@ -1,10 +1,8 @@
-"""Compare several embeddings and write a report: which is better, by how much, and whether this is significant.
+"""Compare several models and write a report: which is better, by how much, and whether this is significant.
 
-To test one model on trial lists by the published protocol, use ssl-audio eval.
-
-A folder holds singer/**/file. Trials are all pairs of its recordings, or a list, or drawn: within a gender, within a
-song, across songs. Baselines stand beside the models: each architecture untrained, statistics of MFCCs, the mean mel
-spectrum. Everything is checked before a model is run.
+A folder holds singer/**/file. The trials are all pairs of its recordings, a given list, or drawn by --trials_kind.
+The report adds baselines: each architecture untrained, statistics of MFCCs, the mean mel spectrum. All arguments and
+files are checked before a model runs. For the published protocol on one trial list, use `ssl-audio eval`.
 """
 
 import argparse
@@ -20,14 +18,17 @@ from ssl_audio.commands._models import MODEL, add_trusted
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
-  ssl-audio evaluate --model runs/a --model runs/b --data singers --output reports/a-b
+  ssl-audio evaluate --model runs/byol/0 --model runs/vicreg/0 --data singers --output reports/byol-vicreg
   ssl-audio evaluate --model byol --data vocalset --trials metadata/vocalset/speaker_pairs.txt --output reports/byol
-  ssl-audio evaluate --model runs/a --model package:resemblyzer --data singers --output reports/c
-  ssl-audio evaluate --model 'hf:microsoft/wavlm-base-plus?layer=sweep' --data singers --output reports/layers
-  ssl-audio evaluate --model runs/a --data one --data two --map umap --output reports/a     two data sets
-  ssl-audio evaluate --model runs/a --data singers --trials_kind within-gender --output reports/a-gender
-  ssl-audio evaluate --model runs/a --data singers --normalize_scores as --cohort others --output reports/a-as
-  ssl-audio evaluate --model runs/a --data singers --calibrate others --output reports/a    odds, and what they cost
+  foreign models; each layer of one:
+    ssl-audio evaluate --model runs/byol/0 --model package:resemblyzer --data singers --output reports/resemblyzer
+    ssl-audio evaluate --model 'hf:microsoft/wavlm-base-plus?layer=sweep' --data singers --output reports/layers
+  two data sets:
+    ssl-audio evaluate --model runs/byol/0 --data one --data two --map umap --output reports/two-sets
+  ssl-audio evaluate --model runs/byol/0 --data singers --trials_kind within-gender --output reports/within-gender
+  ssl-audio evaluate --model runs/byol/0 --data singers --normalize_scores as --cohort others --output reports/as-norm
+  log-likelihood ratios, and their cost (Cllr):
+    ssl-audio evaluate --model runs/byol/0 --data singers --calibrate others --output reports/calibrated
 """
 
 
@@ -36,27 +37,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add = parser.add_argument
     add("--model", action="append", required=True, help=MODEL + "; repeatable")
-    add("--source", default=None, help="folder or Hub id that holds the models")
+    add("--source", default=None, help="folder or Hub id in which each --model is a name")
     add_trusted(parser)
     add("--data", action="append", required=True, type=Path, help="folder of singer/**/file; repeatable")
-    add("--trials", action="append", type=Path, default=[], help="list for each --data, in order; default: all pairs")
-    add("--trials_kind", default=None, metavar="KIND", help="trials without a list: all (every pair; the default), or "
-        "drawn: balanced, within-gender, within-song, cross-song, where manifest.csv tells genders, songs")  # fmt: skip
-    add("--n_trials", type=int, default=20_000, metavar="N", help="that are drawn, where there are so many (20000)")
-    add("--metadata", type=Path, default=None, help="CSV of path, singer, recording, ...; default: manifest.csv")
+    add("--trials", action="append", type=Path, default=[],
+        help="trial list; one for each --data, in order (default: all pairs)")  # fmt: skip
+    add("--trials_kind", default=None, metavar="KIND",
+        help="trials without a list: all (every pair); or, drawn: balanced, within-gender, within-song, cross-song, "
+        "which read genders and songs from the metadata (all)")  # fmt: skip
+    add("--n_trials", type=int, default=20_000, metavar="N", help="trials to draw, at most (20000)")
+    add("--metadata", type=Path, default=None,
+        help="CSV with columns path, singer, recording, ... (default: manifest.csv of the folder)")  # fmt: skip
     add("--output", required=True, type=Path, help="folder of the report")
-    add(
-        "--runs", type=Path, default=None, help="folder of earlier reports for the leaderboard; default: that of output"
-    )
-    add("--seed", type=int, default=123, help="of drawn trials, the bootstrap, the folds and the untrained networks")
-    add_resamples(parser, 1000, "bootstrap resamples of the singers, for the intervals (1000)")
-    add("--rank_protocol", choices=("exact", "paper"), default="exact", help="of the mean normalised rank")
+    add("--runs", type=Path, default=None,
+        help="folder of earlier reports for the leaderboard (default: the parent of --output)")  # fmt: skip
+    add("--seed", type=int, default=123, help="seed of trials, bootstrap, folds and untrained networks (123)")
+    add_resamples(parser, 1000, "bootstrap resamples of the singers (1000)")
+    add("--rank_protocol", choices=("exact", "paper"), default="exact", help="see ssl-audio eval --help (exact)")
     add_scoring_arguments(parser)
-    add("--probe", choices=("knn", "linear", "none"), default="knn", help="of the singer identification")
-    add("--map", choices=("pca", "umap"), default="pca", help="of the picture of all embeddings")
-    add("--batch_size", type=int, default=None, help="clips of one length a pass; default suits the device")
-    add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")
-    add("--no_baselines", action="store_true", help="the models alone")
+    add("--probe", choices=("knn", "linear", "none"), default="knn", help="classifier that identifies singers (knn)")
+    add("--map", choices=("pca", "umap"), default="pca", help="projection for the picture of all embeddings (pca)")
+    add("--batch_size", type=int, default=None, help="clips of equal length per pass (default: suits the device)")
+    add("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
+    add("--no_baselines", action="store_true", help="leave the baselines out")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from ssl_audio.hub.address import expanded
 
     args.model = [one for given in args.model for one in expanded(given)]
-    import ssl_audio.evaluation.report as report  # needs matplotlib: fail now, not after the embedding
+    import ssl_audio.evaluation.report as report  # imports matplotlib: if it is missing, fail before the embedding
     from ssl_audio.evaluation.backend import load_backend
     from ssl_audio.utils.device import best_device
 
@@ -88,15 +91,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What can be said of the arguments alone."""
+    """Refuse wrong arguments, before any recording is read."""
     from ssl_audio.evaluation.comparison import TRIALS_KINDS
 
     if args.trials and len(args.trials) != len(args.data):
-        raise InputError(f"{len(args.trials)} --trials for {len(args.data)} --data; give one list a data set, or none")
+        raise InputError(
+            f"{len(args.trials)} --trials for {len(args.data)} --data; give a list for each --data, or none"
+        )
     if args.trials and args.trials_kind is not None:
-        raise InputError("--trials_kind draws trials and --trials reads a list of them; give one of both")
+        raise InputError("--trials_kind draws trials and --trials reads a list of them; give only one of the two")
     if args.trials_kind not in (None, *TRIALS_KINDS):
-        raise InputError(f"no kind of trials {args.trials_kind!r}; there are {', '.join(TRIALS_KINDS)}")
+        raise InputError(f"--trials_kind {args.trials_kind} is unknown; choose from {', '.join(TRIALS_KINDS)}")
     if args.n_trials < 2:
         raise InputError(f"--n_trials must be at least 2, got {args.n_trials}")
     if args.draws < 100:
@@ -134,13 +139,13 @@ def _test_sets(args: argparse.Namespace) -> list[Any]:
 
 
 def _load(args: argparse.Namespace) -> dict[str, tuple[Any, bool]]:
-    """{name: (model, whether it is a baseline)}, one untrained twin for each architecture."""
+    """{name: (model, whether it is a baseline)}; each architecture has one untrained copy among the baselines."""
     from ssl_audio.baselines import mean_mel, mfcc_statistics, untrained
     from ssl_audio.commands.eval import load_encoder
     from ssl_audio.config import describe
 
     models: dict[str, tuple[Any, bool]] = {}
-    twins: dict[str, tuple[str, Any]] = {}
+    architectures: dict[str, tuple[str, Any]] = {}
     for name, given in _names(args.model).items():
         model = load_encoder(given, args.source, trusted=args.trusted)
         models[name] = (model, False)
@@ -148,25 +153,25 @@ def _load(args: argparse.Namespace) -> dict[str, tuple[Any, bool]]:
             architecture = json.dumps(describe(model), sort_keys=True, default=str)
         except InputError:  # TorchScript: nothing tells how it was built
             continue
-        twins.setdefault(architecture, (name, model))
+        architectures.setdefault(architecture, (name, model))
     if args.no_baselines:
         return models
     baselines: dict[str, Any] = {
-        "untrained" if len(twins) == 1 else f"untrained {name}": untrained(model, args.seed)
-        for name, model in twins.values()
+        "untrained" if len(architectures) == 1 else f"untrained {name}": untrained(model, args.seed)
+        for name, model in architectures.values()
     }
     baselines |= {"MFCC statistics": mfcc_statistics(), "mean mel": mean_mel()}
     return models | {name + (" (baseline)" if name in models else ""): (m, True) for name, m in baselines.items()}
 
 
 def _names(given: list[str]) -> dict[str, str]:
-    """{name in the report: what was given}; of equal names, what differs in the folders above comes before."""
+    """{name in the report: what was given}. Equal names get the parts of their paths that differ in front."""
     from ssl_audio.commands.eval import model_name
 
     places = [str(Path(one).resolve()) if Path(one).exists() else one for one in given]
     twice = next((one for one, place in zip(given, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
-        raise InputError(f"--model {twice} is given twice; a model is compared with other models")
+        raise InputError(f"--model {twice} is given twice; give different models, or this one once")
     names = [model_name(one) for one in given]
     for name in {name for name in names if names.count(name) > 1}:
         alike = [i for i, other in enumerate(names) if other == name]
@@ -178,7 +183,7 @@ def _names(given: list[str]) -> dict[str, str]:
 
 
 def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | None) -> None:
-    """A few files through every model, so that one that is broken stops this before the hours of the others."""
+    """Embed a few files with every model, so that a broken model is found before hours of work."""
     from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 
     some = paths[:: max(1, len(paths) // 4)][:4]
@@ -189,8 +194,8 @@ def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | N
             raise InputError(f"model {name}: {error}") from error
         if len(some) > 1 and (found == found[0]).all():
             raise InputError(
-                f"model {name}: {some[0]} and {len(some) - 1} other files have the same embedding; "
-                "the model has collapsed, or they are copies or silent"
+                f"model {name}: {some[0]} and {len(some) - 1} other files have the same embedding: "
+                "the model has collapsed, or the files are copies or silent; leave out the model or the files"
             )
 
 
@@ -198,7 +203,7 @@ def _evaluate(args: argparse.Namespace, sets: list[Any], models: dict[str, tuple
     from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings, standardized
     from ssl_audio.evaluation.comparison import evaluate_model
 
-    beside: dict[str, Any] = {}  # cohort and calibration files are the same for every test set
+    beside: dict[str, Any] = {}  # embeddings of cohort and calibration files, which serve every test set
     found = []
     for test_set in sets:
         for name, (model, baseline) in models.items():

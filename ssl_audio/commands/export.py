@@ -1,9 +1,10 @@
 """Write a model as ONNX or TorchScript: audio (batch, samples) in, embedding (batch, dim) out, any batch and length.
 
-The mel spectrogram is part of it, and so is the head of a model that `ssl-audio probe` saved. Beside an ONNX file comes
-a JSON file with its rate, clip length and labels; examples/browser shows both in a web page.
+The file contains the mel spectrogram and, for a model that `ssl-audio probe` saved, its classifier. A JSON file beside
+an ONNX file holds the sample rate, the clip length and the labels; examples/browser uses both in a web page.
 
-The export is compared with PyTorch at several batch sizes and lengths before it is written, and refused if it differs.
+Before the file is written, its output is compared with PyTorch's at several batch sizes and lengths. A file whose
+output differs is not written.
 """
 
 import argparse
@@ -17,29 +18,31 @@ from ssl_audio.errors import InputError
 EXAMPLES = """examples:
   ssl-audio export --model byol --format onnx --output byol.onnx
   ssl-audio export --model probes/mtat/model --format onnx --output examples/browser/model/model.onnx
-  ssl-audio export --model runs/mine --format torchscript --output saved/model.ts
-  ssl-audio export --model runs/mine --format onnx --output small.onnx --quantize int8
-  ssl-audio export --model runs/mine --format onnx --output small.onnx --quantize int8 --trials list.txt --data singers
+  ssl-audio export --model runs/byol/0 --format torchscript --output my-model/model.ts
+  ssl-audio export --model runs/byol/0 --format onnx --output small.onnx --quantize int8
+  what the quantisation costs:
+    ssl-audio export --model runs/byol/0 --format onnx --output small.onnx --quantize int8 \\
+        --trials trials.txt --data singers
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help=MODEL)
-    parser.add_argument("--source", help="a folder or Hub id in which --model is a name")
+    parser.add_argument("--source", help="folder or Hub id in which --model is a name")
     add_trusted(parser)
     parser.add_argument("--format", required=True, choices=["onnx", "torchscript"])
-    parser.add_argument("--output", required=True, help="the file to write")
-    parser.add_argument("--projection", action="store_true", help="with the projection head (run folders, checkpoints)")
-    parser.add_argument("--quantize", choices=["int8"], help="dynamic quantisation of an ONNX export")
-    parser.add_argument("--trials", help="with --quantize: a trial list, to report the change in equal error rate")
-    parser.add_argument("--data", help="the folder that the names in --trials are relative to")
+    parser.add_argument("--output", required=True, help="file to write")
+    parser.add_argument("--projection", action="store_true", help="keep the projection head (run folders, checkpoints)")
+    parser.add_argument("--quantize", choices=["int8"], help="quantise the weights of an ONNX export to 8 bits")
+    parser.add_argument("--trials", help="with --quantize: trial list on which to compare the equal error rates")
+    parser.add_argument("--data", help="folder that the file names in --trials are relative to")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.quantize and args.format != "onnx":
         raise InputError("--quantize works on ONNX; give --format onnx")
     if bool(args.trials) != bool(args.data) or (args.trials and not args.quantize):
-        raise InputError("--trials and --data belong together, and to --quantize int8")
+        raise InputError("--trials needs --data and --quantize int8; give all three or none")
 
     from ssl_audio import export
     from ssl_audio.hub import PUBLISHED_SOURCE, load_model
@@ -66,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def error_rates(models: list[Any], trials: str | os.PathLike, data: str | os.PathLike) -> list[float]:
-    """The equal error rate of each model on a trial list; to see what quantisation costs.
+def error_rates(models: list[Any], trials: str | os.PathLike[str], data: str | os.PathLike[str]) -> list[float]:
+    """The equal error rate of each model on a trial list.
 
     Args:
         models: `EmbeddingModel` or `OnnxModel`.
@@ -75,7 +78,7 @@ def error_rates(models: list[Any], trials: str | os.PathLike, data: str | os.Pat
         data: the folder that the names are relative to.
 
     Raises:
-        InputError: missing or malformed list, unreadable files, one class of trials only.
+        InputError: the list is missing or malformed, a file cannot be read, or all trials have one label.
     """
     import numpy as np
 

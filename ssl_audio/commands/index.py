@@ -1,7 +1,7 @@
-"""Embed a folder of music once, so that `recommend` and `map` answer at once.
+"""Embed a library of music once, so that `recommend` and `map` answer without delay.
 
-Run it again after the folder has changed: new and changed files are embedded, files that are gone are forgotten. An
-interrupted run goes on where it last saved (every two minutes).
+Run the command again after the folder has changed: new and changed files are embedded, deleted files are removed from
+the index. The index is saved every two minutes; an interrupted run continues from the last save.
 """
 
 import os
@@ -14,10 +14,11 @@ from ssl_audio.retrieval.search import METRICS, SEARCHES
 
 if TYPE_CHECKING:
     from ssl_audio.retrieval import Index
+
 EXAMPLES = """examples:
-  ssl-audio index ~/Music --model runs/simsiam --output music.index
+  ssl-audio index ~/Music --model runs/simsiam/0 --output music.index
   ssl-audio index ~/Music --model byol --output singers.index --window 4 --group top_folder
-  ssl-audio index ~/Music --model runs/simsiam --output music.index --aggregate max --search hnsw --rebuild
+  ssl-audio index ~/Music --model runs/simsiam/0 --output music.index --aggregate max --search hnsw --rebuild
   ssl-audio index ~/Music --output music.index --quality --labels genres.csv
 """
 
@@ -32,26 +33,34 @@ _DEFAULTS = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("folder", help="the library; every audio file under it is indexed")
-    parser.add_argument("--model", help=MODEL + "; by default the one the index names")
+    parser.add_argument("folder", help="folder of the library; every audio file in it is indexed")
+    parser.add_argument("--model", help=MODEL + " (default: the model of the index)")
     add_trusted(parser)
-    parser.add_argument("--output", required=True, metavar="FILE", help="the index; it is updated if it is there")
-    parser.add_argument("--window", dest="window_seconds", type=float, metavar="S", help="seconds a window (10)")
-    parser.add_argument("--hop", dest="hop_seconds", type=float, metavar="S", help="from window to window (no overlap)")
+    parser.add_argument("--output", required=True, metavar="FILE", help="index to write, or to update if it exists")
+    parser.add_argument("--window", dest="window_seconds", type=float, metavar="S", help="length of a window (10 s)")
     parser.add_argument(
-        "--aggregate", choices=("mean", "max"), help="compare tracks by their mean, or by their closest windows (mean)"
+        "--hop", dest="hop_seconds", type=float, metavar="S", help="distance between windows (default: --window)"
     )
-    parser.add_argument("--metric", choices=METRICS, help="(cosine)")
-    parser.add_argument("--search", choices=SEARCHES, help="exact, or approximate by FAISS; auto goes by size (auto)")
     parser.add_argument(
-        "--group", choices=GROUPS, help="what --per-artist counts by: a file's folder or the first (folder)"
+        "--aggregate",
+        choices=("mean", "max"),
+        help="compare tracks by the mean of their windows, or by their closest windows (mean)",
     )
-    parser.add_argument("--rebuild", action="store_true", help="start again, whatever the output holds")
-    parser.add_argument("--moved", action="store_true", help="the library of the index lies in this folder now")
-    parser.add_argument("--quality", action="store_true", help="print how often neighbours share the artist (group)")
-    parser.add_argument("--labels", metavar="CSV", help="with --quality: columns path, label; judge by these too")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="clips a forward pass")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    parser.add_argument("--metric", choices=METRICS, help="similarity of two embeddings (cosine)")
+    parser.add_argument(
+        "--search", choices=SEARCHES, help="exact, or approximate with FAISS; auto chooses by size (auto)"
+    )
+    parser.add_argument(
+        "--group",
+        choices=GROUPS,
+        help="what recommend --per_artist takes as artist: a file's folder, or the top folder (folder)",
+    )
+    parser.add_argument("--rebuild", action="store_true", help="discard an existing index and start again")
+    parser.add_argument("--moved", action="store_true", help="the library of the index has moved to this folder")
+    parser.add_argument("--quality", action="store_true", help="print how often neighbours have the same artist")
+    parser.add_argument("--labels", metavar="CSV", help="with --quality: columns path, label; score these too")
+    parser.add_argument("--batch_size", type=int, metavar="N", help="clips per forward pass")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
 
 
 def run(args: Namespace) -> int:
@@ -67,8 +76,8 @@ def run(args: Namespace) -> int:
         index = Index.load(args.output, root=root if args.moved else None)
         if index.settings["root"] != root:
             raise InputError(
-                f"{args.output} is the index of {index.settings['root']}; give another --output, --rebuild, or "
-                "--moved if that folder has moved"
+                f"{args.output} is the index of {index.settings['root']}; give another --output, or --rebuild, or "
+                "--moved if that folder is here now"
             )
         for option, value in asked.items():
             if index.settings[option] != value:
@@ -77,8 +86,8 @@ def run(args: Namespace) -> int:
                 )
     name = args.model or (None if index is None else index.settings["model"])
     if name is None:
-        raise InputError("which model? give --model RUN")
-    if index is None:  # a path must still be found when the index is used from another folder
+        raise InputError("a new index needs a model; give --model RUN_FOLDER, or a published name such as byol")
+    if index is None:  # `lasting`, so that the model is found when the index is used from another folder
         index = Index({**_DEFAULTS, **asked, "root": root, "model": lasting(name)})
     model = load(args, name)
     index.use(model)
@@ -96,8 +105,8 @@ def run(args: Namespace) -> int:
 def _print_quality(index: "Index", labels: str | None) -> None:
     from ssl_audio.retrieval.quality import index_quality
 
-    for name, figures in index_quality(index, labels).items():
+    for name, metrics in index_quality(index, labels).items():
         print(name.replace("_", " "))
-        for figure, value in figures.items():
+        for metric, value in metrics.items():
             shown = f"{value:.3f}" if isinstance(value, float) else value
-            print(f"  {figure.replace('_', ' '):<24} {shown}")
+            print(f"  {metric.replace('_', ' '):<24} {shown}")

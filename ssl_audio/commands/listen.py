@@ -1,8 +1,10 @@
-"""Listening examples of the pitch and formant shift: each recording as it is, shifted by Praat, and shifted in batches.
+"""Write listening examples of the pitch and formant shift: each recording unchanged, shifted by Praat, and by ours.
 
-Praat also measures both: how far the median pitch went, how far F1 to F3 moved, how many voicing decisions stayed, how
-far the spectral envelope lies from the input's. The figures are printed and written to measures.csv beside the sounds.
-Exit status: 0, or 1 if a recording could not be read, or 2 if nothing could be done.
+Praat measures both shifts: the ratio of the median pitch, how far F1 to F3 moved, the fraction of frames whose voicing
+decision stayed, and the distance of the spectral envelope from the input's. The table is printed and written to
+measures.csv beside the sounds.
+
+Exit status: 0; 1 if a recording could not be read; 2 if nothing was done.
 """
 
 import csv
@@ -18,14 +20,14 @@ HEADER = ["recording", "shift", "by", "pitch ratio", "F1 moved", "F2 moved", "F3
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="FOLDER", help="recordings of single voices, searched with sub-folders")
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the sounds and measures.csv go")
-    parser.add_argument("--number", type=int, default=6, metavar="N", help="recordings, evenly spread (6)")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="at most so much of each (5)")
+    parser.add_argument("folder", metavar="FOLDER", help="recordings of single voices; sub-folders are searched")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the sounds and measures.csv")
+    parser.add_argument("--number", type=int, default=6, metavar="N", help="recordings, taken evenly (6)")
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="longest part of a recording (5)")
     parser.add_argument(
-        "--pitch", type=float, nargs="*", default=[1.25, 0.8], metavar="R", help="pitch ratios (1.25 .8)"
+        "--pitch", type=float, nargs="*", default=[1.25, 0.8], metavar="R", help="pitch ratios (1.25 0.8)"
     )
-    parser.add_argument("--formant", type=float, nargs="*", default=[1.15], metavar="R", help="formants (1.15)")
+    parser.add_argument("--formant", type=float, nargs="*", default=[1.15], metavar="R", help="formant ratios (1.15)")
 
 
 def run(args: Namespace) -> int:
@@ -36,12 +38,12 @@ def run(args: Namespace) -> int:
     from ssl_audio.utils.files import write_text
 
     if args.number < 1 or args.seconds < 0.1:
-        raise InputError("--number must be at least 1 and --seconds at least .1")
+        raise InputError("--number must be at least 1 and --seconds at least 0.1")
     if not all(0.5 <= ratio <= 2 for ratio in [*args.pitch, *args.formant]):
-        raise InputError("--pitch and --formant ratios must be between .5 and 2")
+        raise InputError("--pitch and --formant ratios must be between 0.5 and 2")
     paths = audio.find_audio_files(args.folder)
     if not paths:
-        raise InputError(f"{args.folder}: no audio files here; give a folder of recordings")
+        raise InputError(f"{args.folder}: no audio files; give a folder of recordings")
     paths = paths[:: max(1, len(paths) // args.number)][: args.number]
 
     rows: list[list[str]] = []
@@ -64,7 +66,7 @@ def run(args: Namespace) -> int:
 
 
 def examples(path: Path, folder: Path, args: Namespace) -> list[list[str]]:
-    """Write the sounds of one recording; its rows of the table."""
+    """Write the sounds of one recording. Returns its rows of the table."""
     import torch
 
     from ssl_audio import audio
@@ -75,7 +77,7 @@ def examples(path: Path, folder: Path, args: Namespace) -> list[list[str]]:
     rate = audio.info(path).sample_rate
     clip = audio.read(path, samples=int(args.seconds * rate))
     if len(clip) < 0.1 * rate:
-        raise audio.AudioError(path, "shorter than .1 s, too short to hear a pitch; leave it out")
+        raise audio.AudioError(path, "shorter than 0.1 s, too short to measure a pitch; leave it out")
     audio.write(folder / "input.wav", clip, rate)
     before = listen_to(clip, rate)
     rows = []
@@ -89,13 +91,13 @@ def examples(path: Path, folder: Path, args: Namespace) -> list[list[str]]:
             audio.write(folder / f"{kind} {ratio:g} {by}.wav", result, rate)
             if (before.pitch > 0).any():
                 change = compare(before, listen_to(result, rate))
-                figures = [change.pitch, *change.formants, change.voicing, change.envelope]
-                rows.append([path.name, f"{kind} {ratio:g}", by, *(f"{figure:.3f}" for figure in figures)])
+                values = [change.pitch, *change.formants, change.voicing, change.envelope]
+                rows.append([path.name, f"{kind} {ratio:g}", by, *(f"{value:.3f}" for value in values)])
     return rows
 
 
 def print_table(rows: list[list[str]]) -> None:
-    """Columns under their names, names of recordings cut to 40 characters."""
+    """Print the table; names of recordings are cut to their last 40 characters."""
     table = [HEADER, *([row[0][-40:], *row[1:]] for row in rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
     for row in table:

@@ -1,4 +1,4 @@
-"""Draw an indexed library as a map: one HTML file, near points sound alike, a click plays the local file."""
+"""Draw an indexed library as a map in one HTML file: tracks that sound alike are close, a click plays a track."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -12,13 +12,13 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--index", required=True, help="made by `ssl-audio index`")
-    parser.add_argument("--output", required=True, metavar="FILE", help="the page; open it in a browser")
+    parser.add_argument("--index", required=True, help="index that `ssl-audio index` wrote")
+    parser.add_argument("--output", required=True, metavar="FILE", help="HTML file to write; open it in a browser")
     parser.add_argument(
-        "--projection", choices=PROJECTIONS, default="pca", help="umap takes longer and separates more (pca)"
+        "--projection", choices=PROJECTIONS, default="pca", help="umap takes longer and separates clusters more (pca)"
     )
-    parser.add_argument("--title", help="by default the name of the library's folder")
-    parser.add_argument("--root", metavar="FOLDER", help="if the library has moved")
+    parser.add_argument("--title", help="title of the page (default: the name of the library's folder)")
+    parser.add_argument("--root", metavar="FOLDER", help="where the library is now, if it has moved")
 
 
 def run(args: Namespace) -> int:

@@ -1,10 +1,17 @@
-"""Draw trials for verification: pairs of files, half of them of the same singer.
+"""Draw a list of verification trials from a data set: pairs of files, half of them of the same singer.
 
-Writes OUT/<name of the data set's folder>/speaker_pairs.txt, one trial a line: label,singer/file,singer/file; label 1
-means the same singer. Each draw is of the same or of two singers with probability one half; a file is never paired with
-itself, nor with another clip of its recording where the table or the names tell. Other kinds of trials hold each pair
-once, half of them of the same singer: balanced; within-gender (different singers have one gender); within-song and
-cross-song (both sides sing one song, or two). The list depends on the seed, the names and the table alone.
+Writes OUT/DATASET/speaker_pairs.txt, a trial per line: label,singer/file,singer/file. Label 1 means the same singer.
+A file is never paired with itself. Clips of one recording are not paired either, if the metadata or the file names tell
+which recording a clip comes from.
+
+Kinds of trials:
+  random          each trial is drawn independently, so a pair may occur twice, as in the published lists
+  balanced        each pair at most once
+  within-gender   balanced, and different singers have the same gender
+  within-song     balanced, and both files are of the same song
+  cross-song      balanced, and the files are of different songs
+
+The list depends only on the seed, the file names and the metadata.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -20,23 +27,30 @@ from ssl_audio.evaluation.recordings import find_recordings
 from ssl_audio.evaluation.trials import KINDS, Trials, generate_trials
 from ssl_audio.utils.files import write_text
 
-RANDOM = "random"  # each draw by itself, so that a pair may come twice, as in the published lists
+RANDOM = "random"
 
 EXAMPLES = """examples:
-  python create_speaker_pairs.py -r data/vocalset_renamed_split_4s -o metadata -n 20 -p 20000 -s 123
-  python create_speaker_pairs.py -r data/singers -o metadata
-  ssl-audio pairs -r data/singers -o metadata/song --trials_kind within-song        songs: column of data/manifest.csv
+  ssl-audio pairs -r data/vocalset_renamed_split_4s -o metadata -n 20 -p 20000 -s 123
+  ssl-audio pairs -r data/singers -o metadata
+  data/singers/manifest.csv has a column "song":
+    ssl-audio pairs -r data/singers -o metadata/song --trials_kind within-song
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-r", "--root", required=True, metavar="DATASET", help="folder laid out as singer/file")
-    parser.add_argument("-o", "--output_dir", required=True, metavar="OUT", help="metadata folder, as eval.py reads it")
+    parser.add_argument("-o", "--output_dir", required=True, metavar="OUT", help="metadata folder of ssl-audio eval")
     parser.add_argument("-n", "--speaker_num", type=int, metavar="N", help="singers to use, drawn by the seed (all)")
     parser.add_argument("-p", "--sample_pair", type=int, default=20000, metavar="N", help="trials to draw (20000)")
-    parser.add_argument("-s", "--seed", type=int, default=123, metavar="SEED", help="(123)")
-    parser.add_argument("--trials_kind", default=RANDOM, metavar="KIND", help=f"{RANDOM} (default), {', '.join(KINDS)}")
-    parser.add_argument("--metadata", metavar="CSV", help="of path, gender, song, recording; default: manifest.csv")
+    parser.add_argument("-s", "--seed", type=int, default=123, metavar="SEED", help="seed of everything drawn (123)")
+    parser.add_argument(
+        "--trials_kind", default=RANDOM, metavar="KIND", help=f"{', '.join((RANDOM, *KINDS))} ({RANDOM})"
+    )
+    parser.add_argument(
+        "--metadata",
+        metavar="CSV",
+        help="table with columns path, gender, song, recording (default: manifest.csv of the data set)",
+    )
 
 
 def run(args: Namespace) -> int:
@@ -45,7 +59,7 @@ def run(args: Namespace) -> int:
     if args.seed < 0:
         raise InputError(f"-s is {args.seed}; it must not be negative")
     if args.trials_kind not in (RANDOM, *KINDS):
-        raise InputError(f"no kind of trials {args.trials_kind!r}; there are {', '.join((RANDOM, *KINDS))}")
+        raise InputError(f"--trials_kind {args.trials_kind} is unknown; choose from {', '.join((RANDOM, *KINDS))}")
     root = Path(args.root)
     rng = np.random.default_rng(args.seed)
     singers = choose(files_by_singer(root), args.speaker_num, rng, root)
@@ -69,28 +83,33 @@ def generate(
     """Trials of a kind between the chosen singers.
 
     Raises:
-        InputError: as `generate_trials`, or when the table calls the singers other than the folders do, because readers
-            of the list go by the folders.
+        InputError: as `generate_trials`; or the metadata names singers that are not the folders. Whoever reads the list
+            takes the folders for the singers.
     """
     found = find_recordings(root, metadata)
     chosen = found.at([i for i, name in enumerate(found.files) if name.split("/")[0] in singers])
     named = set(zip(chosen.singers, (name.split("/")[0] for name in chosen.files), strict=True))
     if not len(named) == len({singer for singer, _ in named}) == len({folder for _, folder in named}):
-        raise InputError(f"{root}: a list goes by folders, the table names other singers; use ssl-audio evaluate")
+        raise InputError(
+            f"{root}: the metadata and the folders name different singers, and a trial list follows the folders; "
+            "draw the trials with ssl-audio evaluate --trials_kind"
+        )
     return generate_trials(chosen, number, seed, kind)
 
 
 def files_by_singer(root: Path) -> dict[str, list[str]]:
-    """Paths below `root`, with "/" between the parts, by singer; both sorted in one spelling of their accents.
+    """{singer: paths relative to `root`, with "/"}, both sorted after Unicode normalisation (NFC).
 
     Raises:
-        InputError: no folder, or a name with a comma, which the list cannot hold.
+        InputError: there is no such folder, or a name has a comma, which the list cannot hold.
     """
     singers: dict[str, list[str]] = {}
     for path in find_audio_files(root):
         name = path.relative_to(root).as_posix()
         if "," in name or "\n" in name:
-            raise InputError(f"{path}: a trial list cannot hold a comma; preprocess_dataset.py makes names without")
+            raise InputError(
+                f"{path}: a trial list cannot hold a comma; ssl-audio preprocess makes names without commas"
+            )
         if "/" in name:
             singers.setdefault(name.split("/")[0], []).append(name)
     in_order = sorted(singers, key=lambda singer: normalize("NFC", singer))
@@ -98,13 +117,13 @@ def files_by_singer(root: Path) -> dict[str, list[str]]:
 
 
 def choose(singers: dict[str, list[str]], number: int | None, rng: Generator, root: Path) -> dict[str, list[str]]:
-    """At most `number` singers, drawn; all if None.
+    """Draw `number` singers; None takes all.
 
     Raises:
-        InputError: fewer than asked for, or fewer than the two that a trial of different singers needs.
+        InputError: there are fewer singers than that, or fewer than the two that a trial of different singers needs.
     """
     if number is not None and number > len(singers):
-        raise InputError(f"{root}: has {len(singers)} singers, fewer than -n {number}; make -n smaller or leave it out")
+        raise InputError(f"{root}: has {len(singers)} singers, fewer than -n {number}; make -n smaller or omit it")
     if number is not None and number < len(singers):
         chosen = sorted(rng.choice(len(singers), max(number, 0), replace=False).tolist())
         singers = {list(singers)[n]: list(singers.values())[n] for n in chosen}
@@ -114,7 +133,7 @@ def choose(singers: dict[str, list[str]], number: int | None, rng: Generator, ro
 
 
 def recordings(root: Path, metadata: str | None) -> dict[str, str]:
-    """{file: its recording}, by the table where there is one, else by the names."""
+    """{file: its recording}, from the metadata if there are any, else from the file names."""
     found = find_recordings(root, metadata)
     return dict(zip(found.files, found.recording, strict=True))
 
@@ -122,7 +141,14 @@ def recordings(root: Path, metadata: str | None) -> dict[str, str]:
 def draw(
     singers: dict[str, list[str]], number: int, rng: Generator, root: Path, takes: dict[str, str]
 ) -> list[tuple[int, str, str]]:
-    """`number` trials (label, file, file); `takes` gives the recording of each file.
+    """Draw `number` random trials (label, file, file).
+
+    Args:
+        singers: {singer: files}.
+        number: how many.
+        rng: source of the draws.
+        root: folder of the data set, for the message.
+        takes: {file: its recording}.
 
     Raises:
         InputError: no singer has two files to pair.
@@ -130,10 +156,10 @@ def draw(
     every = list(singers.values())
     several = [files for files in every if len(files) > 1]
     if not several:
-        raise InputError(f"{root}: no singer has two files, so there are no trials of the same singer; add recordings")
+        raise InputError(f"{root}: no singer has two files for a trial of the same singer; add recordings")
     apart = [files for files in several if len({takes[name] for name in files}) > 1]
     if not apart:
-        print("every singer has one recording: trials of the same singer pair segments of it, and will seem too easy")
+        print("every singer has only one recording: same-singer trials pair segments of it and are too easy")
     several = apart or several
     trials = []
     for _ in range(number):

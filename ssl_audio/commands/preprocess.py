@@ -1,17 +1,22 @@
-"""Cut a data set into segments of equal length, one folder a singer, names without commas and spaces.
+"""Cut a data set into segments of equal length, one folder per singer, with names without commas and spaces.
 
-R/D/<singer>/[<subfolder>/]<file> becomes
-R/D_renamed_split_<n>s/<singer>/<singer>[-<subfolder>]-<file>_<start>_<end>_<n>s.wav:
-whole segments only, mono, 16 bit, resampled. Names of data sets that contain "m4singer" take the singer from the folder
-name before "#"; those that contain "vocalset" take the files three levels down under their own names.
+  R/D/SINGER/[SUBFOLDER/]FILE
+becomes
+  R/D_renamed_split_Ns/SINGER/SINGER[-SUBFOLDER]-FILE_START_END_Ns.wav
 
-Run it again after an interruption: finished recordings are skipped. Files that cannot be used are listed in
-data_report.csv in the new folder. Exit status: 0, or 1 if a file could not be read, or 2 if nothing could be done.
+The segments are mono, 16 bit, resampled; a remainder shorter than a segment is dropped. Two data sets are known by
+their names: in "m4singer" the singer is the part of the folder's name before "#"; in "vocalset" the files lie three
+levels down and keep their own names.
+
+After an interruption, run the command again: it skips finished recordings. Files that cannot be used are listed in
+data_report.csv in the new folder.
+
+Exit status: 0; 1 if a file could not be read; 2 if nothing was done.
 """
 
 import os
 import shutil
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -27,12 +32,12 @@ from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.files import write_atomically
 
 EXAMPLES = """examples:
-  python preprocess_dataset.py --dataset_root_dir data --dataset_name vocalset --segment_length 4 --sample_rate 44100
-  python preprocess_dataset.py --dataset_root_dir data --dataset_name "my singers" --sample_rate 16000 --no-clean
+  ssl-audio preprocess --dataset_root_dir data --dataset_name vocalset --segment_length 4 --sample_rate 44100
+  ssl-audio preprocess --dataset_root_dir data --dataset_name "my singers" --sample_rate 16000 --no_clean
 """
 
-_SECONDS_AT_ONCE = 600  # of a recording in memory
-_WAV_HEADER = 44
+_MAX_SECONDS_IN_MEMORY = 600
+_WAV_HEADER = 44  # bytes
 
 
 class Recording(NamedTuple):
@@ -44,17 +49,18 @@ class Recording(NamedTuple):
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--dataset_root_dir", required=True, metavar="R", help="where the data set's folder lies")
+    parser.add_argument("--dataset_root_dir", required=True, metavar="R", help="folder that holds the data set")
     parser.add_argument("--dataset_name", required=True, metavar="D", help="name of the data set's folder")
-    parser.add_argument("--segment_length", type=int, default=4, metavar="N", help="whole seconds a segment (4)")
-    parser.add_argument("--sample_rate", type=int, default=44100, metavar="HZ", help="of the segments (44100)")
+    parser.add_argument("--segment_length", type=int, default=4, metavar="N", help="seconds per segment (4)")
+    parser.add_argument("--sample_rate", type=int, default=44100, metavar="HZ", help="rate of the segments (44100)")
+    parser.add_argument("--clean", action="store_true", default=True, help="write the segments only (the default)")
     parser.add_argument(
-        "--clean",
-        action=BooleanOptionalAction,
-        default=True,
-        help="no copy of the whole recordings under their new names; --no-clean makes R/D_renamed",
+        "--no_clean",
+        dest="clean",
+        action="store_false",
+        help="also copy the whole recordings, under their new names, to R/D_renamed",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="recordings at once (the number of cores)")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads that cut recordings (default: one per core)")
 
 
 def run(args: Namespace) -> int:
@@ -63,10 +69,12 @@ def run(args: Namespace) -> int:
             raise InputError(f"--{name} is {getattr(args, name)}; it must be at least 1")
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers is {args.workers}; it must be at least 1")
-    dataset = Path(args.dataset_root_dir, args.dataset_name)  # its name has no slash at the end, as shells complete it
+    dataset = Path(
+        args.dataset_root_dir, args.dataset_name
+    )  # drops the slash that shells add when they complete a name
     target = dataset.with_name(f"{dataset.name}_renamed_split_{args.segment_length}s")
     recordings, left_out = plan(dataset)
-    pool = ThreadPoolExecutor(args.workers or available_cores())  # decoding and resampling run outside Python's lock
+    pool = ThreadPoolExecutor(args.workers or available_cores())  # decoding and resampling release Python's lock
     segments, unreadable = 0, 0
     try:
         jobs = {
@@ -83,19 +91,19 @@ def run(args: Namespace) -> int:
             segments += written
             if not written:
                 path = os.fspath(jobs[job].path)
-                left_out.append(LeftOut(path, f"is shorter than one segment of {args.segment_length} s"))
+                left_out.append(LeftOut(path, f"is shorter than a segment of {args.segment_length} s"))
         if not args.clean:
             for recording in recordings:
                 keep(recording, dataset.with_name(f"{dataset.name}_renamed"))
     except OSError as error:
         raise InputError(
-            f"{target}: {error.strerror or error}; what is written is whole, run again to go on"
+            f"{target}: {error.strerror or error}; finished segments are complete, run the command again for the others"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
     if not segments:
-        first = f"; the first: {' '.join(min(left_out))}" if left_out else ""
-        raise InputError(f"{dataset}: no segment could be made of {len(recordings)} recordings{first}")
+        first = f"; for example, {' '.join(min(left_out))}" if left_out else ""
+        raise InputError(f"{dataset}: none of {len(recordings)} recordings gave a segment{first}")
     write_data_report(target / "data_report.csv", sorted(left_out))
     more = f"; {len(left_out)} files left out, see {target / 'data_report.csv'}" if left_out else ""
     print(f"{segments} segments of {len(recordings)} recordings in {target}{more}")
@@ -103,10 +111,10 @@ def run(args: Namespace) -> int:
 
 
 def plan(folder: Path) -> tuple[list[Recording], list[LeftOut]]:
-    """The recordings of a data set under their new names, and the files that have none.
+    """The recordings of a data set with their new names, and the files that are left out.
 
     Raises:
-        InputError: no folder, no recordings, or two singers whose names become the same.
+        InputError: there is no such folder, it has no recordings, or two singers get the same new name.
     """
     name = folder.name.lower()
     recordings: dict[tuple[str, str], Recording] = {}
@@ -116,29 +124,29 @@ def plan(folder: Path) -> tuple[list[Recording], list[LeftOut]]:
         inside = path.relative_to(folder)
         *folders, _ = inside.parts
         if not folders:
-            left_out.append(LeftOut(os.fspath(path), "lies in no singer's folder"))
+            left_out.append(LeftOut(os.fspath(path), "is not in the folder of a singer"))
             continue
         if "vocalset" in name and len(folders) != 3:
-            left_out.append(LeftOut(os.fspath(path), "does not lie three levels down, as in VocalSet"))
+            left_out.append(LeftOut(os.fspath(path), "is not three folders deep, as in VocalSet"))
             continue
         source = folders[0].split("#")[0] if "m4singer" in name else folders[0]
         singer = _clean(source)
         stem = _clean(path.stem if "vocalset" in name else "-".join([*folders, path.stem]))
         if homes.setdefault(singer, source) != source:
             raise InputError(
-                f"{folder}: the folders {homes[singer]!r} and {source!r} become one, {singer!r}, without commas and "
-                "spaces; rename one of them"
+                f"{folder}: without commas and spaces, the folders {homes[singer]!r} and {source!r} have the same name "
+                f"{singer!r}; rename one of them"
             )
         taken = recordings.setdefault((singer, stem), Recording(path, singer, stem))
         if taken.path != path:
-            left_out.append(LeftOut(os.fspath(path), f"would have the name of {taken.path}"))
+            left_out.append(LeftOut(os.fspath(path), f"has the same new name as {taken.path}"))
     if not recordings:
-        raise InputError(f"{folder}: no recordings; it should be laid out as {folder.name}/singer/file.wav")
+        raise InputError(f"{folder}: no recordings; lay it out as {folder.name}/singer/file.wav")
     return list(recordings.values()), left_out
 
 
 def split(recording: Recording, target: Path, seconds: int, sample_rate: int) -> int:
-    """Write the segments of one recording, in order; returns how many it has, also when all were there already."""
+    """Write the segments of one recording that are missing. Returns how many segments the recording has."""
     names = (
         target / recording.singer / f"{recording.stem}_{start}_{start + seconds}_{seconds}s.wav"
         for start in range(0, 1 << 62, seconds)
@@ -149,14 +157,14 @@ def split(recording: Recording, target: Path, seconds: int, sample_rate: int) ->
         if _finished(target / recording.singer, recording, expected, seconds, sample_rate):
             return expected
         count = 0
-        for clip in _segments(file, samples, sample_rate, max(1, _SECONDS_AT_ONCE // seconds)):
+        for clip in _segments(file, samples, sample_rate, max(1, _MAX_SECONDS_IN_MEMORY // seconds)):
             audio.write(next(names), clip, sample_rate, "PCM_16")
             count += 1
     return count
 
 
 def _segments(file: AudioFile, samples: int, sample_rate: int, at_once: int) -> Iterator:
-    """Arrays (samples,), as many whole ones as the file holds."""
+    """The complete segments of a file, `(samples,)` each; `at_once` of them are in memory."""
     start, part = 0, None
     while part is None or len(part) == at_once * samples:
         part = file.read(start, at_once * samples, sample_rate)
@@ -165,7 +173,7 @@ def _segments(file: AudioFile, samples: int, sample_rate: int, at_once: int) -> 
 
 
 def _finished(folder: Path, recording: Recording, expected: int, seconds: int, sample_rate: int) -> bool:
-    """Whether all segments are there, newer than the recording and of the size that this rate makes."""
+    """Whether all segments exist, are newer than the recording, and have the size that this rate gives."""
     newest = recording.path.stat().st_mtime_ns
     for start in range(0, expected * seconds, seconds):
         try:
@@ -178,7 +186,7 @@ def _finished(folder: Path, recording: Recording, expected: int, seconds: int, s
 
 
 def keep(recording: Recording, folder: Path) -> None:
-    """Copy a whole recording under its new name, unless it is there."""
+    """Copy a whole recording under its new name, unless the copy exists."""
     copy = folder / recording.singer / f"{recording.stem}{recording.path.suffix.lower()}"
     if not copy.exists():
         with write_atomically(copy) as temporary:

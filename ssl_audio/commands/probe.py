@@ -1,9 +1,11 @@
-"""What an embedding knows about a labelled corpus: a simple classifier on frozen features, or the whole network tuned.
+"""Test what an encoder knows about a labelled corpus: a classifier on its frozen features, or the whole network tuned.
 
-Features of consecutive clips of every file are computed once and kept; a file's score is the mean over its clips.
-Official folds or splits are used, validation files decide on regularisation and stopping, and test files are scored
-once. Baselines stand beside the model: the same network untrained, the mean mel spectrum, statistics of MFCCs; in
-transfer mode the same network trained from random weights.
+Features of consecutive clips of every file are computed once and cached; a file's score is the mean over its clips. The
+splits are the official ones of the corpus. Regularisation and stopping are chosen on validation files, and test files
+are scored once.
+
+Baselines: the same network untrained, the mean mel spectrum, statistics of MFCCs; with --mode transfer, the same
+network trained from random weights.
 """
 
 import argparse
@@ -17,21 +19,26 @@ from ssl_audio.commands.eval import add_resamples, model_name
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
-  ssl-audio probe --model runs/mine --corpus esc10 --root data/ESC-50
-  ssl-audio probe --model runs/mine --corpus magnatagatune --root data/mtat --head mlp --output probes/mtat
-  ssl-audio probe --model runs/mine --corpus fma --root data/fma --option subset=medium      # genres
-  ssl-audio probe --model runs/mine --corpus gtzan --root data/gtzan --fractions 0.01 0.1 1 --seeds 3
-  ssl-audio probe --model runs/mine --corpus folder --root my_sounds                          # class/**/file
-  ssl-audio probe --model runs/mine --corpus csv --root tags.csv --option label=tags --option separator='|'
-  ssl-audio probe --model runs/mine --corpus esc50 --root data/ESC-50 --random_split 777      # not the official folds
-  ssl-audio probe --model runs/wavebyol --corpus urbansound8k --root data/US8K --map_rows 10 --head mlp --hidden 4096
-  ssl-audio probe --model runs/mine --corpus esc10 --root data/ESC-50 --mode transfer --epochs 20
-  ssl-audio tag song.mp3 --model probes/mtat                                                  # then
+  ssl-audio probe --model runs/byol/0 --corpus esc10 --root data/ESC-50
+  a tagger, and then the tags of a song:
+    ssl-audio probe --model runs/clmr/0 --corpus magnatagatune --root data/mtat --head mlp --output probes/mtat
+    ssl-audio tag song.mp3 --model probes/mtat
+  genres of FMA's medium subset:
+    ssl-audio probe --model runs/byol/0 --corpus fma --root data/fma --option subset=medium
+  with 1 %, 10 % and all of the labels:
+    ssl-audio probe --model runs/byol/0 --corpus gtzan --root data/gtzan --fractions 0.01 0.1 1 --seeds 3
+  your own sounds, as class/**/file or as a table:
+    ssl-audio probe --model runs/byol/0 --corpus folder --root my_sounds
+    ssl-audio probe --model runs/byol/0 --corpus csv --root tags.csv --option label=tags --option separator='|'
+  a random split in place of the official folds:
+    ssl-audio probe --model runs/byol/0 --corpus esc50 --root data/ESC-50 --random_split 777
+  ssl-audio probe --model runs/wavebyol/0 --corpus urbansound8k --root data/US8K --map_rows 10 --head mlp --hidden 4096
+  ssl-audio probe --model runs/byol/0 --corpus esc10 --root data/ESC-50 --mode transfer --epochs 20
 """
 
 _SAVED = {
-    "frozen": "the saved classifier is fitted on all folds; the figures are those of cross-validation",
-    "transfer": "the saved network is that of the last fold; the figures are those of cross-validation",
+    "frozen": "the saved classifier is fitted on all folds; the metrics are those of cross-validation",
+    "transfer": "the saved network is that of the last fold; the metrics are those of cross-validation",
 }
 
 
@@ -40,31 +47,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", required=True, action="append", help=MODEL)
     add("--source", default=None, help="folder or Hub id in which --model is a name")
     add_trusted(parser)
-    add("--corpus", required=True, help="name of a corpus (a wrong one lists them), folder, or csv")
-    add("--root", required=True, type=Path, help="its folder, or the CSV file")
-    add("--option", action="append", default=[], metavar="NAME=VALUE", help="of its reader: subset, split, fold, ...")
-    add("--random_split", type=int, nargs="?", const=777, metavar="SEED", help="75/25 at random, not the official one")
-    add("--mode", choices=("frozen", "transfer"), default="frozen", help="frozen encoder, or end-to-end training")
-    add("--head", choices=("linear", "mlp", "knn"), default="linear", help="mlp: one hidden layer")
-    add("--hidden", type=int, default=512, help="size of the layer of --head mlp")
-    add("--map_rows", type=int, default=None, help="WaveBYOL: features from its map pooled to so many rows (10)")
-    add("--fractions", type=float, nargs="+", default=[1.0], help="of the labels, such as 0.01 0.1 1")
-    add("--seeds", type=int, default=3, help="draws of each fraction below 1")
-    add("--clip", type=float, default=None, metavar="SECONDS", help="default: 3, or the shortest the model takes")
-    add("--hop", type=float, default=None, metavar="SECONDS", help="default: the clip, so that clips do not overlap")
+    add("--corpus", required=True, help="name of a corpus, or folder, or csv; an unknown name lists them all")
+    add("--root", required=True, type=Path, help="folder of the corpus, or the CSV file")
+    add("--option", action="append", default=[], metavar="NAME=VALUE",
+        help="option of the corpus's reader: subset, split, fold, ...; repeatable")  # fmt: skip
+    add("--random_split", type=int, nargs="?", const=777, metavar="SEED",
+        help="train on a random 75 %% and test on the rest, in place of the official split (seed: 777)")  # fmt: skip
+    add("--mode", choices=("frozen", "transfer"), default="frozen",
+        help="frozen: only the classifier is trained; transfer: the encoder is trained too (frozen)")  # fmt: skip
+    add(
+        "--head", choices=("linear", "mlp", "knn"), default="linear", help="classifier; mlp has a hidden layer (linear)"
+    )
+    add("--hidden", type=int, default=512, help="size of the hidden layer of --head mlp (512)")
+    add("--map_rows", type=int, default=None,
+        help="for WaveBYOL: use its feature map, pooled to this many rows; the original has 10")  # fmt: skip
+    add("--fractions", type=float, nargs="+", default=[1.0], help="fractions of the labels to train on (1)")
+    add("--seeds", type=int, default=3, help="random subsets for each fraction below 1 (3)")
+    add("--clip", type=float, default=None, metavar="SECONDS",
+        help="length of a clip (default: 3, or the shortest that the model takes)")  # fmt: skip
+    add("--hop", type=float, default=None, metavar="SECONDS", help="distance between clips (default: --clip)")
     add_resamples(parser, 200, "bootstrap resamples of the groups, for the intervals (200)")
-    add("--skip_unreadable", action="store_true", help="leave out files that cannot be read, and say how many")
-    add("--no_baselines", action="store_true", help="the model alone")
-    add("--output", type=Path, default=None, help="folder for figures, pictures and the model with its head")
-    add("--batch_size", type=int, default=None, help="clips a pass; default suits the device (transfer: 32)")
-    add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")
-    tuned = parser.add_argument_group("transfer")
-    tuned.add_argument("--epochs", type=int, default=50, help="at most; validation stops it earlier")
-    tuned.add_argument("--lr", type=float, default=1e-4, help="learning rate (AdamW)")
+    add("--skip_unreadable", action="store_true", help="leave out files that cannot be read, and print how many")
+    add("--no_baselines", action="store_true", help="leave the baselines out")
+    add("--output", type=Path, default=None, help="folder for metrics, pictures and the model with its classifier")
+    add("--batch_size", type=int, default=None,
+        help="clips per pass (default: suits the device; 32 with --mode transfer)")  # fmt: skip
+    add("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
+    tuned = parser.add_argument_group("with --mode transfer")
+    tuned.add_argument("--epochs", type=int, default=50, help="largest number; validation stops earlier (50)")
+    tuned.add_argument("--lr", type=float, default=1e-4, help="learning rate of AdamW (0.0001)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, extract, probe, report."""
+    """Check the arguments, extract features, probe, report."""
     from ssl_audio.config import refuse_outside
     from ssl_audio.downstream import report
     from ssl_audio.downstream.features import clip_seconds
@@ -92,9 +107,9 @@ def run(args: argparse.Namespace) -> int:
     for note in task.notes:
         print(note)
     for name, reason in rows[0].result.metrics.left_out.items():
-        print(f"{name} is in no average: {reason}")
+        print(f"{name} is left out of the averages: {reason}")
     whole = max((row.result for row in rows), key=lambda result: result.n_train)
-    print(f"{whole.n_test} files tested, {whole.n_train} to learn from")
+    print(f"{whole.n_train} files for training, {whole.n_test} for testing")
     print(report.table(rows))
     if args.output is not None:
         settings = {key: _plain(value) for key, value in vars(args).items()}
@@ -105,15 +120,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     if len(args.model) > 1:
-        raise InputError("--model is given more than once; a probe tests one model, so run it for each")
+        raise InputError("--model is given more than once; a probe tests one model, so run the command for each")
     args.model = args.model[0]
     for fraction in args.fractions:
         if not 0 < fraction <= 1:
-            raise InputError(f"--fractions must lie above 0 and at most be 1, got {fraction:g}")
+            raise InputError(f"--fractions must be above 0 and at most 1, got {fraction:g}")
     given = {"--head": args.head != "linear", "--hop": args.hop is not None, "--skip_unreadable": args.skip_unreadable}
     if args.mode == "transfer" and any(given.values()):
         names = ", ".join(name for name, there in given.items() if there)
-        raise InputError(f"--mode transfer tunes the network with a linear classifier on whole clips: no {names}")
+        raise InputError(f"--mode transfer always trains a linear classifier on adjacent clips; omit {names}")
     if min(args.seeds, args.epochs, args.hidden) < 1:
         raise InputError("--seeds, --epochs and --hidden must be at least 1")
 
@@ -160,13 +175,13 @@ def _transfer(args: argparse.Namespace, task: Any, model: Any, seconds: float) -
 
 
 def beside(given: str, model: Any, others: dict[str, Any]) -> dict[str, Any]:
-    """The model first, by its name in every table, then its baselines: a model named as one of them stays."""
+    """{name in the tables: model}: first the given one, then its baselines. A name is never taken twice."""
     name = model_name(given)
     return {f"{name} (the model)" if name in others else name: model} | others
 
 
 def baselines(model: Any) -> dict[str, Any]:
-    """The same network untrained (where it can be built again), the mean mel spectrum, statistics of MFCCs."""
+    """The same network untrained (unless it is TorchScript), the mean mel spectrum, statistics of MFCCs."""
     from ssl_audio.baselines import mean_mel, mfcc_statistics, untrained
 
     found: dict[str, Any] = {}
@@ -176,9 +191,10 @@ def baselines(model: Any) -> dict[str, Any]:
 
 
 def parse_options(given: list[str]) -> dict[str, Any]:
-    """`["fold=1", "languages=[de,en]"]` -> values as YAML reads them; what is empty or not YAML is text.
+    """`["fold=1", "languages=[de,en]"]` -> `{"fold": 1, "languages": ["de", "en"]}`: values are read as YAML.
 
-    So are signs alone, unless they are quoted: of `separator=|` YAML would make an empty text, of `-` a list.
+    A value stays text if it is empty, is not YAML, or consists of unquoted signs only: YAML would read `separator=|` as
+    an empty text and `separator=-` as a list.
     """
     from ssl_audio.utils.yaml_files import parse_yaml
 

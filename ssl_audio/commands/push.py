@@ -1,8 +1,8 @@
 """Upload a model to the Hugging Face Hub with its model card; load_model("owner/name") then loads it.
 
-MODEL is a folder that `ssl-audio convert` or save_model wrote, or a run folder, a checkpoint or an address
-(package:resemblyzer, hf:ID), which is converted on the way, with its config in the card. Nothing is uploaded unless the
-model loads. The right to write comes from `hf auth login` or the variable HF_TOKEN.
+MODEL is a folder that `ssl-audio convert` or save_model wrote. A run folder, a checkpoint or an address
+(package:resemblyzer, hf:ID) is converted first, and its config goes into the card. A model that does not load is not
+uploaded. To get the right to write, run `hf auth login` or set the environment variable HF_TOKEN.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -17,15 +17,15 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a saved folder, a run folder, a checkpoint or an address")
+    parser.add_argument("model", metavar="MODEL", help="a model folder, a run folder, a checkpoint or an address")
     add_trusted(parser)
-    parser.add_argument("repo_id", metavar="OWNER/NAME", help="the repository; made if it is not there")
+    parser.add_argument("repo_id", metavar="OWNER/NAME", help="repository on the Hub; created if it does not exist")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--licence", metavar="L", help="of the weights, as the Hub names it (mit, cc-by-nc-4.0, ...)")
-    parser.add_argument("--data", metavar="TEXT", help="what the model was trained on, for the card")
-    parser.add_argument("--training", metavar="YAML", help="the run's config, for the card (default: the run's own)")
-    parser.add_argument("--metrics", metavar="JSON", help="what `ssl-audio eval` wrote, for the card")
-    parser.add_argument("--message", default="Upload model", help="of the commit")
+    parser.add_argument("--licence", metavar="L", help="licence of the weights, by the Hub's name (mit, cc-by-nc-4.0)")
+    parser.add_argument("--data", metavar="TEXT", help="for the card: what the model was trained on")
+    parser.add_argument("--training", metavar="YAML", help="for the card: the config (default: the run's own)")
+    parser.add_argument("--metrics", metavar="JSON", help="for the card: a JSON file that `ssl-audio eval` wrote")
+    parser.add_argument("--message", default="Upload model", help="commit message (Upload model)")
 
 
 def run(args: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What sounds like a song: its nearest neighbours in an indexed library."""
+"""Find what sounds like a song: its nearest neighbours in an indexed library."""
 
 import json
 import sys
@@ -6,33 +6,36 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_audio.commands._models import MODEL, add_trusted, load
+from ssl_audio.commands._models import add_trusted, load
 
 if TYPE_CHECKING:
     from ssl_audio.retrieval import Recommendation
 
 EXAMPLES = """examples:
   ssl-audio recommend song.mp3 --index music.index -n 10
-  ssl-audio recommend song.mp3 --index music.index --per-artist 1 --mmr 0.7 --m3u playlist.m3u8
+  ssl-audio recommend song.mp3 --index music.index --per_artist 1 --mmr 0.7 --m3u playlist.m3u8
   ssl-audio recommend one.flac two.flac --index music.index --json
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("songs", nargs="+", metavar="SONG", help="any audio file, in the library or not")
-    parser.add_argument("--index", required=True, help="made by `ssl-audio index`")
-    parser.add_argument("-n", type=int, default=10, help="how many (10)")
+    parser.add_argument("songs", nargs="+", metavar="SONG", help="audio file, in the library or not")
+    parser.add_argument("--index", required=True, help="index that `ssl-audio index` wrote")
+    parser.add_argument("-n", type=int, default=10, help="number of recommendations (10)")
     parser.add_argument(
-        "--per-artist", type=int, metavar="K", help="at most K of one artist (folder, see index --group)"
+        "--per_artist", type=int, metavar="K", help="at most K of each artist (the folder; see index --group)"
     )
     parser.add_argument(
-        "--mmr", type=float, metavar="L", help="trade similarity for variety: 1 only similarity, .5 half and half"
+        "--mmr",
+        type=float,
+        metavar="L",
+        help="maximal marginal relevance: from 1 (similarity only) down to 0 (variety only)",
     )
-    parser.add_argument("--model", help=MODEL + "; if the one that the index names has moved")
+    parser.add_argument("--model", help="where the model of the index is now, if it has moved")
     add_trusted(parser)
-    parser.add_argument("--root", metavar="FOLDER", help="if the library has moved")
+    parser.add_argument("--root", metavar="FOLDER", help="where the library is now, if it has moved")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--m3u", metavar="FILE", help="write a playlist too")
+    parser.add_argument("--m3u", metavar="FILE", help="also write a playlist")
 
 
 def run(args: Namespace) -> int:
@@ -49,10 +52,10 @@ def run(args: Namespace) -> int:
     gone: set[str] = set()
     found = index.recommend(args.songs, args.n, per_group=args.per_artist, mmr=args.mmr, on_missing=gone.add)
     for path in sorted(gone):
-        print(f"skipped: {path} is gone since it was indexed", file=sys.stderr)
+        print(f"skipped: {path} no longer exists", file=sys.stderr)
     for song, hits in zip(args.songs, found, strict=True):
         if len(hits) < args.n:
-            print(f"{song}: the library has only {len(hits)} to offer, not {args.n}", file=sys.stderr)
+            print(f"{song}: the library has only {len(hits)} recommendations, not {args.n}", file=sys.stderr)
     if args.m3u:
         write_text(args.m3u, playlist([hit for hits in found for hit in hits]))
     if args.json:
@@ -71,7 +74,7 @@ def run(args: Namespace) -> int:
 
 
 def playlist(hits: "list[Recommendation]") -> str:
-    """Extended M3U, UTF-8, absolute paths, each track once."""
+    """The text of an extended M3U playlist with absolute paths, each track once."""
     lines = ["#EXTM3U"]
     for path in dict.fromkeys(hit.path for hit in hits):
         lines += [f"#EXTINF:-1,{Path(path).stem}", path]

@@ -1,8 +1,9 @@
-"""Write a data set's recordings into a few large files, which network file systems and object stores serve well.
+"""Pack the recordings of a data set into a few large files, which network file systems and object stores read fast.
 
-Recordings are decoded, resampled, made mono and packed as 16 bit integers into tar files in WebDataset's form, in an
-order that mixes the singers, with an index beside them. Train with --config data/shards. Exit status: 0, or 1 if a
-recording could not be read, or 2 if nothing could be done.
+The files are tar archives in WebDataset's format. They hold the recordings decoded, resampled, mono, as 16 bit
+integers, in an order that mixes the singers; an index lies beside them. Train on them with --config data/shards.
+
+Exit status: 0; 1 if a recording could not be read; 2 if nothing was done.
 """
 
 import math
@@ -21,18 +22,20 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="a folder of singer/**/file")
+    parser.add_argument("dataset", metavar="DATASET", help="folder of singer/**/file")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the shards")
-    parser.add_argument("--sample_rate", type=int, default=44100, metavar="HZ", help="as data.sample_rate (44100)")
-    parser.add_argument("--shard_mb", type=float, default=256, metavar="MB", help="of one shard, about (256)")
-    parser.add_argument("--seed", type=int, default=0, help="of the order in the shards (0)")
+    parser.add_argument(
+        "--sample_rate", type=int, default=44100, metavar="HZ", help="the data.sample_rate of the training (44100)"
+    )
+    parser.add_argument("--shard_mb", type=float, default=256, metavar="MB", help="approximate size of a shard (256)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order in the shards (0)")
 
 
 def run(args: Namespace) -> int:
     from ssl_audio.data.shards import write_shards
 
     if args.sample_rate < 1 or not 0 < args.shard_mb < math.inf or args.seed < 0:
-        raise InputError("--sample_rate, --shard_mb and --seed must be numbers above 0 (--seed may be 0)")
+        raise InputError("--sample_rate and --shard_mb must be above 0, and --seed at least 0")
     size = round(args.shard_mb * 1e6)
     try:
         written, shards, left_out = write_shards(args.dataset, args.output, args.sample_rate, size, args.seed)

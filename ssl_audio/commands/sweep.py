@@ -1,9 +1,12 @@
-"""Train the runs of a sweep file, each in a process of its own, and put the results into one table.
+"""Train the runs of a sweep file, each in its own process, and compare them in one table.
 
-The file names a stack of configs and what differs from run to run (see ssl_audio.training.sweep). Keys after -- hold
-for all runs. Started again, the command skips what is finished and goes on with what is not from its last checkpoint; a
-run that fails is reported and does not stop the others. OUTPUT/<run> is a run folder like any other, OUTPUT/table.csv
-the table. Exit status: 0, or 1 if a run failed, or 2 if nothing could be done.
+The file names a stack of configs and the keys that differ from run to run (see ssl_audio.training.sweep). Options after
+-- hold for all runs. OUTPUT/RUN is an ordinary run folder; OUTPUT/table.csv is the table.
+
+Run the command again after an interruption: it skips finished runs, and unfinished ones continue from their last
+checkpoint. A run that fails is reported and does not stop the others.
+
+Exit status: 0; 1 if a run failed; 2 if nothing was done.
 """
 
 import argparse
@@ -13,51 +16,55 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ssl_audio.cli import search_working_folder
 from ssl_audio.errors import InputError, suggest
 
 EXAMPLES = """examples:
   ssl-audio sweep sweeps/wavebyol --list
   ssl-audio sweep sweeps/wavebyol --output sweeps/wavebyol -- --data.dataset_dirs '[my_sounds]' --config hardware/gpu
-  ssl-audio sweep my_sweep.yaml --output sweeps/mine --evaluate held_out_voices     with EER and MNR of each run
-  ssl-audio sweep my_sweep.yaml --output sweeps/mine --gpus 0 1 2 3                 four at a time, a GPU each
-  ssl-audio sweep my_sweep.yaml --output sweeps/mine --scheduler node1:8786         on the workers of a Dask cluster
-  ssl-audio sweep my_sweep.yaml --output sweeps/mine --run h1 --run h2              these alone, as an array job does
+  with EER and MNR of each run:
+    ssl-audio sweep my_sweep.yaml --output sweeps/mine --evaluate held_out_voices
+  four runs at a time, one per GPU:
+    ssl-audio sweep my_sweep.yaml --output sweeps/mine --gpus 0 1 2 3
+  on the workers of a Dask cluster:
+    ssl-audio sweep my_sweep.yaml --output sweeps/mine --scheduler node1:8786
+  only these runs, as in a job array:
+    ssl-audio sweep my_sweep.yaml --output sweeps/mine --run h1 --run h2
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse what stands before --, and hand on what stands after it as it is."""
-    parser = argparse.ArgumentParser(
-        prog="ssl-audio sweep",
-        usage="%(prog)s SWEEP --output OUTPUT [options] [-- --KEY VALUE ...]",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    words = list(arguments)
+    """Parse the arguments before `--`; those after it are options of `ssl-audio train` for every run."""
+    from ssl_audio.cli import make_parser, with_underscores
+
+    parser = make_parser("sweep")
+    parser.usage = "%(prog)s SWEEP --output OUTPUT [options] [-- --KEY VALUE ...]"
+    words = with_underscores(arguments)
     end = words.index("--") if "--" in words else len(words)
     return run(parser.parse_args(words[:end]), words[end + 1 :])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("sweep", help="a YAML file, or the name of a packaged one: sweeps/wavebyol")
+    add("sweep", metavar="SWEEP", help="a YAML file, or the name of a packaged one such as sweeps/wavebyol")
     add("--output", type=Path, help="folder of the runs and the table")
-    add("--list", action="store_true", help="print the runs and what differs in each, and stop")
+    add("--list", action="store_true", help="print the runs and their keys, and stop")
     add("--run", action="append", default=[], metavar="NAME", help="only this run, by name or number; repeatable")
-    add("--evaluate", action="append", default=[], metavar="FOLDER", help="then test all on singer/**/file; repeatable")
+    add("--evaluate", action="append", default=[], metavar="FOLDER",
+        help="test the finished runs on this folder of singer/**/file; repeatable")  # fmt: skip
     add("--jobs", type=int, default=1, metavar="N", help="runs at a time on this machine (1)")
-    add("--gpus", nargs="+", metavar="ID", help="a run at a time on each of these GPUs")
-    add("--scheduler", metavar="HOST:PORT", help="of a Dask cluster whose workers train; they see OUTPUT too")
+    add("--gpus", nargs="+", metavar="ID", help="train on these GPUs, one run at a time on each")
+    add("--scheduler", metavar="HOST:PORT",
+        help="train on the workers of this Dask cluster, which must see OUTPUT; needs ssl-audio[dask]")  # fmt: skip
 
 
 def run(args: argparse.Namespace, overrides_of_all: Sequence[str] = ()) -> int:
-    """Check all, train what is missing, evaluate, write and print the table."""
+    """Check everything, train the unfinished runs, evaluate, write and print the table."""
     from ssl_audio.commands.train import split_arguments
     from ssl_audio.training import sweep
 
-    # The train command's own words, which begin with a config.
+    search_working_folder()
+    # The options are those of `ssl-audio train`, which begin with a config.
     files, overrides, _ = split_arguments(["--config", args.sweep, *overrides_of_all])
     runs = sweep.read_sweep(files[0], files[1:], overrides)
     chosen = _chosen([run.name for run in runs], args.run)
@@ -65,10 +72,14 @@ def run(args: argparse.Namespace, overrides_of_all: Sequence[str] = ()) -> int:
         print("\n".join(f"{number:>3}  {run.name}  {run.changes or ''}" for number, run in enumerate(runs)))
         return 0
     if args.output is None:
-        raise InputError("no --output was given; name a folder for the runs, or --list them")
+        raise InputError("--output is missing; give a folder for the runs, or --list to print them")
+    if args.jobs < 1:
+        raise InputError(f"--jobs is {args.jobs}; it must be at least 1")
+    if args.gpus and args.scheduler:
+        raise InputError("--gpus are GPUs of this machine; with --scheduler, start each Dask worker with its own GPU")
     for folder in args.evaluate:
         if not Path(folder).is_dir():
-            raise InputError(f"--evaluate {folder}: no such folder; it should hold singer/**/file")
+            raise InputError(f"--evaluate {folder}: no such folder; give a folder of singer/**/file")
     output = args.output.resolve()
     todo = [run.name for run in runs if run.name in chosen and sweep.prepare(run, output)]
     if len(todo) < len(chosen):
@@ -82,7 +93,7 @@ def run(args: argparse.Namespace, overrides_of_all: Sequence[str] = ()) -> int:
 
 
 def _chosen(names: list[str], wanted: list[str]) -> list[str]:
-    """The names of runs given by name or by number."""
+    """The names of the runs that were given by name or number; all names if none was."""
     chosen = []
     for word in wanted:
         name = names[int(word)] if word not in names and word.isdigit() and int(word) < len(names) else word
@@ -93,7 +104,7 @@ def _chosen(names: list[str], wanted: list[str]) -> list[str]:
 
 
 def _train(names: list[str], output: Path, args: argparse.Namespace) -> Iterable[tuple[str, str]]:
-    """(name, reason of failure or "") of each run, as they end."""
+    """(name, reason of failure or "") of each run, in the order in which they end."""
     import joblib
     from tqdm import tqdm
 
@@ -110,10 +121,6 @@ def _train(names: list[str], output: Path, args: argparse.Namespace) -> Iterable
         finally:
             free.put(gpu)
 
-    if args.jobs < 1:
-        raise InputError(f"--jobs is {args.jobs}; it must be at least 1")
-    if args.gpus and args.scheduler:
-        raise InputError("--gpus are of this machine; on a cluster each Dask worker is started with its own")
     task = on_a_gpu if args.gpus else sweep.train
     with _workers(args.scheduler):
         backend = {} if args.scheduler else {"backend": "threading", "n_jobs": len(args.gpus or ()) or args.jobs}
@@ -122,32 +129,36 @@ def _train(names: list[str], output: Path, args: argparse.Namespace) -> Iterable
         for outcome in tqdm(parallel(jobs), "training", len(names), unit="run", disable=None if names else True):
             if outcome.reason:
                 tqdm.write(f"run {outcome.name} failed: {outcome.reason}", file=sys.stderr)
-                tqdm.write(f"    all that it said: {output / outcome.name / sweep.LOG}", file=sys.stderr)
+                tqdm.write(f"    log: {output / outcome.name / sweep.LOG}", file=sys.stderr)
             yield outcome
 
 
 @contextmanager
 def _workers(scheduler: str | None) -> Iterator[None]:
-    """Where joblib sends its work: to a Dask cluster, or nowhere else."""
+    """Inside, joblib sends its work to the Dask cluster, if there is one.
+
+    Raises:
+        InputError: no scheduler answers at this address.
+        ModuleNotFoundError: Dask is not installed.
+    """
     if scheduler is None:
         yield
         return
     import joblib
+    from distributed import Client
 
     try:
-        from distributed import Client
-
         client = Client(scheduler, timeout=30)
-    except ImportError as error:
-        raise InputError("--scheduler needs Dask; install it with: pip install 'dask[distributed]'") from error
-    except (OSError, TimeoutError) as error:
-        raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InputError(
+            f"--scheduler {scheduler}: no Dask scheduler answers ({error}); give the address that it prints"
+        ) from error
     with client, joblib.parallel_config("dask", n_jobs=-1):
         yield
 
 
 def _evaluate(folders: list[Path], data: list[str], report: Path) -> bool:
-    """One report on all finished runs, with paired tests and baselines. Returns whether there is one."""
+    """Write one report on all finished runs, with paired tests and baselines. Returns whether it was written."""
     from ssl_audio.cli import run_command
     from ssl_audio.training.sweep import is_finished
 

@@ -1,7 +1,7 @@
-"""Tags of a recording over time: what is heard when, as a picture (taggram), a table and JSON.
+"""Show the tags of a recording over time: as a table, a picture (taggram) and JSON.
 
-The model is what `ssl-audio probe --output` or `ssl-audio convert --classifier` saved: an embedding with a classifier
-on top that knows the names of its outputs. A run folder of supervised training works too.
+The model needs a classifier that knows the names of its outputs. `ssl-audio probe --output` and
+`ssl-audio convert --classifier` write such models; a run folder of supervised training is one too.
 """
 
 import argparse
@@ -14,26 +14,28 @@ from ssl_audio.errors import InputError
 EXAMPLES = """examples:
   ssl-audio tag song.mp3 --model probes/mtat
   ssl-audio tag song.mp3 --model probes/mtat --hop 0.5 --picture song.png --json song.json
-  ssl-audio tag *.mp3 --model clmr --top 5 --output tags                   # tags/<name>.png and tags/<name>.json
+  a picture and a JSON file for each song, in the folder tags:
+    ssl-audio tag one.mp3 two.mp3 --model clmr --top 5 --output tags
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", nargs="+", type=Path, help="recordings of any length, rate and format")
-    add("--model", required=True, help="folder of a probe, a saved model with a classifier, or a supervised run")
+    add("--model", required=True, help="folder of a probe, a model folder with a classifier, or a supervised run")
     add_trusted(parser)
-    add("--clip", type=float, default=None, metavar="SECONDS", help="default: what the classifier was fitted on")
-    add("--hop", type=float, default=None, metavar="SECONDS", help="from clip to clip; default: the clip")
-    add("--top", type=int, default=10, help="tags in table and picture, the strongest on average first")
-    add("--picture", type=Path, default=None, help="PNG of one recording")
-    add("--json", type=Path, default=None, help="all tags at all times of one recording")
-    add("--output", type=Path, default=None, help="folder for picture and JSON of every recording")
-    add("--device", default=None, help="cpu, cuda, ...; default: a GPU where there is one")
+    add("--clip", type=float, default=None, metavar="SECONDS",
+        help="length of a clip (default: that of the classifier's training)")  # fmt: skip
+    add("--hop", type=float, default=None, metavar="SECONDS", help="distance between clips (default: --clip)")
+    add("--top", type=int, default=10, help="tags in table and picture, strongest first (10)")
+    add("--picture", type=Path, default=None, help="PNG file to write, for one recording")
+    add("--json", type=Path, default=None, help="JSON file with every tag at every time, for one recording")
+    add("--output", type=Path, default=None, help="folder for a picture and a JSON file of every recording")
+    add("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tag every file, print its strongest tags, write what was asked for; a bad one does not stop the others."""
+    """Tag every file, print its strongest tags, write the files. An unreadable file does not stop the others."""
     from ssl_audio.audio import AudioError
     from ssl_audio.downstream.tags import load_tagger, tag_file, write_json, write_taggram
 
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             continue
         print(f"{path}: {len(tags.times)} clips")
         for name, mean, when in tags.strongest(args.top):
-            print(f"  {name:<24}{100 * mean:5.1f} %   most at {when:.1f} s")
+            print(f"  {name:<24}{100 * mean:5.1f} %   strongest at {when:.1f} s")
         places = {"png": args.picture, "json": args.json}
         if args.output is not None:
             places |= {suffix: args.output / f"{path.stem}.{suffix}" for suffix in places if places[suffix] is None}
@@ -72,4 +74,4 @@ def _check_names(args: argparse.Namespace) -> None:
         raise InputError("--picture and --json are for one recording; give --output FOLDER for several")
     names = [path.stem for path in args.files]
     if args.output is not None and len(set(names)) < len(names):
-        raise InputError("two recordings have the same name; tag them one by one, or into different folders")
+        raise InputError("two recordings have the same name, and so would their files; tag them into different folders")

@@ -4,41 +4,47 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from ssl_audio.cli import search_working_folder
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
-  python train.py --config common --config contrastive --data.dataset_dirs [my_voices]
-  python train.py --config train_configs/common.yaml --config train_configs/byol.yaml --config hardware/gpu \\
-      --data.dataset_dirs [my_voices] --data.batch_size 64 --trainer.max_epochs 200
-  python train.py --config common --config byol --callbacks.collapse.every_n_steps 5 --callbacks.periodic null
-  python train.py --config runs/byol/0/config.yaml --ckpt_path runs/byol/0/checkpoints/last.ckpt     # train on
-  python train.py --config common --config vicreg --print_config                                     # and stop
+  ssl-audio train --config common --config contrastive --data.dataset_dirs '[my_voices]'
+  ssl-audio train --config common --config byol --config hardware/gpu \\
+      --data.dataset_dirs '[my_voices, more_voices]' --data.batch_size 64 --trainer.max_epochs 200
+  ssl-audio train --config common --config byol --data.dataset_dirs '[my_voices]' \\
+      --callbacks.collapse.every_n_steps 5 --callbacks.periodic null
+  continue an interrupted run:
+    ssl-audio train --config runs/byol/0/config.yaml --ckpt_path runs/byol/0/checkpoints/last.ckpt
+  print the merged config and stop:
+    ssl-audio train --config common --config vicreg --print_config
 """
 
-_USAGE = """usage: train.py --config FILE_OR_NAME [--config ...] [--KEY VALUE ...] [--ckpt_path CHECKPOINT]
+_USAGE = """usage: ssl-audio train --config FILE_OR_NAME [--config ...] [--KEY VALUE ...] [--ckpt_path CHECKPOINT]
 
-Files are merged in order; a later one says only what it changes. Any key can be given on the command line, with the
-arguments of a class directly under it: --model.temperature .1, --model.encoder.embedding_dim 512.
+Files are merged in order; a later file gives only what it changes. Any key can be given on the command line, and the
+arguments of a class directly below it: --model.temperature 0.1, --model.encoder.embedding_dim 512.
 
 keys:
   model            class_path and init_args of a method (ssl_audio.methods.*): frontend, encoder, projection, ...
   data             class_path and init_args of a data module (ssl_audio.data.AudioDataModule): folders, batch size, ...
   trainer          arguments of pytorch_lightning.Trainer: max_epochs, accelerator, precision, devices, ...
-  callbacks        by name, each a class_path and init_args; null takes one away
-  seed_everything  the seed of everything random (0)
-  ckpt_path        checkpoint to continue from, exactly
+  callbacks        names, each with class_path and init_args; null removes one
+  seed_everything  seed of everything random (0)
+  ckpt_path        checkpoint from which a run continues, with the same result as without the interruption
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, train, say where the results are. Returns the exit status."""
+    """Parse the arguments, train, print where the results are. Returns the exit status."""
     arguments = list(arguments)
     if not arguments or "-h" in arguments or "--help" in arguments:
-        from ssl_audio.training.config import packaged_configs
+        from ssl_audio.training.config_files import packaged_configs
 
         print(f"{_USAGE}\npackaged configs: {', '.join(packaged_configs())}\n\n{EXAMPLES}")
         return 0 if arguments else 2
     files, overrides, print_config = split_arguments(arguments)
+
+    search_working_folder()
 
     import yaml
 
@@ -55,23 +61,25 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]], bool]:
-    """`--config` files, (key, value) pairs, and whether the config should only be printed.
+    """Sort arguments into config files, (key, value) pairs, and whether to print the config instead of training.
+
+    Hyphens in keys are read as underscores, except in the name of a callback, which is the user's own.
 
     Raises:
-        InputError: a word that is no option, or an option without its value.
+        InputError: an argument is not an option, or an option has no value.
     """
     files: list[str] = []
     overrides: list[tuple[str, str]] = []
     print_config = False
     rest = iter(arguments)
     for word in rest:
-        if word == "--print_config":
+        if word in ("--print_config", "--print-config"):
             print_config = True
             continue
         if word == "-c":
             word = "--config"
         if not word.startswith("--") or len(word) == 2:
-            raise InputError(f"{shlex.quote(word)} is not an option; keys are given as --key value")
+            raise InputError(f"{shlex.quote(word)} is not an option; give keys as --key value")
         key, equals, value = word[2:].partition("=")
         if not equals:
             following = next(rest, None)
@@ -81,10 +89,17 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
         if key == "config":
             files.append(value)
         else:
-            overrides.append((key, value))
+            overrides.append((_with_underscores(key), value))
     if not files:
-        raise InputError("no --config was given; start with: --config common --config contrastive")
+        raise InputError("--config is missing; start with: --config common --config contrastive")
     return files, overrides, print_config
+
+
+def _with_underscores(key: str) -> str:
+    """`data.batch-size` -> `data.batch_size`; `callbacks.my-name.nr-steps` -> `callbacks.my-name.nr_steps`."""
+    parts = key.split(".")
+    named = 1 if parts[0] == "callbacks" else -1  # the part that is a callback's name
+    return ".".join(part if i == named else part.replace("-", "_") for i, part in enumerate(parts))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,29 @@
-"""Write the notes of a recording as MIDI, with a piano roll as a picture.
+"""Write the notes of a recording as MIDI, one track per instrument, and a picture of the piano roll.
 
-The model is a folder that ssl-audio fit-transcriber wrote. Each instrument gets a track.
+The model is a folder that `ssl-audio fit-transcriber` wrote.
 """
 
 import argparse
 from pathlib import Path
 
 EXAMPLES = """examples:
-  ssl-audio transcribe piece.wav --model transcribers/cpc -o piece.mid          and piece.png
+  piece.mid and piece.png:
+    ssl-audio transcribe piece.wav --model transcribers/cpc -o piece.mid
   ssl-audio transcribe piece.flac --model transcribers/cpc -o out/piece.mid --image roll.svg --threshold 0.3
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("recording", help="any audio file")
+    add("recording", help="an audio file of any format")
     add("--model", required=True, help="folder of a transcriber")
-    add("-o", "--output", required=True, type=Path, help="MIDI file")
-    add("--image", type=Path, help="picture of the piano roll; default: the output's name with .png")
-    add("--no_image", action="store_true", help="MIDI alone")
-    add("--threshold", type=float, help="probability above which a note sounds; default: the model's own")
-    add("--min_seconds", type=float, default=0.03, help="shorter notes are dropped (0.03)")
-    add("--batch_size", type=int, default=8, metavar="N", help="windows a pass")
-    add("--device", help="cpu, cuda, ...; default: a GPU where there is one")
+    add("-o", "--output", required=True, type=Path, help="MIDI file to write")
+    add("--image", type=Path, help="picture of the piano roll (default: the name of --output with .png)")
+    add("--no_image", action="store_true", help="write no picture")
+    add("--threshold", type=float, help="probability above which a note sounds (default: the transcriber's own)")
+    add("--min_seconds", type=float, default=0.03, help="drop notes that are shorter (0.03)")
+    add("--batch_size", type=int, default=8, metavar="N", help="windows per pass (8)")
+    add("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from ssl_audio.utils.device import best_device
 
     if args.output.suffix.lower() not in (".mid", ".midi"):
-        raise InputError(f"{args.output}: the output is a MIDI file; name it {args.output.stem}.mid")
+        raise InputError(f"--output {args.output} must be the name of a MIDI file, such as {args.output.stem}.mid")
     if args.threshold is not None and not 0 < args.threshold < 1:
-        raise InputError(f"--threshold is {args.threshold:g}; it is a probability between 0 and 1")
+        raise InputError(f"--threshold is {args.threshold:g}; it must be a probability between 0 and 1")
     if args.batch_size < 1:
         raise InputError(f"--batch_size is {args.batch_size}; it must be at least 1")
     if not args.min_seconds >= 0:

@@ -1,4 +1,4 @@
-"""Encoders: features -> one vector a clip, one architecture a file."""
+"""Encoders, one architecture per file: features of a clip -> one vector."""
 
 from ssl_audio.encoders.aisfx import AISFX
 from ssl_audio.encoders.base import Encoder

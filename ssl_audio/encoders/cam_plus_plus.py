@@ -1,6 +1,6 @@
-"""CAM++: densely joined time-delay layers with context-aware masks (Wang et al., 2023, https://arxiv.org/abs/2303.00332).
+"""CAM++: densely connected time-delay layers with context-aware masks.
 
-The layout is that of 3D-Speaker, which published it.
+Wang et al., 2023, https://arxiv.org/abs/2303.00332. The layout is that of 3D-Speaker, whose authors published it.
 """
 
 import math
@@ -14,23 +14,23 @@ from ssl_audio.encoders.base import Encoder, check_bands
 from ssl_audio.encoders.resnet34 import BasicBlock
 from ssl_audio.pooling import TemporalStatisticsPooling
 
-SEGMENT = 100  # frames that share a mask's local mean
+SEGMENT = 100  # frames of a segment, which share the local mean of the mask
 
 
 class CAMPlusPlus(Encoder):
-    """A small residual network that strides along bands, then three dense blocks over time, then statistics.
+    """A small residual network with strides along the bands, three dense blocks over time, then statistics pooling.
 
-    Each layer of a block adds `growth` channels to those it got; a layer of half the channels follows each block. A
-    frame is 2 frames of the input. With its defaults the network has 7.18 million parameters, as published.
+    Each layer of a dense block adds `growth` channels to its input. A layer that halves the channels follows each
+    block. A frame is 2 frames of the input. By default, the network has 7.18 million parameters, as published.
 
     Args:
-        layers: of the dense blocks; their convolutions are dilated by 1 in the first block and by 2 in the others.
+        layers: number of layers in each dense block. The dilation is 1 in the first block and 2 in the others.
         growth: channels that a layer adds.
-        channels: of the first time-delay layer.
+        channels: channels of the first time-delay layer.
         width: channels of the residual network.
-        embedding_dim: size of the embedding, which ends in a batch normalisation without scale and shift.
-        n_mels: bands of the features.
-        pooling: how frames become one vector: a class of `ssl_audio.pooling`.
+        embedding_dim: size of the embedding. A batch normalisation without scale and shift is the last layer.
+        n_mels: number of mel bands.
+        pooling: class of `ssl_audio.pooling` that turns frames into one vector.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class CAMPlusPlus(Encoder):
             size //= 2
         self.dense.extend([nn.BatchNorm1d(size), nn.ReLU()])
         self.frame_dim = size
-        # A saved encoder is rebuilt with the pooling that it had, already made.
+        # When a saved encoder is rebuilt, its pooling is already an instance.
         self.pooling = pooling if isinstance(pooling, nn.Module) else pooling(size)
         self.projection = nn.Linear(self.pooling.dim, embedding_dim, bias=False)  # type: ignore[arg-type]
         self.norm = nn.BatchNorm1d(embedding_dim, affine=False)
@@ -81,23 +81,23 @@ class CAMPlusPlus(Encoder):
                     nn.init.zeros_(module.bias)
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, frames / 2, frame_dim), rounded up.
+        """`(batch, bands, frames)` -> `(batch, ceil(frames / 2), frame_dim)`.
 
         Raises:
-            InputError: another number of bands than `n_mels`.
+            InputError: the number of bands is not `n_mels`.
         """
         check_bands(self, features, self.n_mels)
         return self.dense(self.stem(self.image(features.unsqueeze(1)).flatten(1, 2))).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, dim)."""
+        """`(batch, bands, frames)` -> `(batch, dim)`."""
         return self.norm(self.projection(self.pooling(self.frames(features))))
 
 
 class DenseLayer(nn.Module):
-    """BN - ReLU - conv1x1 - BN - ReLU - masked convolution; its output is joined to its input.
+    """Batch norm, ReLU, 1x1 convolution, batch norm, ReLU, masked convolution. The input is concatenated to the output.
 
-    The mask of a frame follows from the mean over the clip plus the mean over the frame's own segment.
+    The mask of a frame depends on the mean over the clip plus the mean over the frame's segment.
     """
 
     def __init__(self, size_in: int, growth: int, dilation: int) -> None:
@@ -116,16 +116,16 @@ class DenseLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, size_in, frames) -> (batch, size_in + growth, frames)."""
+        """`(batch, size_in, frames)` -> `(batch, size_in + growth, frames)`."""
         y = self.bottleneck(x)
         context = y.mean(dim=2, keepdim=True) + segment_means(y)
         return torch.cat([x, self.conv(y) * self.mask(context)], dim=1)
 
 
 def segment_means(x: Tensor, length: int = SEGMENT) -> Tensor:
-    """(batch, channels, frames) -> the same shape: each frame's mean over its segment; the last may be shorter."""
-    # Not by a pooling and a repetition, of which an exporter cannot tell that the result is as long as `x`; and with a
-    # segment of zeros at the end, because it would take a single segment for a case of its own.
+    """`(batch, channels, frames)` -> the same shape: for each frame, the mean over its segment."""
+    # Two details are for torch's exporter. With pooling and repetition, it cannot see that the result is as long as
+    # `x`. Without the segment of zeros at the end, it would treat a single segment as a special case.
     segments = F.pad(x, (0, 2 * length - 1)).unfold(2, length, length).sum(dim=3)
     frames = x.shape[2] - length * torch.arange(segments.shape[2], device=x.device)
     segment = torch.arange(x.shape[2], device=x.device) // length

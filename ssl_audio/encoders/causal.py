@@ -1,4 +1,4 @@
-"""A causal transformer layer that knows distances instead of places (Shaw et al., 2018, https://arxiv.org/abs/1803.02155)."""
+"""A causal transformer layer with relative positions (Shaw et al., 2018, https://arxiv.org/abs/1803.02155)."""
 
 import math
 
@@ -8,17 +8,17 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class CausalTransformerLayer(nn.Module):
-    """Post-norm self-attention and ReLU network; a frame sees itself and what came before it.
+    """Post-norm self-attention and a ReLU network. A frame attends to itself and to earlier frames.
 
-    With `max_distance` the score of query i and key j is q_i (k_j + r_{i-j}) / sqrt(head dim), with one table r for all
-    heads. Distances of `max_distance` - 1 and more share the last entry.
+    With `max_distance`, the score of query i and key j is `q_i (k_j + r_{i-j}) / sqrt(head dim)`. All heads share the
+    table r. Distances from `max_distance - 1` up share its last entry.
 
     Args:
         dim: size of a frame.
-        heads: must divide `dim`.
-        feedforward: hidden size.
-        dropout: on attention weights and on the hidden layer.
-        max_distance: entries of the table of relative keys; None for none.
+        heads: number of attention heads; must divide `dim`.
+        feedforward: hidden size of the ReLU network.
+        dropout: probability for attention weights and for the hidden layer.
+        max_distance: number of entries of the table r. None: no relative positions.
     """
 
     def __init__(self, dim: int, heads: int, feedforward: int, dropout: float, max_distance: int | None) -> None:
@@ -37,7 +37,7 @@ class CausalTransformerLayer(nn.Module):
             self.relative_keys = nn.Parameter(torch.randn(max_distance, dim // heads) / math.sqrt(dim // heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, frames, dim) -> the same shape."""
+        """`(batch, frames, dim)` -> the same shape."""
         query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
         if self.relative_keys is None:
@@ -50,7 +50,10 @@ class CausalTransformerLayer(nn.Module):
 
     @staticmethod
     def _relative_scores(query: Tensor, keys: Tensor) -> Tensor:
-        """(batch, heads, frames, head dim), (distances, head dim) -> (batch, heads, frames, frames); -inf ahead."""
+        """The part of the scores that depends on distance; -inf for later frames.
+
+        `(batch, heads, frames, head dim)` and `(distances, head dim)` -> `(batch, heads, frames, frames)`.
+        """
         frame = torch.arange(query.shape[2], device=query.device)
         distance = frame[:, None] - frame
         scores = query @ keys.T.to(query.dtype) / math.sqrt(query.shape[-1])
@@ -59,7 +62,7 @@ class CausalTransformerLayer(nn.Module):
 
 
 def sinusoidal_positions(frames: int, dim: int, device: torch.device) -> Tensor:
-    """(frames, dim) of sines and cosines (Vaswani et al., 2017)."""
+    """`(frames, dim)` sines and cosines (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762)."""
     rate = torch.exp(torch.arange(0, dim, 2, device=device) * (-math.log(10000.0) / dim))
     angle = torch.arange(frames, device=device).unsqueeze(1) * rate
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :dim]

@@ -1,4 +1,4 @@
-"""A small convolutional network for mel images, for those who have hours of recordings and two CPU cores."""
+"""A small convolutional network for mel spectrograms, for hours of recordings and two CPU cores."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,29 +13,29 @@ from ssl_audio.pooling import StatisticsPooling
 
 
 class CompactCNN(Encoder):
-    """Stages of two 3x3 convolutions, each stage halving bands and frames; statistics over time make the vector.
+    """Stages of two 3x3 convolutions. Each stage halves bands and frames; statistics over time give the vector.
 
-    The convolutions have 2.6 million parameters by default, half of EfficientNet-B0, and learn far faster a minute on a
-    CPU. By default the mean over the remaining bands makes the network independent of the number of mel bands; voices
-    are told apart better when the bands are kept apart, because where a formant lies is what matters (see `n_mels`).
+    The convolutions have 2.6 million parameters by default, half of EfficientNet-B0, and learn far more per minute on a
+    CPU. By default, the remaining bands are averaged, so that the network takes any number of mel bands. With `n_mels`
+    they stay separate, which tells voices apart better, because the frequency of a formant matters.
 
     Args:
         channels: output channels of the stages; `[8, 8]` is enough for a test.
-        embedding_dim: size of a linear layer after the pooling; None gives the pooled statistics themselves.
-        pooling: how frames become one vector: a class of `ssl_audio.pooling`.
-        momentum: of the batch normalisations' running statistics.
-        dropout: share of the pooled values set to zero while training.
-        n_mels: bands of the features; when given, the bands that remain after the stages are kept apart, and the
-            encoder takes that many bands only.
-        stem_stride: of the first convolution; 2 costs a quarter and loses little.
-        normalize: standardise the embedding by batch normalisation, which centres it and so makes cosines comparable.
-        input_statistics: a second path around the convolutions: mean and deviation over time of every input band,
-            standardised by batch normalisation, through a linear layer of their own, added to the embedding. The
-            long-term spectrum tells voices apart from the first step on, where convolutions need many; it needs
-            features that still have it (not `normalize="band"`), `n_mels` and an `embedding_dim`.
+        embedding_dim: size of a linear layer after the pooling. None: the pooled statistics are the embedding.
+        pooling: class of `ssl_audio.pooling` that turns frames into one vector.
+        momentum: momentum of the running statistics in batch normalisation.
+        dropout: fraction of the pooled values that is set to zero in training.
+        n_mels: number of mel bands. If given, the bands that remain after the stages stay separate, and the encoder
+            accepts only this number of bands.
+        stem_stride: stride of the first convolution. With 2, the network costs a quarter and loses little.
+        normalize: apply batch normalisation to the embedding. It is then centred, which makes cosines comparable.
+        input_statistics: add a second path to the embedding: mean and deviation over time of each input band, batch
+            normalisation, linear layer. The long-term spectrum tells voices apart from the first step on, whereas the
+            convolutions need many steps. It requires `n_mels`, `embedding_dim`, and features that contain the
+            long-term spectrum (not `normalize="band"`).
 
     Raises:
-        InputError: input_statistics without n_mels or embedding_dim.
+        InputError: `input_statistics` without `n_mels` or `embedding_dim`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class CompactCNN(Encoder):
         ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.3 times as quick in bfloat16
         self.bands = 1 if n_mels is None else math.ceil(n_mels / (stem_stride * 2 ** len(channels)))
         self.frame_dim = sizes[-1] * self.bands
-        # A saved encoder is rebuilt with the pooling that it had, already made.
+        # When a saved encoder is rebuilt, its pooling is already an instance.
         self.pooling = pooling if isinstance(pooling, nn.Module) else pooling(self.frame_dim)
         pooled: int = self.pooling.dim  # type: ignore[assignment]
         self.drop = nn.Dropout(dropout)
@@ -79,10 +79,10 @@ class CompactCNN(Encoder):
         self.norm = nn.BatchNorm1d(self.dim, momentum=momentum) if normalize else nn.Identity()
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, frames / 2^stages, frame_dim).
+        """`(batch, bands, frames)` -> `(batch, frames / 2^stages, frame_dim)`.
 
         Raises:
-            InputError: the encoder keeps the bands of `n_mels` apart and was given another number of them.
+            InputError: the number of bands is not `n_mels`.
         """
         check_bands(self, features, self.n_mels)
         maps = self.stages(features.unsqueeze(1))
@@ -90,7 +90,7 @@ class CompactCNN(Encoder):
         return maps.transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, dim)."""
+        """`(batch, bands, frames)` -> `(batch, dim)`."""
         embedding = self.projection(self.drop(self.pooling(self.frames(features))))
         if self.around is not None:
             embedding = embedding + self.around(features.transpose(1, 2))
@@ -105,5 +105,5 @@ def _stage(in_channels: int, out_channels: int, momentum: float, stride: int = 1
             nn.BatchNorm2d(out_channels, momentum=momentum),
             nn.ReLU(inplace=True),
         ]
-    # ceil_mode keeps a single remaining band or frame, so small mel images survive four stages.
+    # ceil_mode keeps a single remaining band or frame, so that small mel spectrograms pass four stages.
     return nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True))

@@ -1,7 +1,7 @@
-"""The CPC encoder: strided convolutions to one frame every 10 ms, and a context of everything before it.
+"""The CPC encoder: strided convolutions give a frame every 10 ms, and a context network summarises earlier frames.
 
-Oord et al., 2018, https://arxiv.org/abs/1807.03748, in the form of Rivière et al., 2020
-(https://arxiv.org/abs/2002.02848): normalisation over channels, and a transformer or recurrent context.
+Van den Oord et al., 2018, https://arxiv.org/abs/1807.03748, as changed by Rivière et al., 2020,
+https://arxiv.org/abs/2002.02848: normalisation over channels, and a transformer or recurrent context.
 """
 
 from typing import Any, Literal
@@ -15,18 +15,18 @@ from ssl_audio.encoders.causal import CausalTransformerLayer, sinusoidal_positio
 from ssl_audio.encoders.sinc_net import SincConv1d
 from ssl_audio.errors import InputError
 
-# kernel, stride, padding of the five convolutions: 160 samples a frame
+# kernel, stride, padding of the five convolutions: 160 samples per frame
 LAYERS = ((10, 5, 3), (8, 4, 2), (4, 2, 1), (4, 2, 1), (4, 2, 1))
 RECURRENT: dict[str, Any] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
-_SILENCE = 1e-4  # deviation, 80 dB below full scale, that is not made louder much
-State = Any  # of the recurrent context: a tensor, a pair of them (LSTM), or None
+_SILENCE = 1e-4  # added to the standard deviation, so that clips below -80 dB are amplified little
+State = Any  # state of the recurrent context: a tensor, a pair of tensors (LSTM), or None
 
 
 class ChannelNorm(nn.Module):
-    """Zero mean and unit variance over the channels of each frame, then a gain and a bias a channel.
+    """Zero mean and unit variance over the channels of each frame, then a gain and a bias per channel.
 
-    Unlike batch norm it looks at no other clip, and unlike layer norm over time at no other frame, so that a context
-    cannot read the future from it.
+    It uses no other clip (unlike batch normalisation) and no other frame (unlike layer normalisation over time), so the
+    context network cannot read the future from it.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -36,49 +36,49 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, frames) -> the same shape, with the channels of a frame side by side in memory."""
-        # The variance is the unbiased one, that of `layer_norm` is not: so much smaller, and so much the gain.
-        smaller = (self.channels - 1) / self.channels
-        gain = self.weight.squeeze(1) * smaller**0.5
-        normed = layer_norm(x.transpose(1, 2), (self.channels,), gain, self.bias.squeeze(1), self.eps * smaller)
+        """`(batch, channels, frames)` -> the same shape; the channels of a frame are adjacent in memory."""
+        # The variance here is unbiased. `layer_norm` uses the biased one, so gain and eps are scaled to match.
+        ratio = (self.channels - 1) / self.channels
+        gain = self.weight.squeeze(1) * ratio**0.5
+        normed = layer_norm(x.transpose(1, 2), (self.channels,), gain, self.bias.squeeze(1), self.eps * ratio)
         return normed.transpose(1, 2)
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm1d` as a picture of one row, see `Convolution`."""
+    """`torch.nn.BatchNorm1d`, computed in two dimensions; see `Convolution`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, frames) -> the same shape."""
+        """`(batch, channels, frames)` -> the same shape."""
         return super().forward(x.unsqueeze(2)).squeeze(2)
 
 
 class Convolution(nn.Conv1d):
-    """`torch.nn.Conv1d` as a picture of one row: after `ChannelNorm` half a step's time, in bfloat16 on a CPU."""
+    """`torch.nn.Conv1d`, computed in two dimensions: after `ChannelNorm` that halves a bfloat16 step on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, frames) -> (batch, out channels, frames)."""
+        """`(batch, channels, frames)` -> `(batch, out channels, frames)`."""
         weight, stride, padding = self.weight.unsqueeze(2), (1, *self.stride), (0, *self.padding)
         return conv2d(x.unsqueeze(2), weight, self.bias, stride, padding).squeeze(2)  # type: ignore[arg-type]
 
 
 class CPC(Encoder):
-    """Raw waveform -> `latents` (what is heard in a frame) -> `frames` (the context: what has been heard so far).
+    """Raw waveform -> `latents` (content of each frame) -> `frames` (context: everything up to each frame).
 
     Args:
-        channels: of the convolutions.
-        first_layer: "conv", or "sinc" for band-pass filters with learned edges (of 11 instead of 10 taps).
-        context: "transformer" (causal), "gru", "lstm", "rnn", or "none" for the latents themselves.
-        context_dim: size of a context frame; None: `channels`, which the transformer and "none" require.
-        context_layers: layers of the context network.
-        positions: of the transformer: "relative" learns a key for every distance back up to `max_distance`, and gives
-            greater distances the farthest key, so that any length goes; "sinusoidal" adds fixed codes to the latents.
-        max_distance: see `positions`, in frames.
-        heads, feedforward, dropout: of the transformer.
-        reverse: run the context from the end to the beginning, to predict the past.
-        sample_rate: of the input, Hz; for the sinc layer.
-        norm: "channel", or "batch", with which latents cannot become all alike, where small encoders normalised over
-            channels often go in the first steps and stay.
-        normalize: bring each clip to zero mean and unit deviation first, as wav2vec 2.0 does.
+        channels: channels of the convolutions.
+        first_layer: "conv", or "sinc" for band-pass filters with learned edges (11 taps instead of 10).
+        context: "transformer" (causal), "gru", "lstm", "rnn", or "none", with which the latents are the frames.
+        context_dim: size of a context frame. None: `channels`, which the transformer and "none" require.
+        context_layers: number of layers of the context network.
+        positions: positions of the transformer. "relative": a learned key for each distance back, up to `max_distance`
+            and the same beyond, so any length is accepted. "sinusoidal": fixed codes added to the latents.
+        max_distance: see `positions`; in frames.
+        heads, feedforward, dropout: see `ssl_audio.encoders.causal.CausalTransformerLayer`.
+        reverse: run the context network backwards in time, to predict the past.
+        sample_rate: sample rate of the input in Hz; used by the sinc layer.
+        norm: "channel" or "batch". With "channel", the latents of small encoders often become equal in the first steps
+            and stay so; batch normalisation prevents that.
+        normalize: first scale each clip to zero mean and unit deviation, as wav2vec 2.0 does.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class CPC(Encoder):
         _check("positions", positions, ("relative", "sinusoidal"))
         if context not in RECURRENT and context_dim not in (None, channels):
             raise InputError(
-                f"context {context!r} keeps the {channels} channels; leave context_dim out, not {context_dim}"
+                f"context_dim is {context_dim}, but context {context!r} needs {channels}, as channels; leave it out"
             )
         if context == "transformer" and (heads < 1 or channels % heads):
             raise InputError(f"heads is {heads}; it must divide the {channels} channels")
@@ -134,18 +134,18 @@ class CPC(Encoder):
         self.minimum_frames += first_layer == "sinc"
 
     def latents(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, samples / 160, channels)."""
+        """`(batch, samples)` -> `(batch, samples / 160, channels)`."""
         if self.normalize:
             deviation, mean = torch.std_mean(features, dim=1, keepdim=True)
             features = (features - mean) / (deviation + _SILENCE)
         return self.convolutions(features.unsqueeze(1)).transpose(1, 2)
 
     def contextualize(self, latents: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """(batch, frames, channels) -> (batch, frames, dim) and the recurrent state at the end (None without one).
+        """`(batch, frames, channels)` -> `(batch, frames, dim)`, and the state of a recurrent context at the end.
 
         Args:
-            latents: of a clip.
-            state: what this method returned for the clip that ended where this one begins; None begins anew.
+            latents: latents of the clips.
+            state: state that this method returned for the clips directly before these; None starts without history.
         """
         x = latents.flip(1) if self.reverse else latents
         if isinstance(self.network, nn.RNNBase):
@@ -157,11 +157,11 @@ class CPC(Encoder):
         return (x.flip(1) if self.reverse else x), state
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, samples / 160, dim), the context of every frame."""
+        """`(batch, samples)` -> `(batch, samples / 160, dim)`, the context of every frame."""
         return self.contextualize(self.latents(features))[0]
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, dim), the mean context."""
+        """`(batch, samples)` -> `(batch, dim)`, the mean over the context frames."""
         return self.frames(features).mean(dim=1)
 
 
@@ -174,8 +174,8 @@ def _convolutions(channels: int, first_layer: str, sample_rate: int, norm: str) 
             layers.append(Convolution(1 if i == 0 else channels, channels, kernel, stride, padding))
         layers += [
             ChannelNorm(channels) if norm == "channel" else BatchNorm(channels),
-            nn.ReLU(),
-        ]  # in place it would copy: the norm gives a view
+            nn.ReLU(),  # not in place: the norm returns a view, which an in-place operation would copy
+        ]
     return nn.Sequential(*layers)
 
 

@@ -1,4 +1,4 @@
-"""ECAPA-TDNN, the usual network for voices (Desplanques et al., 2020, https://arxiv.org/abs/2005.07143)."""
+"""ECAPA-TDNN, a common network for voices (Desplanques et al., 2020, https://arxiv.org/abs/2005.07143)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,33 +11,35 @@ DILATIONS = (2, 3, 4)
 
 
 class ECAPATDNN(Encoder):
-    """Dilated one-dimensional convolutions with squeeze and excitation; statistics weighted by attention.
+    """Dilated 1-D convolutions with squeeze and excitation, then attentive statistics pooling.
 
-    Its two published implementations differ:
+    Two published implementations differ:
 
-    - wespeaker: convolutions pad with zeros; the last of the eight groups of a block passes unchanged; the layer over
-      all blocks has 1,536 channels at any width and no batch normalisation.
-    - speechbrain (sslsv's too): convolutions reflect; the first group passes; that layer has three times the channels
-      of a block and a batch normalisation.
+    | | wespeaker | speechbrain (also sslsv) |
+    |---|---|---|
+    | padding of convolutions | zeros | reflection |
+    | group of a block that is not convolved | the last of eight | the first |
+    | layer over all blocks | 1,536 channels, no batch norm | three times the channels of a block, batch norm |
+    | pooling | `ECAPAPooling(form="wespeaker")` | `ECAPAPooling(form="speechbrain")` |
 
-    The pooling differs as well, see `ssl_audio.pooling.ECAPAPooling`.
-
-        ECAPATDNN()                                               wespeaker's c512 with context, 6.19 million parameters
-        ECAPATDNN(1024)                                           wespeaker's c1024 with context, 14.66 million
-        ECAPATDNN(1024, 512, form="speechbrain")                  sslsv's, 22.73 million
-        ECAPATDNN(16, 8, mfa_channels=24)                         enough for a test
+    | network | | parameters |
+    |---|---|---|
+    | wespeaker's c512 with context | `ECAPATDNN()` | 6.19 million |
+    | wespeaker's c1024 with context | `ECAPATDNN(1024)` | 14.66 million |
+    | sslsv's | `ECAPATDNN(1024, 512, form="speechbrain")` | 22.73 million |
+    | enough for a test | `ECAPATDNN(16, 8, mfa_channels=24)` | |
 
     Args:
-        channels: of the blocks, divisible by 8; 512 and 1,024 are the published ones.
+        channels: channels of the blocks, a multiple of 8; 512 and 1,024 are published.
         embedding_dim: size of the linear layer after the pooling.
-        n_mels: bands of the features.
+        n_mels: number of mel bands.
         form: wespeaker or speechbrain.
-        context: let the pooling's attention see the clip's plain statistics.
-        mfa_channels: of the layer over all blocks (multi-layer feature aggregation); None is the form's own number.
-        normalize: standardise the embedding by batch normalisation; wespeaker does for self-supervised training.
+        context: give the unweighted statistics of the clip to the attention of the pooling.
+        mfa_channels: channels of the layer over all blocks (multi-layer feature aggregation). None: those of the form.
+        normalize: apply batch normalisation to the embedding, as wespeaker does in self-supervised training.
 
     Raises:
-        InputError: an unknown form, or channels that 8 does not divide.
+        InputError: the form is unknown, or `channels` is not a multiple of 8.
     """
 
     def __init__(
@@ -72,19 +74,19 @@ class ECAPATDNN(Encoder):
         self.projection = nn.Linear(self.pooling.dim, embedding_dim)
         self.norm = nn.BatchNorm1d(embedding_dim) if normalize else nn.Identity()
         self.dim, self.frame_dim = embedding_dim, aggregated
-        # A reflection needs one frame more than it adds at each end.
+        # Reflection needs one frame more than it adds at each end.
         self.minimum_frames = max(DILATIONS) + 1 if self.reflects else 1
 
     def frames(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(batch, bands, frames) -> (batch, frames, frame_dim); `mask` as in `forward`.
+        """`(batch, bands, frames)` -> `(batch, frames, frame_dim)`; for `mask` see `forward`.
 
         Raises:
-            InputError: another number of bands than `n_mels`, or a mask where convolutions reflect.
+            InputError: the number of bands is not `n_mels`, or a mask is given and the form is speechbrain.
         """
         check_bands(self, features, self.n_mels)
         if mask is not None and self.reflects:
             raise InputError(
-                "ECAPATDNN of form speechbrain reflects a clip's end and takes no mask; embed equal lengths"
+                "ECAPATDNN of form speechbrain takes no mask, because it reflects the clip's end; embed equal lengths"
             )
         x = self.stem(features, mask)
         outputs = []
@@ -94,18 +96,18 @@ class ECAPATDNN(Encoder):
         return self.mfa(torch.cat(outputs, dim=1)).transpose(1, 2)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(batch, bands, frames) -> (batch, dim).
+        """`(batch, bands, frames)` -> `(batch, dim)`.
 
         Args:
-            features: of clips of one length, or padded to one.
-            mask: (batch, frames), true in a clip and false in its padding; the embedding (in evaluation mode) is then
-                that of the clip alone.
+            features: features of clips, of equal length or padded.
+            mask: `(batch, frames)`, true for frames of the clip and false for padding. In evaluation mode, the
+                embedding is then the same as without the padding.
         """
         return self.norm(self.projection(self.pooled_norm(self.pooling(self.frames(features, mask), mask))))
 
 
 class ConvUnit(nn.Module):
-    """Convolution that keeps the length, ReLU, batch normalisation: in this order, as published."""
+    """Convolution that keeps the length, ReLU, then batch normalisation, in the published order."""
 
     def __init__(self, size_in: int, size_out: int, kernel: int = 1, dilation: int = 1, reflect: bool = False) -> None:
         super().__init__()
@@ -121,16 +123,16 @@ class ConvUnit(nn.Module):
         self.norm = nn.BatchNorm1d(size_out)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(batch, size_in, frames) -> (batch, size_out, frames); frames outside the mask are taken as padding."""
+        """`(batch, size_in, frames)` -> `(batch, size_out, frames)`. Frames outside the mask count as zeros."""
         if mask is not None:
             x = x * mask.unsqueeze(1)
         return self.norm(self.conv(x).relu())
 
 
 class Res2(nn.Module):
-    """A convolution for each group of channels but one, on the sum of the group and the group before it, convolved.
+    """Convolutions on groups of channels. The input of each is its group plus the output of the previous group.
 
-    Gao et al., 2019, https://arxiv.org/abs/1904.01169. The group without a convolution is the first or the last.
+    Gao et al., 2019, https://arxiv.org/abs/1904.01169. One group, the first or the last, is not convolved.
     """
 
     def __init__(self, channels: int, dilation: int, reflect: bool, first_passes: bool, groups: int = 8) -> None:
@@ -151,7 +153,10 @@ class Res2(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by what the mean over time says of all channels (Hu 2017, https://arxiv.org/abs/1709.01507)."""
+    """Scale each channel by a factor that depends on the mean of all channels over time.
+
+    Hu et al., 2017, https://arxiv.org/abs/1709.01507.
+    """
 
     def __init__(self, channels: int, hidden: int = 128) -> None:
         super().__init__()
@@ -165,7 +170,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class SERes2Block(nn.Module):
-    """1x1 unit, `Res2`, 1x1 unit, squeeze and excitation, around a shortcut."""
+    """1x1 unit, `Res2`, 1x1 unit, squeeze and excitation, and a shortcut around them."""
 
     def __init__(self, channels: int, dilation: int, speechbrain: bool) -> None:
         super().__init__()

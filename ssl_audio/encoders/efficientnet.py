@@ -1,9 +1,13 @@
-"""EfficientNet on spectrogram images (Tan and Le 2019, https://arxiv.org/abs/1905.11946), as torchvision computes it.
+"""EfficientNet on spectrogram images (Tan and Le, 2019, https://arxiv.org/abs/1905.11946), as torchvision computes it.
 
-The network comes from `efficientnet_pytorch`, which follows TensorFlow: asymmetric "same" padding, batch-norm epsilon
-1e-3 and momentum .01. The published singer models and the ImageNet weights follow torchvision: symmetric padding
-(k - 1) // 2, epsilon 1e-5, momentum .1. This module changes the former into the latter, and knows torchvision's names
-for the weights.
+The network comes from `efficientnet_pytorch`, but the published singer models and the ImageNet weights are those of
+torchvision. This module changes the settings that differ and translates the names of the weights.
+
+| | `efficientnet_pytorch` (as TensorFlow) | torchvision |
+|---|---|---|
+| padding | asymmetric "same" | symmetric, `(kernel - 1) // 2` |
+| batch-norm epsilon | 1e-3 | 1e-5 |
+| batch-norm momentum | 0.01 | 0.1 |
 """
 
 import math
@@ -29,26 +33,26 @@ IMAGENET_URLS = {
 
 
 class EfficientNet(Encoder):
-    """`(batch, bands, frames)` -> `(batch, embedding_dim)`; any number of bands and frames from one up.
+    """`(batch, bands, frames)` -> `(batch, embedding_dim)`, for any number of bands and frames.
 
     The spectrogram is copied to three channels and normalised with ImageNet's mean and deviation. The feature map is
-    averaged over frequency (`frames`) and time; a Linear layer gives the embedding.
+    averaged over frequency (`frames`) and over time, and a linear layer gives the embedding.
 
     Args:
-        backbone: `efficientnet_b0`, `efficientnet_b4`, or `efficientnet_b0_att`, in which the mean over time and the
-            Linear layer give way to a grouped 1x1 convolution to `embedding_dim / 2` channels, attentive statistics
-            pooling over time and batch normalisation.
+        backbone: `efficientnet_b0`, `efficientnet_b4` or `efficientnet_b0_att`. The last one replaces the mean over
+            time and the linear layer by a grouped 1x1 convolution to `embedding_dim / 2` channels, attentive statistics
+            pooling over time, and batch normalisation.
         embedding_dim: size of the embedding.
-        pretrained: start from torchvision's ImageNet weights (all but the last layer, unless `embedding_dim` is 1000).
-            They are downloaded once and cached; see `load_imagenet_weights`.
-        dropout: on the features before the Linear layer, while training.
-        stochastic_depth: probability, while training, to skip the last residual block for a clip; it grows linearly
-            from zero at the first block. Drawn for each clip (torchvision's "row" mode; .2 is its default).
-        batch_norm_momentum: share of the new batch in the running statistics. `efficientnet_pytorch`'s own .01 leaves
-            them wrong for hundreds of steps.
+        pretrained: start from torchvision's ImageNet weights. The last layer is included only if `embedding_dim` is
+            1000. The weights are downloaded once and cached; see `load_imagenet_weights`.
+        dropout: probability for the features before the linear layer, in training.
+        stochastic_depth: probability to skip the last residual block, in training. For earlier blocks it falls linearly
+            to zero at the first one. It is drawn for each clip (torchvision's "row" mode, with its default).
+        batch_norm_momentum: weight of the new batch in the running statistics. With the 0.01 of `efficientnet_pytorch`
+            they stay wrong for hundreds of steps.
 
     Raises:
-        InputError: unknown backbone, or an odd `embedding_dim` with attention.
+        InputError: the backbone is unknown, or `embedding_dim` is odd with attention.
     """
 
     mean: Tensor
@@ -65,7 +69,7 @@ class EfficientNet(Encoder):
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
-            raise InputError(f"unknown backbone {backbone!r}; there are {', '.join(BACKBONES)}")
+            raise InputError(f"backbone is {backbone!r}; it must be one of {', '.join(BACKBONES)}")
         self.backbone = backbone
         self.embedding_dim = embedding_dim
         self.pretrained = pretrained
@@ -99,7 +103,7 @@ class EfficientNet(Encoder):
 
 
 def torchvision_names(encoder: EfficientNet) -> dict[str, str]:
-    """Our name -> torchvision's, for every layer of the encoder that holds weights."""
+    """{our name: torchvision's name} of every layer with weights."""
     from efficientnet_pytorch.utils import round_repeats
 
     net: Any = encoder.net
@@ -126,22 +130,22 @@ def torchvision_names(encoder: EfficientNet) -> dict[str, str]:
 
 
 def to_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:
-    """The encoder's state dict under torchvision's key names."""
+    """Rename the keys of the encoder's state dict to torchvision's."""
     return _rename(weights, torchvision_names(encoder))
 
 
 def from_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:
-    """A torchvision state dict under the encoder's key names; keys that torchvision does not have stay as they are."""
+    """Rename the keys of a torchvision state dict to the encoder's. Keys that torchvision does not have are kept."""
     return _rename(weights, {theirs: ours for ours, theirs in torchvision_names(encoder).items()})
 
 
 def load_imagenet_weights(encoder: EfficientNet) -> None:
-    """Put torchvision's ImageNet weights into the encoder; the last layer too, if it has ImageNet's 1000 outputs.
+    """Load torchvision's ImageNet weights into the encoder. The last layer is included if it has 1000 outputs.
 
-    Downloaded once into torch's hub folder (`TORCH_HOME`), checked by the hash in the file's name.
+    The file is downloaded once to torch's hub folder (`TORCH_HOME`) and checked by the hash in its name.
 
     Raises:
-        InputError: no connection, a download that does not match its checksum, or weights that do not fit.
+        InputError: no connection, a file with the wrong checksum, or weights that do not fit.
     """
     url = IMAGENET_URLS[encoder.backbone.removesuffix("_att")]
     try:
@@ -152,7 +156,7 @@ def load_imagenet_weights(encoder: EfficientNet) -> None:
             f"cannot fetch the ImageNet weights from {url} ({reason}); put that file into "
             f"{torch.hub.get_dir()}/checkpoints, or set pretrained: false"
         ) from error
-    except RuntimeError as error:  # torch's name for a hash that does not match, and for a damaged file
+    except RuntimeError as error:  # raised by torch for a wrong hash and for a damaged file
         raise InputError(f"the ImageNet weights from {url} are damaged ({error}); try again") from error
     weights = from_torchvision(weights, encoder)
     if encoder.backbone.endswith("_att") or encoder.embedding_dim != len(weights["classifier.1.bias"]):
@@ -170,7 +174,7 @@ def _rename(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str
 
 
 def _linear(in_dim: int, out_dim: int) -> nn.Linear:
-    """A Linear layer with torchvision's initial weights for EfficientNet."""
+    """A linear layer, initialised as in torchvision's EfficientNet."""
     linear = nn.Linear(in_dim, out_dim)
     nn.init.uniform_(linear.weight, -1 / math.sqrt(out_dim), 1 / math.sqrt(out_dim))
     nn.init.zeros_(linear.bias)
@@ -179,15 +183,15 @@ def _linear(in_dim: int, out_dim: int) -> nn.Linear:
 
 def _grouped_attention(in_channels: int, embedding_dim: int) -> nn.Module:
     if embedding_dim % 2:
-        raise InputError(f"embedding_dim is {embedding_dim}; with attention it must be even: means and deviations")
+        raise InputError(f"embedding_dim is {embedding_dim}; with attention it must be even (means and deviations)")
     channels = embedding_dim // 2
-    groups = math.gcd(in_channels, channels)  # as many as divide both: 20 for 1280 and 500
+    groups = math.gcd(in_channels, channels)  # 20 for 1280 and 500
     convolution = nn.Conv1d(in_channels, channels, 1, groups=groups)
     return nn.Sequential(_Channels(convolution), AttentiveStatisticsPooling(channels))
 
 
 class _Channels(nn.Module):
-    """A layer over `(batch, channels, frames)` applied to `(batch, frames, channels)`."""
+    """Applies a layer for `(batch, channels, frames)` to `(batch, frames, channels)`."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -205,7 +209,7 @@ def _network(name: str, stochastic_depth: float, batch_norm_momentum: float) -> 
         name.replace("_", "-"),
         include_top=False,
         drop_connect_rate=stochastic_depth,
-        batch_norm_momentum=1 - batch_norm_momentum,  # TensorFlow's: the share of the old statistics
+        batch_norm_momentum=1 - batch_norm_momentum,  # TensorFlow's momentum is the weight of the old statistics
         batch_norm_epsilon=1e-5,
     )
     for module in list(net.modules()):
@@ -213,12 +217,12 @@ def _network(name: str, stochastic_depth: float, batch_norm_momentum: float) -> 
             if isinstance(child, nn.Conv2d):
                 setattr(module, child_name, _torchvision_convolution(child))
         if hasattr(module, "_swish"):
-            module._swish = nn.SiLU()  # torch's own is as sparing with memory, faster, and can be exported
+            module._swish = nn.SiLU()  # needs as little memory, is faster, and can be exported
     return net
 
 
 class _DepthwiseConv2d(nn.Conv2d):
-    """Trains in float32 also under a CPU's bfloat16 autocast, where its backward pass is up to five times as quick."""
+    """Trains in float32 even under bfloat16 autocast on a CPU, where its backward pass is up to five times as fast."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.bfloat16 or x.device.type != "cpu" or not (self.training and torch.is_grad_enabled()):
@@ -234,8 +238,8 @@ def _torchvision_convolution(conv: nn.Conv2d) -> nn.Conv2d:
     new = kind(
         conv.in_channels, conv.out_channels, size, stride, padding=(size - 1) // 2, groups=conv.groups, bias=bias
     )
-    # The original's fan out counts the filters of one group. torchvision's counts all of them, which makes depthwise
-    # weights so small that an untrained network in evaluation mode gives vectors of length 1e-12.
+    # The fan-out counts the filters of one group, as in the original. torchvision counts all filters; depthwise weights
+    # become so small that an untrained network in evaluation mode gives vectors of length 1e-12.
     nn.init.normal_(new.weight, std=math.sqrt(2 * conv.groups / (size * size * conv.out_channels)))
     if new.bias is not None:
         nn.init.zeros_(new.bias)

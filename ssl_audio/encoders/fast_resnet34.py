@@ -1,4 +1,4 @@
-"""Fast ResNet-34 for voices: a quarter of the usual channels (Chung et al., 2020, https://arxiv.org/abs/2003.11982)."""
+"""Fast ResNet-34 for voices, with a quarter of the usual channels (Chung et al., 2020, https://arxiv.org/abs/2003.11982)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,23 +11,21 @@ from ssl_audio.pooling import SelfAttentivePooling
 
 
 class FastResNet34(Encoder):
-    """Basic blocks with squeeze and excitation after a 7x7 stem; self-attentive pooling of the mean over bands.
+    """A 7x7 stem, basic blocks with squeeze and excitation, then self-attentive pooling of the mean over bands.
 
-    Stem and layers stride by 2, 1, 2, 2, 1 along bands and by 1, 1, 2, 2, 1 along frames: 80 bands leave 10, and a
-    frame is 4 frames of the input.
-
-        FastResNet34()                                                             1.44 million parameters, any bands
-        FastResNet34(n_mels=40, pooling=StatisticsPooling)                         2.01 million; sslsv's "stats", see
-                                                                                   `TemporalStatisticsPooling`
+    The strides of the stem and the four layers are 2, 1, 2, 2, 1 along bands and 1, 1, 2, 2, 1 along frames. So 10 of
+    80 bands remain, and a frame is 4 frames of the input. `FastResNet34()` has 1.44 million parameters and takes any
+    number of bands. `FastResNet34(n_mels=40, pooling=StatisticsPooling)` has 2.01 million; it is similar to sslsv's
+    "stats" (see `TemporalStatisticsPooling`).
 
     Args:
-        blocks: of the four layers.
-        width: channels of the stem and the first layer; each further layer doubles them.
+        blocks: number of blocks in the four layers.
+        width: channels of the stem and of the first layer. Each further layer doubles them.
         embedding_dim: size of the linear layer after the pooling.
-        n_mels: bands of the features; when given, the bands that remain are kept apart, and the encoder takes that many
-            bands only. None takes the mean over them.
-        pooling: how frames become one vector: a class of `ssl_audio.pooling`.
-        normalize: standardise the embedding by batch normalisation.
+        n_mels: number of mel bands. If given, the remaining bands stay separate, and the encoder accepts only this
+            number of bands. None: the remaining bands are averaged.
+        pooling: class of `ssl_audio.pooling` that turns frames into one vector.
+        normalize: apply batch normalisation to the embedding.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class FastResNet34(Encoder):
                 size = width * 2**i
             bands = math.ceil(bands / stride)
         self.frame_dim = size * (1 if n_mels is None else bands)
-        # A saved encoder is rebuilt with the pooling that it had, already made.
+        # When a saved encoder is rebuilt, its pooling is already an instance.
         self.pooling = pooling if isinstance(pooling, nn.Module) else pooling(self.frame_dim)
         self.projection = nn.Linear(self.pooling.dim, embedding_dim)  # type: ignore[arg-type]
         self.norm = nn.BatchNorm1d(embedding_dim) if normalize else nn.Identity()
@@ -63,10 +61,10 @@ class FastResNet34(Encoder):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, frames / 4, frame_dim), rounded up.
+        """`(batch, bands, frames)` -> `(batch, ceil(frames / 4), frame_dim)`.
 
         Raises:
-            InputError: another number of bands than `n_mels`.
+            InputError: the number of bands is not `n_mels`.
         """
         check_bands(self, features, self.n_mels)
         maps = self.layers(self.bn1(self.conv1(features.unsqueeze(1))).relu())
@@ -74,20 +72,20 @@ class FastResNet34(Encoder):
         return maps.transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, dim)."""
+        """`(batch, bands, frames)` -> `(batch, dim)`."""
         return self.norm(self.projection(self.pooling(self.frames(features))))
 
 
 class SEBasicBlock(nn.Module):
-    """conv3x3 - ReLU - BN - conv3x3 - BN - squeeze and excitation, plus a shortcut, then ReLU.
+    """3x3 convolution, ReLU, BN, 3x3 convolution, BN, squeeze and excitation, plus a shortcut, then ReLU.
 
-    ReLU comes before the first batch normalisation, as published.
+    The first ReLU precedes the batch normalisation, as published.
 
     Args:
         size_in: channels of the input.
         size_out: channels of the output.
-        stride: of bands and frames.
-        reduction: channels to one of the squeeze.
+        stride: stride along bands and frames.
+        reduction: `size_out` divided by the hidden size of the squeeze.
     """
 
     def __init__(self, size_in: int, size_out: int, stride: int = 1, reduction: int = 8) -> None:
@@ -101,7 +99,7 @@ class SEBasicBlock(nn.Module):
         self.shortcut = shortcut(size_in, size_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, size_in, bands, frames) -> (batch, size_out, bands / stride, frames / stride)."""
+        """`(batch, size_in, bands, frames)` -> `(batch, size_out, bands / stride, frames / stride)`."""
         y = self.bn2(self.conv2(self.bn1(self.conv1(x).relu())))
         y = y * self.gate(y.mean(dim=(2, 3)))[..., None, None]
         return (y + self.shortcut(x)).relu()

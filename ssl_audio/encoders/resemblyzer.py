@@ -5,6 +5,7 @@ https://arxiv.org/abs/1710.10467) on LibriSpeech and VoxCeleb. Licence of packag
 """
 
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ def without_silence(clip: Tensor) -> Tensor:
     return clip[: count * window][mask] if kept.any() else clip
 
 
-def _webrtc():
+def _webrtc() -> Any:
     try:
         return import_module("webrtcvad")
     except ModuleNotFoundError as error:

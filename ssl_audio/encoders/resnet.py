@@ -1,4 +1,4 @@
-"""Residual networks for one-channel mel images (He et al., 2016, https://arxiv.org/abs/1512.03385)."""
+"""Residual networks for one-channel mel spectrograms (He et al., 2016, https://arxiv.org/abs/1512.03385)."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ EXPANSION = 4
 
 
 class ResNet50(Encoder):
-    """ResNet-50 with a one-channel stem after a batch norm of the image; the mean over bands and frames is the vector.
+    """Batch normalisation of the image, then ResNet-50 with one input channel. The vector is the mean over the map.
 
-    Layer names are the usual ones (`conv1`, `layer1.0.conv1`, ...), so common ResNet-50 weights load by name.
+    The layers have the usual names (`conv1`, `layer1.0.conv1`, ...), so that common ResNet-50 weights load by name.
 
     Args:
-        blocks: bottleneck blocks of the four layers; `[1, 1, 1, 1]` with a small `width` is enough for a test.
-        width: channels of the stem; the embedding has 32 times as many.
-        resize: square size to which the image is brought by nearest neighbour, as wav2rec does with 224; None keeps
-            the mel image as it is, which is faster for short clips and loses nothing of long ones.
+        blocks: number of bottleneck blocks in the four layers; `[1, 1, 1, 1]` is enough for a test.
+        width: channels of the stem. The embedding has 32 times as many dimensions.
+        resize: resize the image to a square of this size by nearest neighbour; wav2rec uses 224. None keeps the image,
+            which is faster for short clips and loses no detail of long ones.
     """
 
     def __init__(self, blocks: Sequence[int] = (3, 4, 6, 3), width: int = 64, resize: int | None = None) -> None:
@@ -45,7 +45,7 @@ class ResNet50(Encoder):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def feature_map(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, dim, bands / 32, frames / 32), rounded up."""
+        """`(batch, bands, frames)` -> `(batch, dim, ceil(bands / 32), ceil(frames / 32))`."""
         x = self.norm(square(features.unsqueeze(1), self.resize))
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for i in range(len(self.blocks)):
@@ -53,16 +53,16 @@ class ResNet50(Encoder):
         return x
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, frames / 32, frame_dim), the mean over bands."""
+        """`(batch, bands, frames)` -> `(batch, ceil(frames / 32), frame_dim)`: the feature map's mean over bands."""
         return self.feature_map(features).mean(dim=2).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, dim)."""
+        """`(batch, bands, frames)` -> `(batch, dim)`."""
         return self.feature_map(features).mean(dim=(2, 3))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride), 1x1 convolutions around a shortcut."""
+    """Convolutions 1x1, 3x3 (with the stride) and 1x1, and a shortcut around them."""
 
     def __init__(self, size_in: int, middle: int, stride: int) -> None:
         super().__init__()
@@ -81,12 +81,12 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, size_in, height, width) -> (batch, 4 * middle, height / stride, width / stride)."""
+        """`(batch, size_in, height, width)` -> `(batch, 4 * middle, height / stride, width / stride)`."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         return self.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
 def square(images: Tensor, size: int | None) -> Tensor:
-    """(batch, 1, bands, frames) -> (batch, 1, size, size) by nearest neighbour; unchanged when `size` is None."""
+    """`(batch, 1, bands, frames)` -> `(batch, 1, size, size)` by nearest neighbour; unchanged if `size` is None."""
     return images if size is None else interpolate(images, size=(size, size), mode="nearest")

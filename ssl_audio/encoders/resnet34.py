@@ -1,6 +1,6 @@
-"""ResNet34 and ResNet18 for voices: basic blocks on a mel image, statistics over time (wespeaker's layout).
+"""ResNet34 and ResNet18 for voices, in the layout of wespeaker: basic blocks, then statistics over time.
 
-He et al., 2016, https://arxiv.org/abs/1512.03385; Wang et al., 2022, https://arxiv.org/abs/2210.17016.
+He et al., 2016, https://arxiv.org/abs/1512.03385; wespeaker: Wang et al., 2022, https://arxiv.org/abs/2210.17016.
 """
 
 import math
@@ -13,18 +13,18 @@ from ssl_audio.pooling import TemporalStatisticsPooling
 
 
 class ResNet34(Encoder):
-    """Four layers of basic blocks after a 3x3 stem without pooling; a linear layer on the pooled statistics.
+    """A 3x3 stem without pooling, four layers of basic blocks, then a linear layer on the pooled statistics.
 
-    The layers stride by 1, 2, 2, 2 and double the channels, so 80 bands leave 10 and a frame is 8 frames of the input.
-    Bands are kept apart: a frame holds all channels of all remaining bands.
+    The layers have the strides 1, 2, 2, 2 and double the channels. So 10 of 80 bands remain, and a frame is 8 frames of
+    the input. A frame holds all channels of all remaining bands.
 
     Args:
-        blocks: of the four layers.
-        width: channels of the stem and the first layer.
+        blocks: number of blocks in the four layers.
+        width: channels of the stem and of the first layer.
         embedding_dim: size of the linear layer after the pooling.
-        n_mels: bands of the features.
-        pooling: how frames become one vector: a class of `ssl_audio.pooling`.
-        normalize: standardise the embedding by batch normalisation; wespeaker does for self-supervised training.
+        n_mels: number of mel bands.
+        pooling: class of `ssl_audio.pooling` that turns frames into one vector.
+        normalize: apply batch normalisation to the embedding, as wespeaker does in self-supervised training.
     """
 
     def __init__(
@@ -50,29 +50,29 @@ class ResNet34(Encoder):
                 size = width * 2**i
             bands = math.ceil(bands / stride)
         self.frame_dim = size * bands
-        # A saved encoder is rebuilt with the pooling that it had, already made.
+        # When a saved encoder is rebuilt, its pooling is already an instance.
         self.pooling = pooling if isinstance(pooling, nn.Module) else pooling(self.frame_dim)
         self.projection = nn.Linear(self.pooling.dim, embedding_dim)  # type: ignore[arg-type]
         self.norm = nn.BatchNorm1d(embedding_dim) if normalize else nn.Identity()
         self.dim = embedding_dim
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, frames / 8, frame_dim), rounded up.
+        """`(batch, bands, frames)` -> `(batch, ceil(frames / 8), frame_dim)`.
 
         Raises:
-            InputError: another number of bands than `n_mels`.
+            InputError: the number of bands is not `n_mels`.
         """
         check_bands(self, features, self.n_mels)
         maps = self.layers(self.bn1(self.conv1(features.unsqueeze(1))).relu())
         return maps.flatten(1, 2).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, dim)."""
+        """`(batch, bands, frames)` -> `(batch, dim)`."""
         return self.norm(self.projection(self.pooling(self.frames(features))))
 
 
 class ResNet18(ResNet34):
-    """ResNet34 with two blocks in each layer: 4.1 instead of 6.6 million parameters."""
+    """ResNet34 with two blocks in each layer and 4.1 million parameters; ResNet34 has 6.6 million."""
 
     def __init__(
         self,
@@ -87,12 +87,12 @@ class ResNet18(ResNet34):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, each with batch normalisation, around a shortcut.
+    """Two 3x3 convolutions with batch normalisation, and a shortcut around them.
 
     Args:
         size_in: channels of the input.
         size_out: channels of the output.
-        stride: of bands and frames, or of each.
+        stride: stride along bands and frames; a pair for different ones.
     """
 
     def __init__(self, size_in: int, size_out: int, stride: int | tuple[int, int] = 1) -> None:
@@ -104,13 +104,13 @@ class BasicBlock(nn.Module):
         self.shortcut = shortcut(size_in, size_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, size_in, bands, frames) -> (batch, size_out, bands / stride, frames / stride)."""
+        """`(batch, size_in, bands, frames)` -> `(batch, size_out, bands / stride, frames / stride)`."""
         y = self.bn1(self.conv1(x)).relu()
         return (self.bn2(self.conv2(y)) + self.shortcut(x)).relu()
 
 
 def shortcut(size_in: int, size_out: int, stride: int | tuple[int, int]) -> nn.Module:
-    """The identity where a block keeps its shape, else a 1x1 convolution with batch normalisation."""
+    """The identity if the block keeps the shape; otherwise a 1x1 convolution with batch normalisation."""
     if stride in (1, (1, 1)) and size_in == size_out:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(size_in, size_out, 1, stride=stride, bias=False), nn.BatchNorm2d(size_out))

@@ -1,6 +1,6 @@
 """SampleCNN: stacked small convolutions on the raw waveform (Lee et al., 2017, https://arxiv.org/abs/1703.01789).
 
-The encoder of CLMR (Spijkervet & Burgoyne, 2021, https://arxiv.org/abs/2103.09410), layer for layer.
+Each layer is as in CLMR (Spijkervet and Burgoyne, 2021, https://arxiv.org/abs/2103.09410).
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ SAMPLE_CNN_XL_CHANNELS = (128, 128, 128, 256, 256, 512, 512, 1024, 1024, 2048)
 
 
 class SampleCNN(Encoder):
-    """Blocks of convolution (kernel 3), batch norm, ReLU and max pooling by 3; one frame every 3^blocks samples.
+    """Blocks of convolution (kernel 3), batch norm, ReLU and max pooling by 3. A frame covers 3^blocks samples.
 
-    The original flattens its output, so it accepts 59,049 = 3^10 samples and nothing else. Here the frames of a longer
-    clip are averaged; at 59,049 samples there is one frame and the result is the original's.
+    The original flattens its output and therefore accepts exactly 59,049 = 3^10 samples. Here the frames of a longer
+    clip are averaged. At 59,049 samples there is one frame, and the result equals the original's.
 
     Args:
-        channels: output channels of the blocks. The first block strides by 3, every other pools by 3; a last
-            convolution keeps the size. Fewer blocks make a smaller network with a shorter minimum.
-        input_norm: how a waveform is scaled: "none" as the original, or "rms" to unit root mean square, so that quiet
-            recordings are embedded as loud ones are (training clips are peak-normalised, recordings are not).
+        channels: output channels of the blocks. The first block has stride 3, the others pool by 3, and a last
+            convolution keeps the size. With fewer blocks the network is smaller and accepts shorter clips.
+        input_norm: scaling of the waveform. "none": as the original. "rms": unit root mean square, so that quiet
+            recordings are embedded like loud ones (training clips are peak-normalised, recordings are not).
 
     Raises:
-        InputError: an unknown normalisation.
+        InputError: the normalisation is unknown.
     """
 
     def __init__(self, channels: Sequence[int] = SAMPLE_CNN_CHANNELS, input_norm: str = "none") -> None:
@@ -44,16 +44,16 @@ class SampleCNN(Encoder):
         self.minimum_frames = 3 ** len(self.channels)
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, samples // 3^blocks, dim)."""
+        """`(batch, samples)` -> `(batch, samples // 3^blocks, dim)`."""
         return self.blocks(scaled(features, self.input_norm).unsqueeze(1)).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, dim), the mean over frames."""
+        """`(batch, samples)` -> `(batch, dim)`, the mean over the frames."""
         return self.frames(features).mean(dim=1)
 
 
 class SampleCNNXL(SampleCNN):
-    """SampleCNN with up to 2,048 channels: 25.2 instead of 2.4 million parameters."""
+    """SampleCNN with up to 2,048 channels and 25.2 million parameters; SampleCNN has 2.4 million."""
 
     def __init__(self, channels: Sequence[int] = SAMPLE_CNN_XL_CHANNELS, input_norm: str = "none") -> None:
         super().__init__(channels, input_norm)

@@ -1,4 +1,4 @@
-"""Short-chunk CNN with residual connections on mel images (Won et al., 2020, https://arxiv.org/abs/2006.00751)."""
+"""Short-chunk CNN with residual connections on mel spectrograms (Won et al., 2020, https://arxiv.org/abs/2006.00751)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,14 +10,15 @@ from ssl_audio.encoders.base import Encoder
 
 
 class ShortChunkCNN(Encoder):
-    """Seven residual 3x3 blocks, each halving bands and frames; the maximum over time makes the vector.
+    """Seven residual 3x3 blocks. Each block halves bands and frames; the maximum over time gives the vector.
 
-    With 128 mel bands one band is left at the end, as in the original; with more, the maximum is taken over them too.
+    With 128 mel bands, one band remains, as in the original. If more remain, the maximum is taken over them too.
 
     Args:
         channels: output channels of the blocks.
-        embedding_dim: size of the dense layer (with batch norm and ReLU) after the pooling; None: as the last block.
-        dropout: of the output while training; the original has .5 before its classifier.
+        embedding_dim: size of the dense layer after the pooling, which has batch norm and ReLU. None: the channels of
+            the last block.
+        dropout: probability for the output, in training. The original has 0.5 before its classifier.
     """
 
     def __init__(
@@ -39,16 +40,19 @@ class ShortChunkCNN(Encoder):
         self.minimum_frames = 1
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, frames / 2^blocks, frame_dim)."""
+        """`(batch, bands, frames)` -> `(batch, frames / 2^blocks, frame_dim)`."""
         return self.blocks(self.norm(features.unsqueeze(1))).amax(dim=2).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, dim)."""
+        """`(batch, bands, frames)` -> `(batch, dim)`."""
         return self.dense(self.frames(features).amax(dim=1))
 
 
 class ResidualBlock(nn.Module):
-    """conv3x3/2 - BN - ReLU - conv3x3 - BN plus conv3x3/2 - BN, then ReLU."""
+    """`relu(body(x) + shortcut(x))` with a stride in the first convolution of both.
+
+    Body: 3x3 convolution, batch norm, ReLU, 3x3 convolution, batch norm. Shortcut: 3x3 convolution, batch norm.
+    """
 
     def __init__(self, size_in: int, size_out: int, stride: int = 2) -> None:
         super().__init__()
@@ -64,5 +68,5 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, size_in, bands, frames) -> (batch, size_out, bands / stride, frames / stride)."""
+        """`(batch, size_in, bands, frames)` -> `(batch, size_out, bands / stride, frames / stride)`."""
         return relu(self.body(x) + self.shortcut(x))

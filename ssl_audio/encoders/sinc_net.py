@@ -1,4 +1,7 @@
-"""SincNet: band-pass filters with learned edges on the raw waveform (Ravanelli & Bengio, 2018, https://arxiv.org/abs/1808.00158)."""
+"""SincNet: band-pass filters with learned edges on the raw waveform.
+
+Ravanelli and Bengio, "Speaker recognition from raw waveform with SincNet", 2018, https://arxiv.org/abs/1808.00158.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,18 +18,18 @@ NORMS = ("layer", "batch")
 
 
 class SincConv1d(nn.Module):
-    """A convolution whose kernels are windowed band-pass filters; two learned numbers a filter, in Hz.
+    """A convolution whose kernels are windowed band-pass filters. Each filter has two learned parameters, in Hz.
 
-    low = minimum_low + |low_hz|, high = low + minimum_band + |band_hz|, never above half the sample rate. The edges
-    start evenly spaced in mel from 30 Hz. The kernel is the difference of two sinc low-passes under a Hamming window,
-    divided by twice its band, so that its centre is 1 whatever the band.
+    The edges are `low = minimum_low + |low_hz|` and `high = low + minimum_band + |band_hz|`, at most half the sample
+    rate. They start evenly spaced in mel from 30 Hz. The kernel is the difference of two sinc low-pass filters under a
+    Hamming window, divided by twice the bandwidth; its central value is therefore 1.
 
     Args:
         out_channels: number of filters.
-        kernel_size: in samples; an even number is raised by one, so that the filter has a centre.
-        stride, padding: as of `torch.nn.Conv1d`.
-        sample_rate: of the input, Hz.
-        minimum_low, minimum_band: Hz.
+        kernel_size: in samples. An even number is raised by one, so that the filter has a centre.
+        stride, padding: see `torch.nn.Conv1d`.
+        sample_rate: sample rate of the input in Hz.
+        minimum_low, minimum_band: in Hz.
     """
 
     def __init__(
@@ -57,39 +60,43 @@ class SincConv1d(nn.Module):
         self.radians: Tensor
 
     def edges(self) -> tuple[Tensor, Tensor]:
-        """Lower and upper edge of every filter, Hz: (out_channels,) each."""
+        """Lower and upper edges of the filters in Hz, `(out_channels,)` each."""
         low = self.minimum_low + self.low_hz.abs()
         high = (low + self.minimum_band + self.band_hz.abs()).clamp(max=self.sample_rate / 2)
         return low.clamp(max=self.sample_rate / 2 - 1), high
 
     def filters(self) -> Tensor:
-        """The kernels as they are now: (out_channels, kernel_size), symmetric."""
+        """The present kernels, `(out_channels, kernel_size)`; they are symmetric."""
         low, high = (edge.unsqueeze(1) for edge in self.edges())
         band = 2 * (high - low)
         left = (torch.sin(high * self.radians) - torch.sin(low * self.radians)) / (self.radians / 2) * self.window
         return torch.cat([left, band, left.flip(1)], dim=1) / band
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """(batch, 1, samples) -> (batch, out_channels, frames)."""
+        """`(batch, 1, samples)` -> `(batch, out_channels, frames)`."""
         return conv1d(
             waveforms, self.filters().unsqueeze(1).to(waveforms.dtype), stride=self.stride, padding=self.padding
         )
 
 
 class SincNet(Encoder):
-    """A sinc layer and plain convolutions, each with max pooling, normalisation, leaky ReLU and dropout.
+    """A sinc layer and convolutions, each followed by max pooling, normalisation, leaky ReLU and dropout.
 
-    The original normalises over channels and a fixed number of frames and flattens; here `layer` normalises each clip
-    over channels and all its frames with one gain a channel, and frames are pooled, so that any length goes.
+    The original normalises over channels and a fixed number of frames, and flattens its output. Here, layer
+    normalisation covers all frames of the clip, with a gain per channel, and the frames are pooled. So any length is
+    accepted.
 
     Args:
-        channels: filters of the layers; the first is the sinc layer.
-        kernel_sizes, pool_sizes: of the same layers, in samples.
-        embedding_dim: size of the vector.
-        sample_rate: of the input, Hz.
+        channels: number of filters in each layer; the first is the sinc layer.
+        kernel_sizes, pool_sizes: of the same layers, in samples of their input.
+        embedding_dim: size of the embedding.
+        sample_rate: sample rate of the input in Hz.
         norm: "layer" or "batch".
-        dropout: after every layer.
-        pooling: how frames become one vector: a class of `ssl_audio.pooling`.
+        dropout: probability after every layer, in training.
+        pooling: class of `ssl_audio.pooling` that turns frames into one vector.
+
+    Raises:
+        InputError: the layers' lists differ in length, or the norm is unknown.
     """
 
     def __init__(
@@ -106,7 +113,7 @@ class SincNet(Encoder):
         super().__init__()
         if not len(channels) == len(kernel_sizes) == len(pool_sizes):
             raise InputError(
-                f"channels, kernel_sizes and pool_sizes need one value a layer, "
+                "channels, kernel_sizes and pool_sizes must have the same length, "
                 f"got {len(channels)}, {len(kernel_sizes)} and {len(pool_sizes)}"
             )
         if norm not in NORMS:
@@ -133,12 +140,12 @@ class SincNet(Encoder):
             self.minimum_frames = self.minimum_frames * pool + kernel - 1
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, about samples / 27, frame_dim)."""
-        # |filter output| is the original's: a band's magnitude before pooling; only the sinc layer has it.
+        """`(batch, samples)` -> `(batch, about samples / 27, frame_dim)`."""
+        # As in the original, only the sinc layer's output is rectified before its pooling.
         return self.layers(self.sinc(self.input_norm(features.unsqueeze(1))).abs()).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, dim)."""
+        """`(batch, samples)` -> `(batch, dim)`."""
         return self.projection(self.pooling(self.frames(features)))
 
 

@@ -1,4 +1,4 @@
-"""Vision Transformer for one-channel mel images (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929)."""
+"""Vision Transformer for one-channel mel spectrograms (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929)."""
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +10,24 @@ from ssl_audio.errors import InputError
 
 
 class VisionTransformer(Encoder):
-    """Square patches of the mel image through a pre-norm transformer; the class token is the vector.
+    """A pre-norm transformer on square patches of the mel spectrogram. The vector is the class token.
 
-    Position embeddings are learned for an image of `image_size` squared and interpolated (bicubic) to the patches that
-    an image has, so any number of bands and frames goes in without being squashed; the image is padded with zeros to
-    whole patches. There is no norm after the last layer, as in wav2rec, whose defaults and size these are.
+    The position embeddings are learned for a square image of `image_size` and interpolated (bicubic) to the patches of
+    the actual image. So any number of bands and frames is accepted without resizing; zeros complete the last patches.
+    Sizes and defaults are those of wav2rec, which has no normalisation after the last layer.
 
     Args:
-        image_size: side of the image, in bands and frames, for which positions are learned.
-        patch_size: side of a patch.
-        embedding_dim: width of the tokens.
-        depth, heads, head_dim, mlp_dim: of the transformer.
-        dropout: on attention output, MLP and embeddings.
-        resize: square size to which the image is brought by nearest neighbour (wav2rec: 256); None keeps the image.
+        image_size: number of bands and of frames for which positions are learned.
+        patch_size: number of bands and of frames of a patch.
+        embedding_dim: size of the tokens.
+        depth: number of layers.
+        heads, head_dim: number and size of the attention heads.
+        mlp_dim: hidden size of the MLP.
+        dropout: probability for attention output, MLP and embeddings, in training.
+        resize: resize the image to a square of this size by nearest neighbour; wav2rec uses 256. None keeps the image.
+
+    Raises:
+        InputError: `image_size` is not a multiple of `patch_size`.
     """
 
     def __init__(
@@ -56,7 +61,10 @@ class VisionTransformer(Encoder):
         self.minimum_frames = 1
 
     def tokens(self, features: Tensor) -> tuple[Tensor, int, int]:
-        """(batch, bands, frames) -> (batch, 1 + rows * columns, dim), rows, columns; the class token first."""
+        """`(batch, bands, frames)` -> tokens `(batch, 1 + rows * columns, dim)`, rows, columns.
+
+        The first token is the class token; then come the patches, row by row.
+        """
         image = self.norm(square(features.unsqueeze(1), self.resize))
         image = pad(
             image, (0, _missing(image.shape[-1], self.patch_size), 0, _missing(image.shape[-2], self.patch_size))
@@ -67,7 +75,8 @@ class VisionTransformer(Encoder):
         return self.layers(self.drop(x + self._positions(rows, columns))), rows, columns
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()  # which would fix the number of columns
+        # Under export, the branch below would fix the number of columns.
+        exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()
         if not exporting and rows == columns == self.grid:
             return self.positions
         down, across = (_resampling(self.grid, size).to(self.positions) for size in (rows, columns))
@@ -76,28 +85,31 @@ class VisionTransformer(Encoder):
         return torch.cat([self.positions[:, :1], grid.flatten(0, 1).unsqueeze(0)], dim=1)
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, frames / patch_size, frame_dim), the mean over the patches of a column."""
+        """`(batch, bands, frames)` -> `(batch, ceil(frames / patch_size), frame_dim)`: the mean over each column."""
         x, rows, columns = self.tokens(features)
         return x[:, 1:].unflatten(1, (rows, columns)).mean(dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, bands, frames) -> (batch, dim), the class token."""
+        """`(batch, bands, frames)` -> `(batch, dim)`, the class token."""
         return self.tokens(features)[0][:, 0]
 
 
 def _resampling(size: int, new: int) -> Tensor:
-    """(new, size) weights of bicubic interpolation. As a product its gradient is deterministic on every device."""
+    """`(new, size)` weights of bicubic interpolation.
+
+    Interpolation by a matrix product has a deterministic gradient on every device.
+    """
     rows = torch.eye(size).view(1, 1, size, size)
     return interpolate(rows, size=(new, size), mode="bicubic", align_corners=False)[0, 0]
 
 
 def _missing(size: int, patch: int) -> int:
-    """What is missing to whole patches; not `-size % patch`, which torch's exporter cannot bound."""
+    """Zeros that complete the last patch. (torch's exporter cannot find a bound for `-size % patch`.)"""
     return (size + patch - 1) // patch * patch - size
 
 
 class TransformerLayer(nn.Module):
-    """Pre-norm self-attention and GELU MLP, each with a residual."""
+    """Pre-norm self-attention and GELU MLP, each with a residual connection."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, mlp_dim: int, dropout: float) -> None:
         super().__init__()
@@ -116,7 +128,7 @@ class TransformerLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, dim) -> the same shape."""
+        """`(batch, tokens, dim)` -> the same shape."""
         query, key, value = self.qkv(self.attention_norm(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
         attended = scaled_dot_product_attention(query, key, value, dropout_p=dropout)

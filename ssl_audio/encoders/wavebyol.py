@@ -1,7 +1,8 @@
-"""WaveBYOL's encoder: learned channels of the raw waveform, folded into an image for a VGG-like network.
+"""WaveBYOL's encoder: 1-D convolutions on the raw waveform, then a VGG-like network on their channels as an image.
 
-After https://github.com/waverDeep/WaveBYOL: five 1-D convolutions give 513 channels; three groups of 171 of them are
-the colours of an image of 171 rows and one column a frame; stacked 3x3 convolutions and a pooling make the vector.
+Following https://github.com/waverDeep/WaveBYOL: five 1-D convolutions give 513 channels. They are split into three
+groups of 171, which become the colours of an image of 171 rows with a column per frame. Stacked 3x3 convolutions and
+pooling give the vector.
 """
 
 from typing import NamedTuple
@@ -17,10 +18,11 @@ PADDINGS = (2, 2, 2, 2, 1)
 
 
 class Layout(NamedTuple):
-    """A named variant, as data.
+    """The layers of a named variant.
 
     Attributes:
-        layers: output channels of the 3x3 convolutions in order; "M" is a max pooling by 2, "M4" one of size 4 by 2.
+        layers: output channels of the 3x3 convolutions, in order. "M" is max pooling of size 2 and stride 2, "M4" max
+            pooling of size 4 and stride 2.
         kernels, strides: of the five 1-D convolutions, in samples of their input.
     """
 
@@ -42,20 +44,20 @@ POOLS = {"M": (2, 2), "M4": (4, 2)}  # size, stride
 
 
 class WaveBYOL(Encoder):
-    """`(batch, samples)` -> `(batch, dim)`; made for 16 kHz, any length from `minimum_frames` samples up.
+    """`(batch, samples)` at 16 kHz -> `(batch, dim)`, for any length from `minimum_frames` samples up.
 
-    The vector is the sum of maximum and mean over the feature map, of unit length. `frames` and `feature_map` give what
-    is there before the pooling over time, and before any pooling.
+    The vector is maximum plus mean of the feature map, scaled to unit length. `feature_map` is the map itself, `frames`
+    the map pooled over rows only.
 
     Args:
         layout: one of `LAYOUTS`; "h2" is the published one.
-        channels: of the 1-D convolutions, a multiple of 3. 513 in the original; fewer make a test quick.
-        input_norm: how a waveform is scaled. "rms" gives it unit root mean square, whatever its length. "l2" is the
-            original's unit Euclidean length, with which the same sound is weaker in a longer clip. "none" keeps it.
-        image_norm: the same for each row of the image along time.
+        channels: channels of the 1-D convolutions, a multiple of 3; 513 in the original.
+        input_norm: scaling of the waveform. "rms": unit root mean square, at any length. "l2": unit Euclidean length,
+            as the original, which makes a sound weaker in a longer clip. "none": no scaling.
+        image_norm: the same scaling for each row of the image, along time.
 
     Raises:
-        InputError: an unknown layout or normalisation, or channels that cannot be split in three.
+        InputError: the layout or normalisation is unknown, or `channels` does not suit the layout.
     """
 
     def __init__(
@@ -63,11 +65,11 @@ class WaveBYOL(Encoder):
     ) -> None:
         super().__init__()
         if layout not in LAYOUTS:
-            raise InputError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
+            raise InputError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
         for name, value in (("input_norm", input_norm), ("image_norm", image_norm)):
             check_scaling(name, value)
         if channels < COLOURS or channels % COLOURS:
-            raise InputError(f"channels is {channels}; it must be a multiple of {COLOURS}, the image's colours")
+            raise InputError(f"channels is {channels}; it must be a multiple of {COLOURS}, one group for each colour")
         self.layout, self.channels, self.input_norm, self.image_norm = layout, channels, input_norm, image_norm
         self.waveform_layers = _waveform_layers(LAYOUTS[layout], channels)
         self.image_layers, self.dim = _image_layers(LAYOUTS[layout].layers)
@@ -78,18 +80,18 @@ class WaveBYOL(Encoder):
             raise InputError(f"channels is {channels}; layout {layout} needs at least {COLOURS * rows_needed}")
 
     def feature_map(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, dim, rows, columns); (1024, 10, 8) for h2 and 20,480 samples."""
+        """`(batch, samples)` -> `(batch, dim, rows, columns)`; `(batch, 1024, 10, 8)` for h2 and 20,480 samples."""
         x = self.waveform_layers(scaled(features, self.input_norm).unsqueeze(1))
         image = scaled(x.unflatten(1, (COLOURS, -1)), self.image_norm)
         return self.image_layers(image)
 
     def frames(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, columns, dim): maximum plus mean over the rows of the feature map."""
+        """`(batch, samples)` -> `(batch, columns, dim)`: maximum plus mean over the rows of the feature map."""
         x = self.feature_map(features)
         return (x.amax(dim=2) + x.mean(dim=2)).transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, dim) of unit length."""
+        """`(batch, samples)` -> `(batch, dim)` of unit length."""
         x = self.feature_map(features)
         return nn.functional.normalize((x.amax(dim=(2, 3)) + x.mean(dim=(2, 3))).float(), dim=1)
 
@@ -104,7 +106,7 @@ def _waveform_layers(layout: Layout, channels: int) -> nn.Sequential:
 
 
 def _image_layers(layers: str) -> tuple[nn.Sequential, int]:
-    """The 2-D network and its output channels."""
+    """The 2-D network, and its number of output channels."""
     modules: list[nn.Module] = []
     size = COLOURS
     for token in layers.split():
@@ -117,7 +119,7 @@ def _image_layers(layers: str) -> tuple[nn.Sequential, int]:
 
 
 def _minimum_image(layers: str) -> int:
-    """The smallest side of an image that leaves one pixel, from the last pooling back to the first."""
+    """The smallest image side of which one pixel remains; computed from the last pooling back to the first."""
     side = 1
     for token in reversed(layers.split()):
         if token in POOLS:

@@ -1,4 +1,4 @@
-"""Embeddings whose dimensions are not correlated, around any encoder."""
+"""Whitening of embeddings, around any encoder."""
 
 from collections.abc import Sequence
 
@@ -10,23 +10,25 @@ from ssl_audio.errors import InputError
 
 
 class Whitening(nn.Module):
-    """Centre rows and take the correlation of their dimensions away, by the statistics of training clips.
+    """Center and decorrelate embeddings with statistics of the training set.
 
-    A row x becomes `sqrt(1 + shrinkage) * L^-1 (x - mean)`, where `L L^T` is the covariance in units of its mean
-    variance v, plus `shrinkage` on the diagonal, and x is in units of sqrt(v). Cosines of such rows are those of ZCA
-    whitening (Kessy et al., 2018), which differs by a rotation. Directions in which all clips of a collection differ
-    from those of another (its room, its microphones) have the largest variance and would rule the cosines.
+    Directions that separate whole collections (their room, their microphones) have the largest variance and would
+    otherwise dominate cosine similarity.
 
-    It stands behind the encoder of a finished model; `callbacks.Whiten` fits it. Trained through, an encoder learns to
-    undo it.
+    A row x becomes `sqrt(1 + shrinkage) * L^-1 (x - mean) / sqrt(v)`. Here v is the mean variance, and `L L^T` is the
+    covariance divided by v, with `shrinkage` added to its diagonal. The cosines equal those of ZCA whitening (Kessy,
+    Lewin and Strimmer, 2018, https://arxiv.org/abs/1512.00809), which differs by a rotation.
+
+    It comes after the encoder of a finished model, and `callbacks.Whiten` fits it. It is not for training: an encoder
+    that is trained through it learns to undo it.
 
     Args:
-        dim: of a row.
-        shrinkage: added to every variance, in units of the mean variance; the smaller, the more directions of little
-            variance weigh; the larger, the less is changed.
+        dim: size of a row.
+        shrinkage: added to every variance, in units of the mean variance. A small value gives much weight to directions
+            of little variance; a large value changes little.
 
     Raises:
-        InputError: shrinkage not above 0.
+        InputError: `shrinkage` is not above 0.
     """
 
     mean: Tensor
@@ -41,16 +43,16 @@ class Whitening(nn.Module):
         self.register_buffer("matrix", torch.eye(dim))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(batch, dim) -> (batch, dim), float32 under any autocast."""
+        """`(batch, dim)` -> `(batch, dim)`; float32, also under autocast."""
         with torch.autocast(rows.device.type, enabled=False):
             return (rows.float() - self.mean) @ self.matrix
 
     @torch.no_grad()
     def fit(self, collections: Sequence[Tensor]) -> None:
-        """Take mean and covariance of rows (clips, dim), each collection of them weighing the same.
+        """Compute mean and covariance from the rows of each collection, `(clips, dim)`; all collections weigh the same.
 
         Raises:
-            InputError: no rows, or rows that are not finite.
+            InputError: there are no rows, or rows are not finite.
         """
         rows = torch.cat([one.double() for one in collections])
         weights = torch.cat([torch.full((len(one), 1), 1 / (len(one) * len(collections))) for one in collections])
@@ -68,14 +70,14 @@ class Whitening(nn.Module):
 
 
 class Whitened(Encoder):
-    """Any encoder, its embeddings whitened by a `Whitening` that was fitted.
+    """An encoder whose embeddings pass through a fitted `Whitening`.
 
     Args:
-        encoder: features -> `(batch, dim)`; its frames stay as they are.
-        whitening: of `encoder.dim`.
+        encoder: features -> `(batch, dim)`. Its frames are not whitened.
+        whitening: a whitening of size `encoder.dim`.
 
     Raises:
-        InputError: the whitening is of another size.
+        InputError: the sizes differ.
     """
 
     def __init__(self, encoder: Encoder, whitening: Whitening) -> None:
@@ -87,9 +89,9 @@ class Whitened(Encoder):
         self.minimum_frames = encoder.minimum_frames
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features -> (batch, dim)."""
+        """Features -> `(batch, dim)`."""
         return self.whitening(self.encoder(features))
 
     def frames(self, features: Tensor) -> Tensor:
-        """Features -> (batch, frames, frame_dim) of the encoder."""
+        """Features -> `(batch, frames, frame_dim)`, not whitened."""
         return self.encoder.frames(features)

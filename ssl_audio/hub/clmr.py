@@ -14,6 +14,7 @@ from ssl_audio.frontends import Waveform
 from ssl_audio.heads import MLP, ProbeHead
 from ssl_audio.hub.place import Content, Options, Place
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.packaged import packaged_names
 from ssl_audio.weights import load_strict, read_weights
 
 LAYOUT = "a checkpoint of CLMR"
@@ -68,12 +69,10 @@ def with_classifier(
     Raises:
         InputError: the file has no classifier, the number of tags or the shapes are others, or the model has a head.
     """
-    from ssl_audio.data.corpora.magnatagatune import PONS_TAGS
-
     if model.head is not None:
         raise InputError("a model has one head only; give the classifier or the projection, not both")
     weights = Content(read_weights(path)).weights
-    names = list(tags or PONS_TAGS)
+    names = list(tags or packaged_names("metadata/labels/magnatagatune.txt"))
     found = {f"net.{m[1]}": v for key, v in weights.items() if (m := _CLASSIFIER.fullmatch(key))}
     last = found.get("net.2.bias", found.get("net.0.bias"))
     if last is None:

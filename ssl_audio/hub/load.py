@@ -55,8 +55,9 @@ def load_model(
         savedir: folder to download to; default: the cache.
         revision, token, cache_dir, local_files_only: see `huggingface_hub.hf_hub_download`.
         projection: whether to include the projection head (run folders and checkpoints only).
-        trusted: allow the description of the model to name classes outside of `ssl_audio`, and an address to name code;
-            these are then imported.
+        trusted: allow the description of the model to name classes outside of `ssl_audio`, such as your own encoder,
+            and an address to name code. Their modules are imported, which runs code; pass True only for models whose
+            origin you know.
 
     Returns:
         The model. Its attribute `licence` is the licence of the weights that the card or the package names, else

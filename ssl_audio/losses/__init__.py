@@ -1,4 +1,4 @@
-"""Objectives as pure functions: `(batch, dim)` tensors in, a scalar out; no state, no module, one objective a file."""
+"""Objectives as pure functions, one file each: `(batch, dim)` tensors in, a scalar out. They have no state."""
 
 from ssl_audio.losses.byol import byol_loss
 from ssl_audio.losses.contrastive import contrastive_loss, nt_xent_loss, replace_positives

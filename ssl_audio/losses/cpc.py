@@ -1,4 +1,8 @@
-"""InfoNCE over future frames (Oord et al., 2018, https://arxiv.org/abs/1807.03748)."""
+"""CPC: InfoNCE over future frames.
+
+Van den Oord et al., "Representation learning with contrastive predictive coding", 2018,
+https://arxiv.org/abs/1807.03748.
+"""
 
 import torch
 from torch import Tensor
@@ -14,22 +18,30 @@ def sample_negatives(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Frames to tell the true future from: a uniform clip of the batch, and any other time than the position's own.
+    """Draw negative frames for every position: from any clip of the batch, and at any other time than the position.
 
     Args:
-        batch: clips.
-        frames: of a clip, at least 2.
-        positions: the frames 0 .. positions - 1 from which is predicted.
-        count: negatives of a position; the same serve all its prediction steps.
-        within: draw from the position's own clip only, as the paper's "same speaker" negatives.
-        generator: of the draw; None: torch's own.
-        device: of the result.
+        batch: number of clips.
+        frames: number of frames per clip, at least 2.
+        positions: number of positions per clip: predictions start from the frames 0 .. positions - 1.
+        count: negatives per position. All prediction steps of a position have the same negatives.
+        within: draw from the position's own clip only (the paper's "same speaker" negatives).
+        generator: source of the draws. None: torch's global generator.
+        device: device of the result.
 
     Returns:
-        (batch, positions, count) int64 indices into the batch * frames frames, clip after clip.
+        `(batch, positions, count)` int64 indices into the `batch * frames` frames, clip after clip.
 
     Raises:
         ValueError: fewer than 2 frames, or a count below 1.
+
+    Example:
+        >>> import torch
+        >>> negatives = sample_negatives(batch=4, frames=10, positions=8, count=5)
+        >>> negatives.shape
+        torch.Size([4, 8, 5])
+        >>> bool((negatives % 10 == torch.arange(8).view(1, 8, 1)).any())  # a time is never the position's own
+        False
     """
     if frames < 2 or count < 1:
         raise ValueError(f"negatives need at least 2 frames and a count of at least 1, got {frames} and {count}")
@@ -49,26 +61,36 @@ def cpc_loss(
     exclude_collisions: bool = False,
     first: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of finding the frame that comes k steps later among the negatives, for k = 1 .. steps.
+    """Cross-entropy of finding the frame k steps ahead among the negatives, for k = 1 .. steps.
 
-    A score is the scalar product of prediction and frame. All frames of the batch are scored in one matrix product a
-    step and the candidates are picked from the scores, so the negatives' vectors are never copied together.
+    The score of a frame is its scalar product with the prediction. For each step, one matrix product scores all frames
+    of the batch, and the candidates are taken from the scores; the vectors of the negatives are never copied.
 
     Args:
-        predictions: (steps, batch, positions, dim); [k, b, t] predicts frame t + k + 1 of clip b.
-        latents: (clips, frames, dim) with frames >= positions + steps; clips first .. first + batch - 1 are the ones
-            predicted, others (of other processes) only give negatives.
-        negatives: (batch, positions, count) indices, see `sample_negatives`.
+        predictions: `(steps, batch, positions, dim)`; `predictions[k, b, t]` predicts frame `t + k + 1` of clip b.
+        latents: `(clips, frames, dim)` with `frames >= positions + steps`. The clips `first .. first + batch - 1` are
+            predicted; the others, which come from other processes, serve as negatives only.
+        negatives: `(batch, positions, count)` indices; see `sample_negatives`.
         scale_by_dim: divide the scores by `dim`, which keeps them near 0 at the start of training.
-        exclude_collisions: leave a negative out where it is the positive itself; about one in (batch * frames) draws.
+        exclude_collisions: remove a negative that is the positive itself, about one in `batch * frames`.
         first: see `latents`.
 
     Returns:
-        (steps,) mean losses, at chance ln(1 + count), and (steps,) shares of positions at which the true frame scored
-        above every negative, without gradient.
+        `(steps,)` mean losses, about `log(1 + count)` by chance.
+        `(steps,)` accuracies: the fraction of positions whose true frame scored above every negative; no gradient.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: the shapes do not fit together.
+
+    Example:
+        >>> import torch
+        >>> latents = torch.eye(6).view(1, 6, 6)  # a clip of 6 frames, all different
+        >>> predictions = 20 * latents[None, :, 1:5]  # from 4 positions, the frame one step ahead
+        >>> losses, accuracies = cpc_loss(predictions, latents, torch.tensor([[[4], [0], [0], [0]]]))
+        >>> losses  # the scores are 20 / 6 and 0
+        tensor([0.0351])
+        >>> accuracies
+        tensor([1.])
     """
     steps, batch, positions, dim = predictions.shape
     clips, frames = latents.shape[:2]
@@ -95,6 +117,6 @@ def cpc_loss(
             scores = torch.cat([scores[:, :1], scores[:, 1:].masked_fill(negatives == positive, -torch.inf)], dim=1)
         losses.append(cross_entropy(scores, target))
         with torch.no_grad():
-            # Strictly above: representations that are all alike must not count as right.
+            # Strictly above, so that collapsed representations, whose scores are all equal, count as wrong.
             accuracies.append((scores[:, 0] > scores[:, 1:].amax(1)).float().mean())
     return torch.stack(losses), torch.stack(accuracies)

@@ -1,13 +1,19 @@
-"""Training on labels of which some are wrong: leave out clips of large loss, or give them the network's own label.
+"""Training with labels of which some are wrong: ignore clips with a large loss, or correct their labels.
 
-Fixed gate: Tao et al., 2022, https://arxiv.org/abs/2110.03869. Gate by a mixture, and label correction: Han et al.,
-2022, https://arxiv.org/abs/2208.01928.
+- Fixed gate: Tao et al., 2022, https://arxiv.org/abs/2110.03869
+- Gate from a mixture of Gaussians, and label correction: Han et al., 2022, https://arxiv.org/abs/2208.01928
 
-    losses = cross_entropy(logits, labels, reduction="none")
-    loss, kept = gated_loss(losses, gate)                                     # gate 3.0, or of `fit_loss_gate`
-
-    classes, sure = predicted_classes(clean_embeddings, weight)               # of a view without augmentation
-    loss = corrected_loss(losses, cross_entropy(logits, classes, reduction="none"), losses <= gate, sure)
+Example:
+    >>> from torch.nn.functional import cross_entropy
+    >>> embeddings, weight, labels = torch.randn(8, 192), torch.randn(10, 192), torch.arange(8)
+    >>> logits = embeddings @ weight.T
+    >>> losses = cross_entropy(logits, labels, reduction="none")
+    >>> gate = fit_loss_gate(losses) or 3.0
+    >>> loss, kept = gated_loss(losses, gate)  # ignore clips above the gate ...
+    >>> classes, sure = predicted_classes(embeddings, weight)  # ... or correct their labels
+    >>> loss = corrected_loss(losses, cross_entropy(logits, classes, reduction="none"), kept, sure)
+    >>> loss.shape
+    torch.Size([])
 """
 
 import math
@@ -18,30 +24,45 @@ from torch import Tensor
 
 
 def gated_loss(losses: Tensor, gate: float) -> tuple[Tensor, Tensor]:
-    """Mean loss of the clips whose loss is at most the gate.
+    """Mean loss of the clips whose loss is at most `gate`.
 
     Args:
-        losses: (batch,) cross-entropies.
-        gate: in the unit of the losses.
+        losses: `(batch,)` cross-entropies.
+        gate: largest loss that counts.
 
     Returns:
-        Scalar, 0 and without gradient where no clip is kept; and (batch,), true for what was kept.
+        Scalar; 0, without gradient, if no clip is kept.
+        `(batch,)`, true for the clips that are kept.
+
+    Example:
+        >>> import torch
+        >>> gated_loss(torch.tensor([1.0, 2.0, 9.0]), gate=3.0)
+        (tensor(1.5000), tensor([ True,  True, False]))
     """
     kept = losses.detach() <= gate
     return torch.where(kept, losses, 0.0).sum() / kept.sum().clamp_min(1), kept
 
 
 def corrected_loss(losses: Tensor, corrected: Tensor, kept: Tensor, sure: Tensor) -> Tensor:
-    """Mean over the **whole** batch: kept clips by their label, the others by the network's where it is sure, else 0.
+    """Mean over the whole batch, where clips with a doubtful label get the loss of the predicted class.
+
+    A clip that is kept has the loss of its label. Any other clip has the loss of the predicted class if the prediction
+    is sure, and 0 otherwise.
 
     Args:
-        losses: (batch,) cross-entropies of the given labels.
-        corrected: (batch,) cross-entropies of the predicted classes, from the same logits.
-        kept: (batch,), true below the gate.
-        sure: (batch,), true where the prediction counts.
+        losses: `(batch,)` cross-entropies with the given labels.
+        corrected: `(batch,)` cross-entropies with the predicted classes, from the same logits.
+        kept: `(batch,)`, true for clips below the gate.
+        sure: `(batch,)`, true where the prediction counts.
 
     Returns:
         Scalar, at least 0.
+
+    Example:
+        >>> import torch
+        >>> losses, corrected = torch.tensor([1.0, 9.0, 9.0]), torch.tensor([1.0, 2.0, 5.0])
+        >>> corrected_loss(losses, corrected, losses <= 3.0, torch.tensor([True, True, False]))  # (1 + 2 + 0) / 3
+        tensor(1.)
     """
     return torch.where(kept, losses, torch.where(sure, corrected, 0.0)).mean()
 
@@ -50,35 +71,47 @@ def corrected_loss(losses: Tensor, corrected: Tensor, kept: Tensor, sure: Tensor
 def predicted_classes(
     embeddings: Tensor, weight: Tensor, temperature: float = 0.1, threshold: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    """The most probable class by `softmax(embedding . weight / temperature)`, plain products without a margin.
+    """The most probable class by `softmax(embeddings @ weight.T / temperature)`, without a margin.
 
     Args:
-        embeddings: (batch, dim) of views without augmentation.
-        weight: (classes, dim) of the classifier.
-        temperature: above 0; below 1 it sharpens.
-        threshold: least probability of a prediction that counts.
+        embeddings: `(batch, dim)`, of views without augmentation.
+        weight: `(classes, dim)` weights of the classifier.
+        temperature: above 0. A value below 1 sharpens the probabilities.
+        threshold: probability above which a prediction counts.
 
     Returns:
-        (batch,) classes and (batch,), true where the probability is above the threshold.
+        `(batch,)` classes.
+        `(batch,)`, true where the probability is above the threshold.
+
+    Example:
+        >>> import torch
+        >>> predicted_classes(torch.tensor([[1.0, 0.0], [0.01, 0.0]]), torch.eye(2), threshold=0.6)
+        (tensor([0, 0]), tensor([ True, False]))
     """
     probability, classes = (embeddings @ weight.T / temperature).softmax(dim=1).max(dim=1)
     return classes, probability > threshold
 
 
 def fit_loss_gate(losses: Tensor) -> float | None:
-    """A gate between the small losses of right labels and the large ones of wrong labels.
+    """A gate between the small losses of right labels and the large losses of wrong labels.
 
-    Two Gaussians are fitted to the logarithm of the losses of an epoch; the gate is where their densities cross.
+    Two Gaussians are fitted to the logarithms of the losses; the gate is where their densities cross.
 
     Args:
-        losses: (clips,) cross-entropies of the epoch before.
+        losses: `(clips,)` cross-entropies of the previous epoch.
 
     Returns:
-        The gate in the unit of the losses; None where the Gaussians do not cross exactly once between their means, and
-        the gate before it should stay.
+        The gate; None if the densities do not cross exactly once between the means. Then keep the previous gate.
 
     Raises:
-        ValueError: fewer than 2 clips, or losses that are not finite.
+        ValueError: there are fewer than 2 clips, or losses are not finite.
+
+    Example:
+        >>> import torch
+        >>> losses = torch.cat([torch.linspace(0.05, 0.2, 80), torch.linspace(5.0, 9.0, 20)])
+        >>> gate = fit_loss_gate(losses)
+        >>> 0.2 < gate < 5.0
+        True
     """
     crossing = mixture_crossing(fit_mixture(losses.detach().double().clamp_min(1e-12).log()))
     return None if crossing is None else math.exp(crossing)
@@ -88,9 +121,9 @@ class Mixture(NamedTuple):
     """Two weighted Gaussians.
 
     Attributes:
-        means: in rising order.
+        means: in ascending order.
         deviations: above 0.
-        weights: above 0, 1 in all.
+        weights: above 0; their sum is 1.
     """
 
     means: tuple[float, float]
@@ -99,19 +132,24 @@ class Mixture(NamedTuple):
 
 
 def fit_mixture(values: Tensor, iterations: int = 200, tolerance: float = 1e-6) -> Mixture:
-    """Two Gaussians by expectation and maximisation, from a split into two clusters; nothing is drawn at random.
+    """Fit two Gaussians by expectation-maximisation. It starts from two clusters, without random numbers.
 
     Args:
-        values: (items,) finite numbers, at least 2.
-        iterations: at most.
-        tolerance: gain of the mean log likelihood below which it stops.
+        values: `(items,)` finite numbers, at least 2.
+        iterations: largest number of iterations.
+        tolerance: stop when the mean log likelihood gains less than this.
 
     Raises:
-        ValueError: fewer than 2 items, or numbers that are not finite.
+        ValueError: there are fewer than 2 items, or numbers are not finite.
+
+    Example:
+        >>> import torch
+        >>> [round(mean, 3) for mean in fit_mixture(torch.tensor([0.9, 1.0, 1.1, 4.9, 5.0, 5.1])).means]
+        [1.0, 5.0]
     """
     values = values.flatten().double()
     if len(values) < 2 or not values.isfinite().all():
-        raise ValueError(f"a mixture of two needs at least 2 finite values, got {len(values)}")
+        raise ValueError(f"a mixture of two Gaussians needs at least 2 finite values, got {len(values)}")
     belongs = _two_clusters(values)
     before = -math.inf
     for _ in range(iterations):
@@ -132,9 +170,14 @@ def fit_mixture(values: Tensor, iterations: int = 200, tolerance: float = 1e-6) 
 
 
 def mixture_crossing(mixture: Mixture) -> float | None:
-    """Where the two weighted densities are equal between their means; None unless there is exactly one place."""
+    """The point between the means at which the weighted densities are equal; None unless there is exactly one.
+
+    Example:
+        >>> mixture_crossing(Mixture((0.0, 2.0), (1.0, 1.0), (0.5, 0.5)))
+        1.0
+    """
     (m1, m2), (s1, s2), (w1, w2) = mixture
-    # Difference of the log densities: a x^2 + b x + c.
+    # The difference of the log densities is a x^2 + b x + c.
     a = 1 / (2 * s2**2) - 1 / (2 * s1**2)
     b = m1 / s1**2 - m2 / s2**2
     c = m2**2 / (2 * s2**2) - m1**2 / (2 * s1**2) + math.log(w1 * s2 / (w2 * s1))
@@ -148,7 +191,7 @@ def mixture_crossing(mixture: Mixture) -> float | None:
 
 
 def _two_clusters(values: Tensor) -> Tensor:
-    """(2, items): 1 where an item is in the cluster; k-means, from the least and the greatest value."""
+    """`(2, items)`, 1 where an item belongs to the cluster, by k-means from the smallest and the largest value."""
     centres = torch.stack([values.min(), values.max()])
     if centres[0] == centres[1]:
         return torch.full((2, len(values)), 0.5).to(values)

@@ -1,4 +1,7 @@
-"""Similarity of a prediction and a target without gradient (Chen & He, CVPR 2021, https://arxiv.org/abs/2011.10566)."""
+"""SimSiam: cosine similarity of a prediction and a target without gradient.
+
+Chen and He, "Exploring simple Siamese representation learning", CVPR 2021, https://arxiv.org/abs/2011.10566.
+"""
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -7,19 +10,26 @@ from ssl_audio.losses._checks import check_views
 
 
 def simsiam_loss(p: Tensor, z: Tensor) -> Tensor:
-    """Mean negative cosine of predictions and targets; `z` is detached here, without which everything collapses.
+    """Mean negative cosine similarity of predictions and targets.
 
-    One direction only: the method averages both. wav2rec's and BYOL's `2 - 2 cos` is this times 2 plus 2.
+    `z` is detached here: without this stop-gradient the representation collapses. It is one direction of the symmetric
+    loss; the method adds the other. The `2 - 2 cos` of BYOL and wav2rec is `2 + 2 * simsiam_loss`.
 
     Args:
-        p: (batch, dim) predictions from one view.
-        z: (batch, dim) projections of the other view.
+        p: `(batch, dim)` predictions from one view, of any length.
+        z: `(batch, dim)` projections of the other view, of any length.
 
     Returns:
         Scalar in [-1, 1].
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: the shapes differ.
+
+    Example:
+        >>> import torch
+        >>> p, z = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0]])
+        >>> simsiam_loss(p, z)
+        tensor(-0.6000)
     """
     check_views(p, z)
     return -cosine_similarity(p, z.detach(), dim=1).mean()

@@ -1,4 +1,7 @@
-"""Supervised contrastive objective (Khosla et al., NeurIPS 2020, https://arxiv.org/abs/2004.11362)."""
+"""Supervised contrastive objective: all views of a group are positives.
+
+Khosla et al., "Supervised contrastive learning", NeurIPS 2020, https://arxiv.org/abs/2004.11362.
+"""
 
 import torch
 from torch import Tensor
@@ -8,26 +11,31 @@ from ssl_audio.losses._checks import check_temperature, check_view
 
 
 def sup_con_loss(z: Tensor, groups: Tensor, temperature: float = 0.1, ignored: Tensor | None = None) -> Tensor:
-    """Pull all views of a group together, push those of other groups away; the paper's form with the sum outside.
+    """Pull all views of a group together, and push views of other groups away.
 
-    With `s_ij = cos(z_i, z_j) / T`, the loss of anchor i with the positives P(i), the other views of its group, is
-    `-mean over p in P(i) of (s_ip - log sum over a != i of exp(s_ia))`, and the loss is the mean over the anchors that
-    have positives. With two views of each clip and every clip a group of its own it equals `nt_xent_loss`. The authors'
-    code multiplies it by `T / .07`; this does not.
-
-        loss = sup_con_loss(torch.cat([z1, z2]), torch.cat([group, group]))
+    With `s_ij = cos(z_i, z_j) / T` and P(i), the other views in the group of anchor i, the loss of the anchor is
+    `-mean over p in P(i) of (s_ip - log(sum over a != i of exp(s_ia)))`. The result is the mean over all anchors that
+    have positives. (It is the paper's form with the sum outside of the logarithm. The authors' code also multiplies by
+    `T / 0.07`.) With two views of each clip, and every clip a group, it equals `nt_xent_loss`.
 
     Args:
-        z: (views, dim) projections; the cosine is taken here.
-        groups: (views,) integers, equal for views of one group (a folder, a voice, a cluster).
+        z: `(views, dim)` projections, of any length.
+        groups: `(views,)` integers, equal for the views of a group (a folder, a voice, a cluster).
         temperature: above 0.
-        ignored: (views, views), true for pairs that are neither pulled together nor pushed apart.
+        ignored: `(views, views)`, true for pairs that are neither positives nor negatives.
 
     Returns:
         Scalar, at least 0.
 
     Raises:
-        ValueError: shapes that do not fit together, no two views of one group, or the temperature is not above 0.
+        ValueError: the shapes do not fit together, no two views have the same group, or the temperature is not above 0.
+
+    Example:
+        >>> import torch
+        >>> z1, z2 = torch.randn(2, 4, 16)
+        >>> voice = torch.tensor([0, 0, 1, 2])  # two clips of the first voice
+        >>> sup_con_loss(torch.cat([z1, z2]), torch.cat([voice, voice])).shape
+        torch.Size([])
     """
     check_view(z, minimum=2)
     check_temperature(temperature)
@@ -44,9 +52,9 @@ def sup_con_loss(z: Tensor, groups: Tensor, temperature: float = 0.1, ignored: T
     count = positives.sum(dim=1)
     if not count.any():
         raise ValueError(
-            "no two views of the batch are of one group; give two views of each clip, or several clips of a group"
+            "no two views in the batch have the same group; give two views of each clip, or several clips of a group"
         )
     log_probability = similarity - similarity.masked_fill(left_out, -torch.inf).logsumexp(dim=1, keepdim=True)
-    # Taken out before the sum: an anchor without a pair has no finite logarithm.
+    # Masked before the sum, because the logarithm of an anchor without any pair is infinite.
     loss = -log_probability.masked_fill(~positives, 0.0).sum(dim=1) / count.clamp_min(1)
     return loss[count > 0].mean()

@@ -1,5 +1,7 @@
 """Batches over several processes, with exact gradients."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -20,9 +22,7 @@ def gather(z: Tensor) -> Tensor:
     """
     if ranks() == 1:
         return z
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(z.contiguous()))
+    return _Gather.apply(z.contiguous())
 
 
 def ranks() -> int:
@@ -40,3 +40,22 @@ def of_first(z: Tensor) -> Tensor:
     if ranks() > 1:
         dist.broadcast(z, src=0)
     return z
+
+
+class _Gather(torch.autograd.Function):
+    """Forward: the rows of all ranks. Backward: the sum over the ranks of the gradients of this rank's rows.
+
+    `torch.distributed.nn.functional.all_gather` does the same; torch deprecates it in favour of a private module.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        rows = [torch.empty_like(z) for _ in range(ranks())]
+        dist.all_gather(rows, z)
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)  # autograd may still use its own
+        dist.all_reduce(total)
+        return total.chunk(ranks())[rank()]

@@ -80,7 +80,7 @@ class TrainCLI(LightningCLI):
             for bar in (callback for callback in callbacks if isinstance(callback, ProgressBar)):
                 bar.disable()
                 settings["enable_progress_bar"] = True
-        resolved = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        resolved = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         resolved["trainer"].pop("callbacks")
         if settings["accumulate_grad_batches"] < 1:
             raise InputError(

@@ -18,14 +18,13 @@ from typing import Any, get_args
 
 from ssl_audio.config import canonical_path, find
 from ssl_audio.errors import InputError, suggest
+from ssl_audio.training.config_files import find_config
 from ssl_audio.utils.yaml_files import parse_yaml, read_yaml
 
 Config = dict[str, Any]
 
 KEYS = ("seed_everything", "ckpt_path", "trainer", "model", "data", "callbacks")
 _SPEC = {"class_path", "init_args", "dict_kwargs"}
-_PACKAGE = Path(__file__).resolve().parents[1]
-FOLDERS = (_PACKAGE / "train_configs", _PACKAGE.parent / "train_configs")  # an installed wheel, a clone
 
 
 def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
@@ -69,23 +68,6 @@ def _follow(config: Config, source: str, name: str, target: str) -> None:
         arguments = arguments[key].setdefault("init_args", {})
     if arguments.setdefault(name, given) != given:
         raise InputError(f"{target}.{name} is {arguments[name]!r} and {source} is {given!r}; they must be equal")
-
-
-def find_config(name: str) -> Path:
-    """The path of a config: `name` itself if it is a file, else a packaged config such as `common`, `hardware/cpu`."""
-    if Path(name).is_file():
-        return Path(name)
-    for folder in FOLDERS:
-        path = folder / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-        if path.is_file():
-            return path
-    raise InputError(f"--config {name}: no such file, and no packaged config{suggest(name, packaged_configs())}")
-
-
-def packaged_configs() -> list[str]:
-    """Names of the packaged configs, which `--config` takes."""
-    found = {path.relative_to(f).with_suffix("").as_posix() for f in FOLDERS for path in f.rglob("*.yaml")}
-    return sorted(name for name in found if not name.startswith("sweeps/"))  # those are for ssl_audio.training.sweep
 
 
 def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:

@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from ssl_audio.errors import InputError, suggest
-from ssl_audio.training.config import Config, find_config, load_config, shorten
+from ssl_audio.training.config import Config, load_config, shorten
+from ssl_audio.training.config_files import find_config
 from ssl_audio.utils.files import write_text
 from ssl_audio.utils.yaml_files import read_yaml
 

@@ -1,1 +1,1 @@
-"""Small things that many rooms need and that know nothing of audio or models."""
+"""Small helpers that know nothing of audio or models."""

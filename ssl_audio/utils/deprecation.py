@@ -1,4 +1,4 @@
-"""Old names that go on working, and say once where the thing is now."""
+"""Old names that still work, with a warning that gives the new name."""
 
 import warnings
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from typing import Any
 
 
 def moved(old: str, new: str, since: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a module whose content has moved: every name comes from its new home, with a FutureWarning.
+    """The `__getattr__` of a module whose content has moved. Every name is taken from the new module, with a warning.
 
         __getattr__ = moved(__name__, "ssl_audio.utils.malloc", since="0.2")
 
     Args:
-        old, new: module paths.
-        since: the release that moved it. The old path works for two releases more.
+        old, new: paths of the modules.
+        since: release in which the content moved. The old path works for two more releases.
     """
 
     def __getattr__(name: str) -> Any:

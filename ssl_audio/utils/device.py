@@ -1,4 +1,4 @@
-"""The one rule for the device that computes."""
+"""The choice of the device for computation."""
 
 import torch
 
@@ -6,10 +6,10 @@ from ssl_audio.errors import InputError
 
 
 def best_device(device: str | torch.device | None = None) -> torch.device:
-    """The device that was asked for; else a GPU where there is one (CUDA, or Apple's), else the CPU.
+    """The given device; if None, a GPU if there is one (CUDA or Apple's), else the CPU.
 
     Raises:
-        InputError: no such device on this machine.
+        InputError: this machine has no such device.
     """
     if device is None:
         if torch.cuda.is_available():
@@ -18,6 +18,6 @@ def best_device(device: str | torch.device | None = None) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's for an unknown and an absent device
-        raise InputError(f"there is no device {str(device)!r} here; give cpu, cuda, cuda:1 or mps") from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # raised for unknown and for absent devices
+        raise InputError(f"there is no device {str(device)!r} here; give cpu, or leave it out to choose one") from error
     return found

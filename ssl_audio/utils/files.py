@@ -1,4 +1,4 @@
-"""Writing that is never half done: to a temporary name in the same folder, then renamed over the target."""
+"""Atomic writing: to a temporary file in the same folder, which is then renamed over the target."""
 
 import os
 import secrets
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ssl_audio.errors import InputError
 
-PARTIAL = ".partial-"  # begins the temporary names
+PARTIAL = ".partial-"  # prefix of temporary names
 
 
 @contextmanager
-def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it replaces `path`, on any error it is removed.
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`. On success it replaces `path`; on any error it is removed.
 
     The temporary name keeps the suffix of `path`, because many writers choose the format by it.
 
@@ -22,7 +22,7 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
             frame.to_csv(temporary)
 
     Raises:
-        InputError: `path` is a folder, or its folder cannot be made or written.
+        InputError: `path` is a folder, or its folder cannot be created or written.
     """
     path = Path(path)
     if path.is_dir():
@@ -31,11 +31,12 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, mode = _new(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written there: {error.strerror}; choose another place") from error
+        raise InputError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
     try:
         yield temporary
-        os.chmod(temporary, mode)  # what wrote it may have made it anew, for its owner alone
-        with open(temporary, "rb") as file:  # on disk before the name points at it, or a power cut leaves an empty file
+        os.chmod(temporary, mode)  # the writer may have replaced the file by one that only its owner can read
+        # Flush the content to disk before the rename; otherwise a power cut may leave an empty file.
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
@@ -43,15 +44,17 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write UTF-8 text so that a reader sees the old file or the new one, never a part."""
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text atomically: a reader sees the old file or the new one, never a part."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def _new(path: Path) -> tuple[Path, int]:
-    """An empty file beside `path`, and its mode as the umask has it, which cannot be asked for without being changed:
-    threads that did so at once would leave the process with none."""
+    """Create an empty temporary file in the folder of `path`. Return it, and the mode that the umask gives.
+
+    (`os.umask` can only be read by setting it, which is a race between threads.)
+    """
     while True:
         temporary = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}{path.suffix}")
         with suppress(FileExistsError), open(temporary, "xb") as file:

@@ -1,22 +1,22 @@
-"""What is done to gradients between the backward pass and the optimiser's step."""
+"""Changes of gradients between the backward pass and the optimiser's step."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-EPSILON = 1e-6  # added to a norm before the division, as DINO's authors do
+EPSILON = 1e-6  # added to a norm before the division, as in the code of DINO
 
 
 @torch.no_grad()
 def clip_each(parameters: Iterable[Tensor], max_norm: float) -> None:
-    """Scale each tensor's gradient to a norm of at most `max_norm`, by that tensor's own norm.
+    """Clip the gradient of each tensor to a norm of at most `max_norm`, as DINO does.
 
-    DINO clips so. Lightning's `gradient_clip_val` and `torch.nn.utils.clip_grad_norm_` go by the norm of all gradients
-    together and take smaller steps. Under a gradient scaler, unscale first.
+    (Lightning's `gradient_clip_val` and `torch.nn.utils.clip_grad_norm_` use the norm of all gradients together, which
+    gives smaller steps.) With a gradient scaler, unscale the gradients first.
 
     Args:
-        parameters: those without a gradient are skipped.
+        parameters: parameters; those without a gradient are skipped.
         max_norm: above 0; 3 in DINO.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -26,10 +26,10 @@ def clip_each(parameters: Iterable[Tensor], max_norm: float) -> None:
 
 
 def drop_gradients(parameters: Iterable[Tensor]) -> None:
-    """Freeze parameters for this step: the optimiser leaves a tensor without a gradient as it is.
+    """Freeze parameters for this step, by removing their gradients.
 
-    A gradient of zero would not: weight decay and momentum go on. DINO freezes its head's last layer like this in the
-    first epoch:
+    The optimiser skips a tensor without a gradient. (With a gradient of zero, weight decay and momentum would still
+    change it.) DINO freezes the last layer of its head in the first epoch:
 
         loss.backward()
         if epoch < 1:

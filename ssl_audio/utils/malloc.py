@@ -1,18 +1,18 @@
-"""What the C library does with memory that was freed."""
+"""Settings of the C library's memory allocator."""
 
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-LARGEST = 2**30  # bytes; a block above it is given back at once, as blocks above 128 kB are otherwise
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
+LARGEST = 2**30  # bytes; larger blocks still return to the kernel when they are freed (glibc's default: 128 kB)
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for what is allocated next; elsewhere nothing happens.
+    """Raise the thresholds of glibc's malloc, so that freed blocks are reused instead of returned to the kernel.
 
-    It would give large blocks back to the system and ask for them again, page by page and zeroed, at every step: up to
-    a third of a training step on a CPU. The process stays as large as it has once been. Set for the whole process, so
-    that commands call this, never the import of the package. `mallopt(3)` describes both numbers.
+    Otherwise each training step page-faults its large buffers again, which takes up to a third of a step on a CPU. The
+    resident memory stays at its peak. The setting holds for the whole process, so commands call this function, and
+    importing the package does not. With other C libraries nothing happens. See `mallopt(3)`.
     """
     if not sys.platform.startswith("linux"):
         return

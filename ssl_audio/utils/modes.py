@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""Temporary evaluation mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every sub-module is in the mode that it was in before.
+    """Inside, the module is in evaluation mode. Afterwards, every sub-module is in the mode it had before.
 
     with evaluating(model), torch.inference_mode():
         embeddings = model(clips)

@@ -1,4 +1,4 @@
-"""What all pictures with names in them share."""
+"""The style of figures that show names of files and classes."""
 
 import warnings
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ _WIDE_FONTS = ("Noto Sans CJK", "WenQuanYi", "IPAGothic", "Hiragino Sans", "Micr
 
 @contextmanager
 def literal_text_style() -> Iterator[None]:
-    """Figures made and saved in here, or in a function that this decorates, show names letter by letter.
+    """Inside, or in a decorated function, figures show text literally.
 
-    A pair of dollars is no formula. Other scripts come from a font of this machine that has them, if there is one; a
-    letter that none has is a box, without a warning.
+    Math parsing is off, so that `$` is a dollar sign. Installed CJK fonts serve as fallbacks. Missing glyphs are drawn
+    as boxes, without a warning.
     """
     from matplotlib import font_manager, rc_context
 

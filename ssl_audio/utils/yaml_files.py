@@ -1,4 +1,4 @@
-"""The one reader of YAML: numbers as in YAML 1.2, a key given twice is an error, errors are one line."""
+"""Reading of YAML: numbers as in YAML 1.2, an error for a duplicate key, errors in one line."""
 
 import os
 import re
@@ -10,11 +10,11 @@ import yaml
 from ssl_audio.errors import InputError
 
 
-def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
-    """The mapping in a file; an empty file is an empty mapping.
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping in a file. An empty file gives an empty mapping.
 
     Raises:
-        InputError: no such file, not YAML, or something else than a mapping.
+        InputError: the file is missing, is not YAML, or holds something else than a mapping.
     """
     path = Path(path)
     try:
@@ -34,7 +34,15 @@ def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """What the text says; `where` begins the message if it is not YAML."""
+    """The content of a YAML text.
+
+    Args:
+        text: YAML.
+        where: the start of the message if it is not YAML.
+
+    Raises:
+        InputError: the text is not YAML, or a key is given twice.
+    """
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:
@@ -42,9 +50,9 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers (`1e-4` is a number, which PyYAML takes for text), and a key given twice is an error."""
+    """Reads numbers as in YAML 1.2 (PyYAML takes `1e-4` for text), and refuses a key that is given twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)

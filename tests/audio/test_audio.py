@@ -141,7 +141,7 @@ def test_a_stream_of_undeclared_length_is_refused(tmp_path):
     content[21] &= 0xF0  # STREAMINFO: 36 bits of total samples; 0 = unknown
     content[22:26] = bytes(4)
     (tmp_path / "stream.flac").write_bytes(content)
-    with pytest.raises(AudioError, match="undeclared length"):
+    with pytest.raises(AudioError, match="unknown length"):
         audio.info(tmp_path / "stream.flac")
 
 

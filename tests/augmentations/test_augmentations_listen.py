@@ -37,7 +37,7 @@ def test_it_writes_what_it_measures(voices, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(["--pitch", "9"], "between .5 and 2"), (["--number", "0"], "--number"), ([], "shorter than")],
+    [(["--pitch", "9"], "between 0.5 and 2"), (["--number", "0"], "--number"), ([], "shorter than")],
 )
 def test_what_cannot_work_is_said_in_one_line(tmp_path, capsys, arguments, complaint):
     audio.write(tmp_path / "short.wav", np.zeros(100, dtype=np.float32), RATE)

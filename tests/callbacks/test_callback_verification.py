@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_frontend
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -15,7 +16,6 @@ from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.comparison import evaluate_model, load_test_set
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 
 
@@ -25,7 +25,7 @@ class Tiny(LightningModule):
     def __init__(self, dead: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=256, n_mels=32, normalize="band")
+        self.frontend = tiny_frontend(normalize="band")
         self.encoder = CompactCNN([4, 4], embedding_dim=8, dropout=0.3)
         if dead:
             torch.nn.init.zeros_(self.encoder.projection.weight)

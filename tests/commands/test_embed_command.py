@@ -10,34 +10,30 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
+from helpers import tiny_frontend, tiny_model
 
 from ssl_audio import audio
 from ssl_audio.cli import main
 from ssl_audio.embedding import table as embedding_table
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.saved import save_model
-from ssl_audio.model import EmbeddingModel
 
 RATE = 16000
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=32, normalize="band")
-    model = EmbeddingModel(frontend, CompactCNN(channels=[8, 8], embedding_dim=16), sample_rate=RATE).eval()
+    model = tiny_model(frontend=tiny_frontend(normalize="band"))
     folder = tmp_path_factory.mktemp("saved") / "model"
     save_model(model, folder)
     return model, str(folder)
 
 
-def embed(*arguments, **environment):
+def process(*arguments) -> subprocess.Popen:
+    """The command in a process of its own."""
     command = [sys.executable, "-m", "ssl_audio.cli", "embed", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_folder_to_parquet(saved, singers, tmp_path):
@@ -97,14 +93,14 @@ def test_lists_patterns_and_single_files(saved, singers, tmp_path):
         assert [(row["path"], row["group"]) for row in rows] == expected
 
 
-def test_broken_files_are_listed_the_rest_is_embedded_and_the_status_is_3(saved, singers, tmp_path):
+def test_broken_files_are_listed_the_rest_is_embedded_and_the_status_is_3(saved, singers, tmp_path, capsys):
     _, folder = saved
     (singers / "singer 1" / "a broken, file.wav").write_bytes(b"RIFF nothing")
     (singers / "singer 2" / "phone.m4a").write_bytes(b"\0\0\0 ftypM4A ")
     output = tmp_path / "embeddings.parquet"
-    result = embed(singers, "--model", folder, "--output", output)
-    assert result.returncode == 3, result.stderr
-    assert "20 clips of 20 files" in result.stdout and "2 unreadable" in result.stderr
+    assert main(["embed", str(singers), "--model", folder, "--output", str(output)]) == 3
+    said = capsys.readouterr()
+    assert "20 clips of 20 files" in said.out and "2 unreadable" in said.err
     with open(tmp_path / "embeddings.unreadable.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == ["singer 1/a broken, file.wav", "singer 2/phone.m4a"]
@@ -128,30 +124,30 @@ def many_files(folder, write_tone, count):
     return folder
 
 
-def test_killed_and_started_again_it_goes_on_and_gives_the_same(saved, tmp_path, write_tone):
+def test_killed_and_started_again_it_goes_on_and_gives_the_same(saved, tmp_path, write_tone, capsys):
     _, model = saved
     folder = many_files(tmp_path / "files", write_tone, 1500)
     whole, output = tmp_path / "whole.parquet", tmp_path / "embeddings.parquet"
     assert main(["embed", str(folder), "--model", model, "--output", str(whole)]) == 0
     parts = tmp_path / "embeddings.parquet.parts"
-    command = [sys.executable, "-m", "ssl_audio.cli", "embed", folder, "--model", model, "--output", output]
-    process = subprocess.Popen([*map(str, command)], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    running = process(folder, "--model", model, "--output", output)
     while len(list(parts.glob("0*.parquet"))) < 3:
-        assert process.poll() is None, process.stderr.read()
+        assert running.poll() is None, running.stderr.read()
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
     assert not output.exists()
     done = {path: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")}
     assert len(done) < 1500 // embedding_table.SHARD  # it was killed before the end
 
-    refused = embed(folder, "--model", model, "--output", output, "--window", "0.2")
-    assert refused.returncode == 2 and "window_seconds" in refused.stderr and "--restart" in refused.stderr
+    command = ["embed", str(folder), "--model", model, "--output", str(output)]
+    assert main([*command, "--window", "0.2"]) == 2
+    refused = capsys.readouterr().err
+    assert "window_seconds" in refused and "--restart" in refused
     assert {path: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")} == done  # nothing lost by the refusal
 
-    again = embed(folder, "--model", model, "--output", output)
-    assert again.returncode == 0, again.stderr
-    assert f"{len(done) * embedding_table.SHARD} of 1500 files are done" in again.stderr
+    assert main(command) == 0
+    assert f"{len(done) * embedding_table.SHARD} of 1500 files are done" in capsys.readouterr().err
     assert close(output, whole)
     assert not parts.exists()
 
@@ -182,15 +178,16 @@ def test_two_processes_give_what_one_gives(saved, tmp_path, write_tone):
     (folder / "broken.wav").write_bytes(b"nothing")
     one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
     assert main(["embed", str(folder), "--model", model, "--output", str(one)]) == 3
-    result = embed(folder, "--model", model, "--output", two, "--devices", 2, "--device", "cpu")
-    assert result.returncode == 3, result.stderr
+    running = process(folder, "--model", model, "--output", two, "--devices", 2, "--device", "cpu")
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 3, said
     assert close(one, two)
     assert (tmp_path / "two.unreadable.csv").read_text() == (tmp_path / "one.unreadable.csv").read_text()
 
 
 def test_the_fingerprint_follows_weights_and_construction(saved):
     model, _ = saved
-    again = EmbeddingModel(LogMelSpectrogram(), CompactCNN(channels=[8, 8], embedding_dim=16), sample_rate=RATE)
+    again = tiny_model(seed=1, frontend=LogMelSpectrogram())
     first = embedding_table.fingerprint(again)
     again.encoder.load_state_dict(model.encoder.state_dict())
     assert len({first, embedding_table.fingerprint(again), embedding_table.fingerprint(model)}) == 3

@@ -9,30 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import REPOSITORY
+from helpers import REPOSITORY, tiny_frontend, tiny_model
 
 from ssl_audio import audio
 from ssl_audio.baselines import mean_mel, mfcc_statistics, untrained
 from ssl_audio.cli import main
 from ssl_audio.commands.eval import add_row, model_name
 from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.evaluation import equal_error_rate, mean_normalized_rank
 from ssl_audio.evaluation.recordings import find_recordings
 from ssl_audio.evaluation.trials import all_pairs
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub import load_model
 from ssl_audio.hub.saved import save_model
-from ssl_audio.model import EmbeddingModel
 
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory) -> Path:
     """A small network with random weights, saved as models are."""
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=256, n_mels=40, normalize="band")
     folder = tmp_path_factory.mktemp("models") / "small"
-    save_model(EmbeddingModel(frontend, CompactCNN([8, 8], embedding_dim=16), 16000).eval(), folder)
+    save_model(tiny_model(frontend=tiny_frontend(normalize="band")), folder)
     return folder
 
 

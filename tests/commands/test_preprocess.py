@@ -65,7 +65,7 @@ def test_a_long_recording_is_read_in_parts_that_fit_together(tmp_path, monkeypat
     write_tone(tmp_path / "d" / "s" / "x.flac", seconds=20)
     preprocess(tmp_path, "d")
     one = {path.name: path.read_bytes() for path in (tmp_path / "d_renamed_split_2s").rglob("*.wav")}
-    monkeypatch.setattr("ssl_audio.commands.preprocess._SECONDS_AT_ONCE", 4)
+    monkeypatch.setattr("ssl_audio.commands.preprocess._MAX_SECONDS_IN_MEMORY", 4)
     for path in (tmp_path / "d_renamed_split_2s").rglob("*.wav"):
         path.unlink()
     preprocess(tmp_path, "d")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import skip_without
 
 from ssl_audio.data.corpora import Corpus, Track, fma, folder, gtzan, librispeech, magnatagatune, msd
 from ssl_audio.errors import InputError
@@ -257,7 +258,7 @@ def test_any_folder_is_split_within_labels_by_whole_folders(tmp_path):
 def test_real_folders_become_a_corpus(shared):
     root = shared / "data" / "music" / "notes"
     if not root.is_dir():
-        pytest.skip("the music recordings are not here")
+        skip_without("music recordings")
     corpus = folder.read(root, group="file")
     assert len(corpus.label_names) == 12 and len(corpus.tracks) == 288
     assert all(len({t.labels for t in corpus.split(name)}) == 12 for name in ("train", "valid", "test"))

@@ -1,12 +1,11 @@
 """MusicNet's layout: labels on the right samples, or refused; what is missing is named."""
 
-import csv
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tone
+from helpers import write_labels, write_musicnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,45 +14,10 @@ from ssl_audio.data.corpora import musicnet
 from ssl_audio.data.notes import Notes, notes_of_roll
 from ssl_audio.errors import InputError
 
-COLUMNS = ("start_time", "end_time", "instrument", "note", "start_beat", "end_beat", "note_value")
-
-
-def write_labels(path: Path, rows) -> None:
-    """rows: (start, end in seconds, instrument, pitch)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows([round(a * 44100), round(b * 44100), i, p, 0.0, 1.0, "Quarter"] for a, b, i, p in rows)
-
-
-def write_tree(root: Path, seconds=(4.0, 5.0, 4.0, 6.5), test_seconds=(4.0,), pitches=range(50, 80)) -> dict[str, list]:
-    """A small MusicNet: bursts of tone at the labelled times, silence (nearly) between. Returns the rows by id."""
-    rng = np.random.default_rng(0)
-    rows, table = {}, [("id", "composer", "composition", "movement", "ensemble", "seconds")]
-    for split, lengths in (("train", seconds), ("test", test_seconds)):
-        for n, length in enumerate(lengths):
-            name = f"{1700 + n if split == 'train' else 2500 + n}"
-            time, notes = 0.1, []
-            clip = 1e-3 * rng.standard_normal(round(length * 44100))
-            while time < length - 0.6:
-                end, pitch = time + rng.uniform(0.15, 0.4), int(rng.choice(pitches))
-                notes.append((time, end, (41, 43)[n % 2], pitch))
-                a, b = round(time * 44100), round(end * 44100)
-                clip[a:b] += tone((b - a) / 44100, 44100, 440 * 2 ** ((pitch - 69) / 12))[: b - a]
-                time = end + rng.uniform(0.1, 0.3)
-            audio.write(root / f"{split}_data" / f"{name}.wav", clip, 44100)
-            write_labels(root / f"{split}_labels" / f"{name}.csv", notes)
-            rows[name] = notes
-            table.append((name, ("Bach", "Ravel")[n // 2 % 2], f"Work {n}", "1", ("Duo", "Trio")[n % 2], f"{length}"))
-    with open(root / "musicnet_metadata.csv", "w", newline="") as file:
-        csv.writer(file).writerows(table)
-    return rows
-
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    write_tree(tmp_path / "musicnet")
+    write_musicnet(tmp_path / "musicnet")
     return tmp_path / "musicnet"
 
 

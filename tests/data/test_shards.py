@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 import torch.multiprocessing
+from helpers import needed
 
 from ssl_audio.cli import main
 from ssl_audio.data import AudioDataModule
@@ -19,7 +20,7 @@ from ssl_audio.data.sources.shards import ShardSampler
 from ssl_audio.errors import InputError
 from ssl_audio.training.config import load_config
 
-webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed (the extra 'shards')")
+webdataset = needed("webdataset")
 
 SETTINGS = {"sample_rate": 16000, "nr_samples": 6000, "batch_size": 4, "num_workers": 0, "eval_frac": 0.2}
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import tone
+from helpers import tone, write_musicnet
 from pytorch_lightning.callbacks import ModelCheckpoint
-from test_musicnet import write_tree
 
 from ssl_audio import audio
 from ssl_audio.cli import main
@@ -24,7 +23,7 @@ SIZE = 4000
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    write_tree(tmp_path / "musicnet")
+    write_musicnet(tmp_path / "musicnet")
     return tmp_path / "musicnet"
 
 

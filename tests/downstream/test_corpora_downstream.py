@@ -19,7 +19,8 @@ from ssl_audio.data.corpora import (
     voxforge,
 )
 from ssl_audio.errors import InputError
-from ssl_audio.training.config import FOLDERS, load_config
+from ssl_audio.training.config import load_config
+from ssl_audio.utils.packaged import packaged
 
 
 def put(path, content="audio"):
@@ -224,7 +225,7 @@ def test_a_random_split_is_stratified_seeded_and_says_so(tmp_path):
 
 
 def test_every_corpus_has_a_config_that_names_its_files_and_where_to_get_them():
-    (folder,) = [folder for folder in FOLDERS if folder.is_dir()]
+    folder = packaged("train_configs")
     for name in CORPORA:
         if name in ("folder", "musicnet"):  # musicnet has windows of its own
             continue

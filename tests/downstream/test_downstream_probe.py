@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import skip_without, tiny_model
 
 from ssl_audio.baselines import mean_mel, mfcc_statistics
 from ssl_audio.cli import main
@@ -14,19 +15,14 @@ from ssl_audio.data.corpora import load
 from ssl_audio.downstream.features import AnyLength, clip_seconds, extract
 from ssl_audio.downstream.frozen import common_files, probe_frozen
 from ssl_audio.downstream.tasks import load_task, task_of
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.probes import ProbeSettings
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub import load_model, save_model
-from ssl_audio.model import EmbeddingModel
 
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=32)
-    return EmbeddingModel(frontend, CompactCNN([8, 16], 24), 16000).eval()
+    return tiny_model(24)
 
 
 @pytest.fixture
@@ -232,7 +228,7 @@ def test_a_table_of_several_labels_with_its_own_split(model, sounds, tmp_path):
 def test_environmental_sounds_by_their_official_folds_beside_baselines(shared, model, tmp_path):
     root = shared / "data" / "esc"
     if not root.is_dir():
-        pytest.skip("the environmental sounds are not here")
+        skip_without("environmental sounds")
     corpus = load("esc10", root)
     assert (len(corpus.tracks), len(corpus.label_names)) == (200, 10)
     sources = {}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import tiny_model
 
 from ssl_audio.cli import main, run_command
 from ssl_audio.data.corpora import load
@@ -14,11 +15,8 @@ from ssl_audio.data.labelled import LabelledDataModule
 from ssl_audio.downstream.finetune import FinetuneSettings, finetune
 from ssl_audio.downstream.tags import load_tagger
 from ssl_audio.downstream.tasks import task_of
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub import load_model, save_model
-from ssl_audio.model import EmbeddingModel
 
 FRONTEND = {
     "class_path": "ssl_audio.frontends.LogMelSpectrogram",
@@ -130,10 +128,7 @@ def test_a_data_config_without_labels_is_refused_with_what_to_take_instead(sound
 
 
 def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_path, capsys):
-    torch.manual_seed(0)
-    model = EmbeddingModel(
-        LogMelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=32), CompactCNN([8, 16], 16), 16000
-    ).eval()
+    model = tiny_model(channels=(8, 16))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     task = task_of(load("esc50", esc))
     settings = FinetuneSettings(0.5, epochs=8, lr=0.01, device="cpu", resamples=10)
@@ -148,9 +143,7 @@ def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_pa
 
 
 def test_transfer_is_a_switch_of_the_probe_with_random_weights_beside(sounds, tmp_path, capsys):
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=32)
-    save_model(EmbeddingModel(frontend, CompactCNN([4], 8), 16000), tmp_path / "model")
+    save_model(tiny_model(8), tmp_path / "model")
     command = [
         "probe",
         "--model",

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers import tiny_model
 
 from ssl_audio import audio
 from ssl_audio.cli import main
 from ssl_audio.downstream.tags import Tags, load_tagger, tag_file, write_taggram
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.heads import ProbeHead
 from ssl_audio.hub import save_model
 from ssl_audio.model import EmbeddingModel
@@ -24,8 +23,7 @@ def tagger(tmp_path):
     torch.manual_seed(0)
     head = ProbeHead(12, ["rock", "no vocals", "harp"], multi_label=True, clip_seconds=0.5)
     torch.nn.init.normal_(head.net[0].weight, std=3)
-    frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=32)
-    model = EmbeddingModel(frontend, CompactCNN([8], 12), 16000, head).eval()
+    model = tiny_model(12, head=head)
     save_model(model, tmp_path / "tagger")
     return model
 

@@ -6,13 +6,13 @@ import threading
 import numpy as np
 import pytest
 import torch
-from helpers import tone
+from helpers import tiny_frontend, tiny_model, tone
 
 from ssl_audio import audio
 from ssl_audio.embedding.files import embed_files, window_starts
-from ssl_audio.encoders import CompactCNN, SincNet
+from ssl_audio.encoders import SincNet
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import LogMelSpectrogram, Waveform
+from ssl_audio.frontends import Waveform
 from ssl_audio.model import EmbeddingModel
 
 RATE = 16000
@@ -20,9 +20,7 @@ RATE = 16000
 
 @pytest.fixture(scope="module")
 def model() -> EmbeddingModel:
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(sample_rate=RATE, n_fft=512, hop_length=160, n_mels=32, normalize="band")
-    return EmbeddingModel(frontend, CompactCNN(channels=[8, 8], embedding_dim=16), sample_rate=RATE)
+    return tiny_model(frontend=tiny_frontend(normalize="band")).train()
 
 
 @pytest.fixture

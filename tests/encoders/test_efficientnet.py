@@ -88,7 +88,7 @@ def test_all_weights_learn():
 
 
 def test_wrong_names_are_refused():
-    with pytest.raises(InputError, match=r"'efficientnet_b9'; there are efficientnet_b0"):
+    with pytest.raises(InputError, match=r"'efficientnet_b9'; it must be one of efficientnet_b0"):
         EfficientNet("efficientnet_b9")
     with pytest.raises(InputError, match="even"):
         EfficientNet("efficientnet_b0_att", embedding_dim=7)

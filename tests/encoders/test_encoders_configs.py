@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ssl_audio.training.cli import TrainCLI
-from ssl_audio.training.config import FOLDERS, load_config
+from ssl_audio.training.config import load_config
+from ssl_audio.utils.packaged import packaged
 
 # stack: (method, encoder, rate, samples, parameters of encoder, of projection and, where it has one, of predictor)
 SYSTEMS = {
@@ -13,7 +14,7 @@ SYSTEMS = {
     "cpc": ("CPC", "CPC", 16000, 20480, 5_251_072 + 3_158_528, 0, None),
     "wavebyol": ("BYOL", "WaveBYOL", 16000, 20480, 24_660_009, 20_987_904, 33_570_816),
 }
-ENCODERS = sorted({path.stem for folder in FOLDERS for path in folder.glob("encoder/*.yaml")})
+ENCODERS = sorted(path.stem for path in packaged("train_configs").glob("encoder/*.yaml"))
 
 
 def build(*stack: str) -> TrainCLI:
@@ -33,7 +34,7 @@ def test_the_stack_of_a_system_has_its_parts_sizes_and_rate(name):
     model, data = cli.model, cli.datamodule
     assert (type(model).__name__, type(model.encoder).__name__) == (method, encoder)
     assert (data.sample_rate, model.sample_rate, data.nr_samples) == (rate, rate, samples)
-    assert data.augmentation is None  # no singing augmentation of single clips
+    assert data.items.augmentation is None  # no singing augmentation of single clips
     predictor = size(model.predictor) if hasattr(model, "predictor") else None
     assert [size(model.encoder), size(model.projection), predictor] == sizes
     assert samples >= model.embedding_model().minimum_samples

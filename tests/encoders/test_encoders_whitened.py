@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_frontend
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -15,7 +16,6 @@ from ssl_audio.data.windows import WindowDataModule
 from ssl_audio.encoders import CompactCNN, Whitened
 from ssl_audio.encoders.whitened import Whitening
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.heads import Projection
 from ssl_audio.hub import load_model
 from ssl_audio.hub.saved import save_model
@@ -90,9 +90,10 @@ def test_what_cannot_work_is_refused():
 
 def method() -> Contrastive:
     torch.manual_seed(0)
-    frontend = LogMelSpectrogram(sample_rate=16000, n_fft=400, n_mels=16, hop_length=160)
-    return Contrastive(frontend=frontend, encoder=CompactCNN([4, 8], 12), projection=lambda dim: Projection(dim, 8),
-                       sample_rate=16000)  # fmt: skip
+    encoder = CompactCNN([4, 8], 12)
+    return Contrastive(
+        frontend=tiny_frontend(), encoder=encoder, projection=lambda dim: Projection(dim, 8), sample_rate=16000
+    )
 
 
 def data(folder, **changes) -> AudioDataModule:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnAudio.features import MelSpectrogram as NNAudioMel
 
-from ssl_audio.config import build, describe
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import DecibelMelSpectrogram, LogMelSpectrogram, MelSpectrogram, Waveform
 
@@ -131,18 +130,10 @@ def test_stays_float32_under_autocast():
     assert torch.equal(inside, mel(clips))
 
 
-def test_gradients_reach_the_samples():
-    clips = noise(1, 3000).requires_grad_()
-    LogMelSpectrogram(n_mels=16)(clips).sum().backward()
-    assert clips.grad.abs().sum() > 0
-
-
 @pytest.mark.parametrize(
     "frontend", [LogMelSpectrogram(n_fft=512, normalize="band"), DecibelMelSpectrogram(), Waveform()]
 )
-def test_a_description_rebuilds_it_and_nothing_needs_saving(frontend):
-    clips = noise(2, 6000)
-    assert torch.equal(build(describe(frontend))(clips), frontend(clips))
+def test_nothing_of_it_needs_saving(frontend):
     assert not frontend.state_dict()
 
 
@@ -151,7 +142,7 @@ def test_a_description_rebuilds_it_and_nothing_needs_saving(frontend):
     [
         ({"normalize": "batch"}, "normalize is 'batch'.*clip_max, clip_mean, band, band_mean, none"),
         ({"n_fft": 511}, "n_fft is 511"),
-        ({"f_min": 8000.0, "f_max": 4000.0}, "f_min 8000.0 Hz must lie below"),
+        ({"f_min": 8000.0, "f_max": 4000.0}, "f_min 8000.0 Hz must be below"),
         ({"hop_length": 0}, "hop_length 0"),
         ({"log_offset": 0.0}, "log_offset"),
     ],

@@ -6,24 +6,19 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_model
 
 from ssl_audio import audio
-from ssl_audio.encoders import CompactCNN, EfficientNet
+from ssl_audio.encoders import EfficientNet
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.heads import Projection
 from ssl_audio.model import EmbeddingModel
 
 
-def small_model(sample_rate=16000, head=None):
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=160, n_mels=32)
-    return EmbeddingModel(frontend, CompactCNN([8, 16], embedding_dim=24), sample_rate, head)
-
-
 @pytest.fixture
 def model():
-    return small_model().eval()
+    return tiny_model(24)
 
 
 def noise(*shape):
@@ -39,7 +34,7 @@ def test_a_batch_in_embeddings_and_frames_out(model):
 
 
 @pytest.mark.parametrize(
-    "make", [small_model, lambda: EmbeddingModel(LogMelSpectrogram(), EfficientNet(embedding_dim=8))]
+    "make", [tiny_model, lambda: EmbeddingModel(LogMelSpectrogram(), EfficientNet(embedding_dim=8))]
 )
 def test_an_embedding_depends_on_its_clip_alone(make):
     model = make().eval()

@@ -7,26 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import needed, tiny_model
 
 from ssl_audio.cli import main
 from ssl_audio.commands.evaluate import _names
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation import equal_error_rate, mean_normalized_rank
 from ssl_audio.evaluation.projection import project
 from ssl_audio.evaluation.ranks import unit_length
 from ssl_audio.evaluation.recordings import find_recordings
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.saved import save_model
-from ssl_audio.model import EmbeddingModel
 
 LIST = "1,s0/a b.wav,s0/1.wav\n0,s0/1.wav,s1/1.wav\n1,s1/a b.wav,s1/1.wav\n0,s2/a b.wav,s1/1.wav\n"
-
-
-def small() -> EmbeddingModel:
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=256, n_mels=32, normalize="band")
-    return EmbeddingModel(frontend, CompactCNN([8, 8], embedding_dim=8), 16000).eval()
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +36,9 @@ def place(tmp_path_factory, write_tone) -> Path:
     (root / "file").write_text("not a folder")
     (root / "norun").mkdir()
     (root / "list.txt").write_bytes(("\ufeff" + LIST).replace("\n", "\r\n").encode())
-    save_model(small(), root / "untrained")
+    save_model(tiny_model(8), root / "untrained")
     for name, value in (("diverged", float("nan")), ("collapsed", 0.0)):
-        model = small()
+        model = tiny_model(8)
         with torch.no_grad():
             for weights in model.encoder.parameters():
                 weights.fill_(value)
@@ -170,7 +162,10 @@ def test_models_of_one_name_take_what_differs_along(tmp_path):
         _names([str(runs[0]), os.path.join(runs[0], "..", "0")])
 
 
-def test_a_report_with_a_umap(place, tmp_path):  # one test, because its first use in a process compiles for long
+@pytest.mark.slow
+def test_a_report_with_a_umap(place, tmp_path):
+    """All about UMAP in one test, because its first use in a process compiles for long."""
+    needed("umap")
     assert evaluate(place / "untrained", place / "data", tmp_path / "r", "--map", "umap") == 0
     assert "by UMAP" in (tmp_path / "r" / "report.html").read_text()
     assert (tmp_path / "r" / "plots" / "data" / "map.svg").stat().st_size > 1000
@@ -181,6 +176,8 @@ def test_a_report_with_a_umap(place, tmp_path):  # one test, because its first u
     one, other = points[::2], points[1::2]  # two clouds stay two clouds
     gap = np.linalg.norm(one.mean(axis=0) - other.mean(axis=0))
     assert gap > one.std(axis=0).max() and gap > other.std(axis=0).max()
+    smallest = project(x[:3], "umap")  # the smallest set that can be judged
+    assert smallest.shape == (3, 2) and np.isfinite(smallest).all()
 
 
 @pytest.mark.parametrize("scores", [["a", "b"], [1 + 1j, 2], [np.nan, 1], [np.inf, 1], [1, 1], [], [[1, 2]]])

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from helpers import tiny_frontend, tiny_model
 
 from ssl_audio.cli import main
 from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.backend import ACROSS_SINGERS, Scorer, load_backend
 from ssl_audio.evaluation.bootstrap import bootstrap_class_means, singer_multiplicities
@@ -19,19 +18,15 @@ from ssl_audio.evaluation.metrics import equal_error_rate
 from ssl_audio.evaluation.normalization import normalize_scores
 from ssl_audio.evaluation.recordings import find_recordings
 from ssl_audio.evaluation.trials import all_pairs, read_trials
-from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub import load_model
 from ssl_audio.hub.saved import save_model
-from ssl_audio.model import EmbeddingModel
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     """A small network with random weights, saved as models are."""
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(16000, n_fft=512, hop_length=256, n_mels=40, normalize="band")
     folder = tmp_path_factory.mktemp("models") / "small"
-    save_model(EmbeddingModel(frontend, CompactCNN([8, 8], embedding_dim=16), 16000).eval(), folder)
+    save_model(tiny_model(frontend=tiny_frontend(normalize="band")), folder)
     return folder
 
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import soxr
 import torch
-from helpers import REPOSITORY
+from helpers import REPOSITORY, skip_without
 
 from ssl_audio import audio, encoders
 from ssl_audio.cli import main
@@ -25,7 +25,6 @@ from ssl_audio.heads import ProbeHead
 from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
 
-CHROMIUM = Path("/usr/bin/chromium")
 SOURCE = REPOSITORY / "examples" / "browser"
 TAGS = ["guitar", "drums", "voice", "piano", "a name of a tag that is <b>longer</b> than a phone is wide", *"fghijklm"]
 WINDOW = 1.5
@@ -128,28 +127,16 @@ def put_runtime(folder):
         shutil.copytree(built.parent, folder / "static")
         return
     if shutil.which("npm") is None:
-        pytest.skip("npm is not installed, and examples/browser/static is not built")
+        skip_without("npm, which installs onnxruntime-web")
     install = ["npm", "ci", "--prefer-offline", "--fetch-retries=0", "--fetch-timeout=60000"]
     try:
         installed = subprocess.run(install, cwd=folder, capture_output=True, timeout=300).returncode == 0
     except subprocess.TimeoutExpired:  # a network that swallows what is asked of it
         installed = False
     if not installed:
-        pytest.skip("npm cannot install onnxruntime-web here (no network, nothing in its cache)")
+        skip_without("onnxruntime-web, which npm finds neither in its cache nor in a network")
     subprocess.run(["npm", "run", "build"], cwd=folder, capture_output=True, check=True, timeout=120)
     shutil.rmtree(folder / "node_modules")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip("Chromium is not installed (/usr/bin/chromium)")
-    microphone = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]  # it beeps
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", *microphone])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,23 +8,19 @@ import sys
 import pytest
 import torch
 import yaml
+from helpers import tiny_model
 from loopback_hub import Repository, loopback_hub
 
 from ssl_audio import load_model, push_to_hub, save_model
 from ssl_audio.cli import main
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import LogMelSpectrogram
-from ssl_audio.model import EmbeddingModel
 
 AUDIO = torch.randn(2, 16000, generator=torch.Generator().manual_seed(1)) * 0.1
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    frontend = LogMelSpectrogram(sample_rate=16000, n_fft=512, hop_length=160, n_mels=32)
-    return EmbeddingModel(frontend, CompactCNN(channels=[8, 8], embedding_dim=16), sample_rate=16000).eval()
+    return tiny_model()
 
 
 @pytest.fixture(scope="module")

@@ -73,5 +73,5 @@ def test_no_margin_changes_nothing():
 def test_shapes_that_do_not_fit_are_refused(change):
     with pytest.raises(ValueError, match=r"cosines \(batch, classes\) and labels \(batch,\)"):
         change(COSINES, torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match="at least one class"):
+    with pytest.raises(ValueError, match="k must be at least 1"):
         inter_top_k_cosines(COSINES, OWN, 0)

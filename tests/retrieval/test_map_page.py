@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from ssl_audio.errors import InputError
 from ssl_audio.retrieval import Index
 from ssl_audio.retrieval.map import map_page, map_positions
 
-CHROMIUM = Path("/usr/bin/chromium")
 ODD = "Ünïcode & <b>#1< 100%?.wav"
 
 
@@ -31,17 +29,6 @@ def library(tmp_path_factory, write_tone):
     index.save(folder / "library.index")
     assert main(["map", "--index", str(folder / "library.index"), "--output", str(folder / "pages" / "map.html")]) == 0
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip("Chromium is not installed (/usr/bin/chromium)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import skip_without, tiny_frontend, tiny_model
 
 from ssl_audio import audio
 from ssl_audio.cli import main
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.saved import save_model
@@ -27,9 +27,7 @@ RATE = 16000
 
 
 def make_model(seed=0):
-    torch.manual_seed(seed)
-    frontend = LogMelSpectrogram(sample_rate=RATE, n_fft=512, hop_length=256, n_mels=32, normalize="none")
-    return EmbeddingModel(frontend, CompactCNN(channels=[8, 16], embedding_dim=32), sample_rate=RATE).eval()
+    return tiny_model(32, seed=seed, frontend=tiny_frontend(normalize="none"))
 
 
 @pytest.fixture(scope="module")
@@ -284,14 +282,14 @@ def test_the_commands_index_recommend_and_follow_the_folder(model, music, tmp_pa
     assert lines[0] == "#EXTM3U" and lines[2::2] == paths
 
     write_tone(Path("outside.wav"), seconds=2, frequency=710)
-    assert main(["recommend", "outside.wav", "--index", "a.index", "-n", "50", "--per-artist", "1", "--mmr", "1"]) == 0
+    assert main(["recommend", "outside.wav", "--index", "a.index", "-n", "50", "--per_artist", "1", "--mmr", "1"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[1].endswith("artist 1")
-    assert len(captured.out.splitlines()) == 4 and "only 3 to offer, not 50" in captured.err
+    assert len(captured.out.splitlines()) == 4 and "only 3 recommendations, not 50" in captured.err
 
     os.remove(paths[0])
     assert main(["recommend", song, "--index", "a.index", "-n", "2"]) == 0
-    assert f"skipped: {paths[0]} is gone" in capsys.readouterr().err
+    assert f"skipped: {paths[0]} no longer exists" in capsys.readouterr().err
     assert main(command) == 0
     assert "8 tracks (1 removed)" in capsys.readouterr().out
 
@@ -335,7 +333,7 @@ def test_real_recordings_of_one_instrument_or_song_find_each_other(shared, tmp_p
     """By mean and standard deviation of mel bands alone; a trained model should do better."""
     folder = shared / "data" / "music" / "vocal_mixtures"
     if not folder.is_dir():
-        pytest.skip("the music recordings are not here")
+        skip_without("music recordings")
     index = build(MelStatistics.model(), folder, window_seconds=3.0)
     hits = index.recommend(index.paths, 3)
     same = [hit.group == group for group, found in zip(index.groups, hits, strict=True) for hit in found]

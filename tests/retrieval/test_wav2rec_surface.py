@@ -5,22 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_model
 
 from ssl_audio import audio
-from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import DecibelMelSpectrogram
 from ssl_audio.hub.saved import save_model
-from ssl_audio.model import EmbeddingModel
 from ssl_audio.wav2rec import Wav2Rec, Wav2RecDataset
 
 
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory):
-    torch.manual_seed(0)
-    frontend = DecibelMelSpectrogram(sample_rate=22050, n_mels=48)
     folder = tmp_path_factory.mktemp("model")
-    save_model(EmbeddingModel(frontend, CompactCNN([8, 16], embedding_dim=24), sample_rate=22050), folder)
+    frontend = DecibelMelSpectrogram(sample_rate=22050, n_mels=48)
+    save_model(tiny_model(24, (8, 16), frontend=frontend, sample_rate=22050), folder)
     return folder
 
 

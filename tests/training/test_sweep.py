@@ -2,11 +2,13 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from helpers import needed
 
 from ssl_audio.cli import main
 from ssl_audio.errors import InputError
@@ -14,7 +16,7 @@ from ssl_audio.evaluation.comparison import TestSet, evaluate_model
 from ssl_audio.evaluation.recordings import Recordings
 from ssl_audio.evaluation.report.tables import write_metrics
 from ssl_audio.evaluation.trials import all_pairs
-from ssl_audio.training.config import packaged_configs
+from ssl_audio.training.config_files import packaged_configs
 from ssl_audio.training.sweep import Run, format_table, gather, read_metrics, read_sweep
 
 TINY = {
@@ -185,14 +187,29 @@ def test_the_table_of_runs_without_validation_shows_their_training_loss(tmp_path
     assert format_table([{"run": "a", **figures}]).split() == ["run", "loss/train_epoch", "last", "a", "0.25"]
 
 
+@pytest.mark.slow
 def test_runs_travel_to_the_workers_of_a_dask_cluster(tmp_path, capsys):
-    distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
-    sweep = write(tmp_path / "s.yaml", {
-        "stack": ["common", "contrastive", write(tmp_path / "tiny.yaml", TINY)],
-        "runs": {"a": {}, "b": {}},
-    })  # fmt: skip
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    distributed = needed("distributed")
+    sweep = two_runs(tmp_path)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
         command = ["sweep", sweep, "--output", str(tmp_path / "out"), "--scheduler", cluster.scheduler_address]
         assert main([*command, "--", "--data.dataset_dirs", "[/no/such/folder]"]) == 1
     said = capsys.readouterr().err
     assert "run a failed: error: /no/such/folder" in said and "run b failed" in said
+
+
+def test_without_dask_or_its_scheduler_one_line_says_what_to_do(tmp_path, capsys, monkeypatch):
+    needed("distributed")
+    command = ["sweep", two_runs(tmp_path), "--output", str(tmp_path / "out"), "--scheduler"]
+    rest = ["--", "--data.dataset_dirs", "[/no/such/folder]"]
+    assert main([*command, "not an address", *rest]) == 2
+    assert "no Dask scheduler answers" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setitem(sys.modules, "distributed", None)  # as Python marks what cannot be imported
+    assert main([*command, "localhost:8786", *rest]) == 2
+    assert "ssl-audio[dask]" in capsys.readouterr().err.splitlines()[-1]
+
+
+def two_runs(folder: Path) -> str:
+    """A sweep file of two runs, a and b."""
+    stack = ["common", "contrastive", write(folder / "tiny.yaml", TINY)]
+    return write(folder / "s.yaml", {"stack": stack, "runs": {"a": {}, "b": {}}})

@@ -11,7 +11,8 @@ from helpers import REPOSITORY
 from ssl_audio.cli import run_command
 from ssl_audio.errors import InputError
 from ssl_audio.training.cli import explain
-from ssl_audio.training.config import find_config, load_config, merge, packaged_configs, read_yaml
+from ssl_audio.training.config import load_config, merge, read_yaml
+from ssl_audio.training.config_files import find_config, packaged_configs
 
 
 def write(path: Path, text: str) -> str:
@@ -163,7 +164,7 @@ def test_the_real_command_exits_with_2_and_one_line():
 def test_help_shows_examples_and_configs_and_print_config_prints_yaml(capsys):
     assert run_command("train", ["--help"]) == 0
     text = capsys.readouterr().out
-    assert "python train.py --config common" in text and "hardware/gpu" in text
+    assert "ssl-audio train --config common" in text and "hardware/gpu" in text
     assert run_command("train", ["--config", "common", "--config", "byol", "--print_config"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"] == "ssl_audio.methods.BYOL"
 

@@ -8,8 +8,7 @@ import numpy as np
 import pretty_midi
 import pytest
 import torch
-from helpers import tone
-from test_musicnet import write_tree
+from helpers import tone, write_musicnet
 
 from ssl_audio import audio
 from ssl_audio.cli import main
@@ -180,7 +179,7 @@ def test_a_saved_transcriber_is_the_same(tmp_path, head):
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("m") / "musicnet"
-    write_tree(root, seconds=(3.0, 3.0, 3.5, 3.0), test_seconds=(3.0, 3.0))
+    write_musicnet(root, seconds=(3.0, 3.0, 3.5, 3.0), test_seconds=(3.0, 3.0))
     return root
 
 
@@ -229,7 +228,7 @@ def test_kept_features_change_nothing(tree):
 
 def test_from_wav_to_midi_through_the_commands(tmp_path, capsys):
     tree = tmp_path / "musicnet"
-    write_tree(tree, seconds=(6.0, 6.0, 6.0, 6.0), test_seconds=(3.0, 3.0), pitches=(48, 60, 72))
+    write_musicnet(tree, seconds=(6.0, 6.0, 6.0, 6.0), test_seconds=(3.0, 3.0), pitches=(48, 60, 72))
     save_model(cpc(), tmp_path / "encoder")
     command = ["fit-transcriber", str(tree), "--model", str(tmp_path / "encoder"), "--output", str(tmp_path / "t")]
     assert (
@@ -261,7 +260,7 @@ def test_validation_recordings_without_notes_are_refused(tree):
 
 def test_what_the_figures_leave_out_is_said(tmp_path, capsys):
     tree = tmp_path / "musicnet"
-    write_tree(tree, seconds=(3.0, 3.0, 3.0, 3.0), test_seconds=(2.0, 2.0))
+    write_musicnet(tree, seconds=(3.0, 3.0, 3.0, 3.0), test_seconds=(2.0, 2.0))
     labels = tree / "test_labels" / "2500.csv"
     labels.write_text(labels.read_text().replace(",41,", ",74,"))
     audio.write(tree / "test_data" / "2501.wav", np.zeros(88200, np.float32), 44100)

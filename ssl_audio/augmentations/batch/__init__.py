@@ -1,6 +1,12 @@
-"""Augmentation of batches in torch, on the device that holds them (see `base.BatchTransform`).
+"""Transforms of batches in torch, on the device of the batch (see `BatchTransform`).
 
-The classes that `ssl_audio.augmentations.clip` has too bear the same names and take the same arguments there.
+Classes that `ssl_audio.augmentations.clip` has too have the same arguments there.
+
+Example:
+    >>> import torch
+    >>> transform = Compose([Polarity(p=0.8), Gain(min_gain_db=-20.0, max_gain_db=-1.0, p=0.3)])
+    >>> transform(torch.randn(4, 16000), sample_rate=16000).shape
+    torch.Size([4, 16000])
 """
 
 from ssl_audio.augmentations.batch.base import BatchTransform, Compose, OneOf, RandomSubset

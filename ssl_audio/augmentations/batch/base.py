@@ -1,8 +1,11 @@
-"""What every batched transform shares: its probability per clip, its random numbers, and chains of transforms.
+"""The base classes of batch transforms, chains of transforms, and what the transforms share.
 
-A transform is a module `forward(clips (batch, samples), sample_rate, generator) -> (batch, samples)`. It works on the
-device that holds the clips, draws per clip from a generator of that device, never waits for the device, and never
-changes its input in place.
+A batch transform is a module with `forward(clips, sample_rate, generator)`: `(batch, samples)` -> the same shape. It
+
+- works on the device of the clips;
+- draws its parameters for each clip, from a generator on that device;
+- never makes the host wait for the device;
+- never changes its input in place.
 """
 
 from collections import defaultdict
@@ -16,17 +19,20 @@ from torch import Generator, Tensor, nn
 from ssl_audio.augmentations.base import check_probability
 from ssl_audio.errors import InputError
 
-# Samples that are worked on at once, by type of device (see `in_pieces`).
+# Number of samples that are processed at once, by type of device; see `in_pieces`.
 PIECE = defaultdict(lambda: 2**25, cpu=2**19)
 
 
 class BatchTransform(nn.Module):
-    """A transform that touches each clip with probability `p`, independently of the others.
+    """A transform that is applied to each clip with probability `p`, independently of the others.
 
-    Subclasses write `transform`, which is given clips to change and draws its parameters for them.
+    A subclass defines `transform`, which draws the parameters and changes all clips that it gets.
+
+    Args:
+        p: probability, in [0, 1].
 
     Attributes:
-        whole: on the CPU, `transform` is better called once with all chosen clips than in pieces.
+        whole: on the CPU, `transform` is faster with all chosen clips at once than in pieces.
     """
 
     whole: bool = False
@@ -41,30 +47,30 @@ class BatchTransform(nn.Module):
         """Transform a batch.
 
         Args:
-            clips: (batch, samples) float32 in [-1, 1], on any device.
-            sample_rate: Hz.
-            generator: on the device of the clips; torch's global one if None.
+            clips: `(batch, samples)` float32 in [-1, 1], on any device.
+            sample_rate: in Hz.
+            generator: source of every draw, on the device of the clips. None: torch's global generator.
 
         Returns:
-            (batch, samples), with the clips that were not drawn as they were.
+            `(batch, samples)`. Clips that were not chosen are unchanged.
         """
         if self.p == 0 or clips.numel() == 0:
             return clips
-        device = "cpu" if clips.is_meta else clips.device.type  # (meta tensors prove that nothing waits for the device)
+        device = "cpu" if clips.is_meta else clips.device.type  # tests use meta tensors, which have no autocast
         with torch.autocast(device, enabled=False):
             return self.update(clips.to(torch.float32, copy=True), sample_rate, generator)
 
     def update(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        """As `forward`, but the clips may be changed in place; chains call this."""
+        """As `forward`, but it may change the clips in place. Chains call this method."""
         if self.p == 0:
             return clips
         return self.where((uniform(clips, 0, 1, generator) < self.p).squeeze(1), clips, sample_rate, generator)
 
     def where(self, chosen: Tensor, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        """Transform the chosen (batch,) clips and keep the others; may change the clips in place.
+        """Transform the chosen `(batch,)` clips and keep the others. It may change the clips in place.
 
-        On the CPU the others cost nothing. Elsewhere every clip is transformed and the result is picked, because
-        counting the chosen ones would make the host wait for the device.
+        On the CPU, the others are not computed. On other devices, every clip is transformed and `torch.where` selects,
+        because to count the chosen clips would make the host wait for the device.
         """
         if clips.device.type != "cpu":
             return torch.where(chosen[:, None], self.transform(clips, sample_rate, generator), clips)
@@ -73,12 +79,17 @@ class BatchTransform(nn.Module):
         return clips
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        """The transform itself, on every clip that it is given: (batch, samples) -> (batch, samples)."""
+        """Transform every clip: `(batch, samples)` -> `(batch, samples)`."""
         raise NotImplementedError
 
 
 class Chain(BatchTransform):
-    """What holds other transforms; its own `transform` may change the clips in place."""
+    """The base class of transforms that consist of others. Its `transform` may change the clips in place.
+
+    Args:
+        transforms: the other transforms.
+        p: probability for each clip that the chain is applied at all.
+    """
 
     whole = True
 
@@ -87,17 +98,17 @@ class Chain(BatchTransform):
         self.transforms = nn.ModuleList(transforms)
 
     def update(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        if self.p == 1:  # no copy of the chosen ones
+        if self.p == 1:  # all clips are chosen, so none needs to be copied
             return self.transform(clips, sample_rate, generator)
         return super().update(clips, sample_rate, generator)
 
 
 class Compose(Chain):
-    """One transform after the other, each with its own probability.
+    """Applies transforms in order, each with its own probability.
 
     Args:
-        transforms: applied in this order.
-        p: probability per clip that the chain runs at all.
+        transforms: transforms in the order of their application.
+        p: probability for each clip that the chain is applied at all.
     """
 
     def __init__(self, transforms: list[BatchTransform], p: float = 1.0) -> None:
@@ -110,11 +121,14 @@ class Compose(Chain):
 
 
 class OneOf(Chain):
-    """Exactly one of the transforms for each clip, all equally likely (high *or* low pass, say).
+    """Applies exactly one of the transforms to each clip, for example a high-pass or a low-pass filter.
 
     Args:
-        transforms: what is drawn from. Their own `p` is not drawn.
-        p: probability per clip that one is applied.
+        transforms: transforms, all equally likely. Their own `p` is ignored.
+        p: probability for each clip that one is applied.
+
+    Raises:
+        InputError: there are no transforms.
     """
 
     def __init__(self, transforms: list[BatchTransform], p: float = 1.0) -> None:
@@ -130,13 +144,16 @@ class OneOf(Chain):
 
 
 class RandomSubset(Chain):
-    """For each clip its own number of distinct transforms, in its own random order, and then those that come last.
+    """Applies to each clip a random number of different transforms, in random order, and then the transforms of `last`.
 
     Args:
-        transforms: what is drawn from. Their own `p` is not drawn: being in the subset decides.
-        minimum, maximum: how many, uniform; at most as many as there are transforms.
-        last: applied after the subset to every clip, with their own `p` (additive noise, say).
-        p: probability per clip that anything happens.
+        transforms: transforms to draw from. Their own `p` is ignored.
+        minimum, maximum: the number of transforms is uniform between these. None: all transforms.
+        last: transforms that are applied after the subset, with their own `p`; for example additive noise.
+        p: probability for each clip that anything is applied.
+
+    Raises:
+        InputError: not `0 <= minimum <= maximum <= number of transforms`.
     """
 
     def __init__(
@@ -167,18 +184,22 @@ class RandomSubset(Chain):
         return clips
 
     def turns(self, order: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Which transform is next, and for which (batch,) clips, by each clip's own (batch, transforms) order.
+        """Yield the next transform and the `(batch,)` clips to which to apply it.
 
-        On the CPU the one that most clips wait for, because few large groups cost less than many small ones. Elsewhere
-        place by place, because looking at the order would make the host wait for the device.
+        On the CPU, the next transform is the one that most clips wait for, because few large groups cost less than many
+        small ones. On other devices, every transform is tried at every position, because to look at the order would
+        make the host wait for the device.
+
+        Args:
+            order: `(batch, transforms)`, the transforms of each clip in its order.
         """
         if order.device.type != "cpu":
             for place in range(self.maximum):
                 yield from ((i, order[:, place] == i) for i in range(len(self.transforms)))
             return
-        # transforms that are better called once with all their clips come when no clip waits for another
+        # Transforms that need all their clips at once come only when no clip waits for another transform.
         late = torch.tensor([getattr(transform, "whole", False) for transform in self.transforms] + [False])
-        order = F.pad(order, (0, 1), value=len(self.transforms))  # what stands for "no more"
+        order = F.pad(order, (0, 1), value=len(self.transforms))  # this value means "no more transforms"
         done = torch.zeros(len(order), 1, dtype=torch.long)
         while len(waiting := (upcoming := order.gather(1, done))[upcoming < len(self.transforms)]):
             early = waiting[~late[waiting]]
@@ -188,51 +209,51 @@ class RandomSubset(Chain):
 
 
 def uniform(clips: Tensor, low: float, high: float, generator: Generator | None) -> Tensor:
-    """One number a clip, uniform in [low, high): (batch, 1) on the clips' device."""
+    """`(batch, 1)` numbers, one per clip, uniform in [low, high), on the device of the clips."""
     return low + (high - low) * torch.rand(len(clips), 1, device=clips.device, generator=generator)
 
 
 def randint(clips: Tensor, low: int, high: int, generator: Generator | None) -> Tensor:
-    """One integer a clip, uniform in [low, high], both included: (batch, 1) int64."""
+    """`(batch, 1)` int64 numbers, one per clip, uniform in [low, high] with both ends."""
     return torch.randint(low, high + 1, (len(clips), 1), device=clips.device, generator=generator)
 
 
 def ratio(clips: Tensor, low: float, high: float, generator: Generator | None) -> Tensor:
-    """One ratio a clip, uniform in [low, high] and inverted half the time: (batch, 1)."""
+    """`(batch, 1)` ratios, one per clip, uniform in [low, high] and inverted with probability one half."""
     value = uniform(clips, low, high, generator)
     return torch.where(uniform(clips, 0, 1, generator) < 0.5, 1 / value, value)
 
 
 def running_sum(values: Tensor, scale: int) -> Tensor:
-    """The sum of what lies before each column, (batch, n) -> (batch, n + 1), in whole numbers of 1 / scale: int64.
+    """The sum of the columns before each column, `(batch, n)` -> `(batch, n + 1)`, as int64 multiples of `1 / scale`.
 
-    Whole numbers add up the same in any order, and torch refuses CUDA's floating-point sum in deterministic runs.
+    Sums of integers do not depend on the order. (In deterministic runs, torch refuses floating-point `cumsum` on CUDA.)
     """
     return F.pad((values * scale).round().long().cumsum(1), (1, 0))
 
 
 def positions(clips: Tensor) -> Tensor:
-    """Sample numbers: (samples,) int64 on the clips' device."""
+    """The indices of the samples, `(samples,)` int64, on the device of the clips."""
     return torch.arange(clips.shape[1], device=clips.device)
 
 
 def rows_in_a_piece(clips: Tensor) -> int:
-    """How many (batch, samples) clips are worked on at once."""
+    """The number of clips that are processed at once."""
     return max(1, PIECE[clips.device.type] // max(1, clips.shape[1]))
 
 
 def split_evenly(rows: Tensor, most: int) -> tuple[Tensor, ...]:
-    """Cut (n, ...) into as few parts as can be, none longer than `most` and none much shorter than another.
+    """Split `(n, ...)` into the smallest number of parts of at most `most` rows, all of about the same length.
 
-    (Fourier transforms of a single row take three times as long.)
+    (A single leftover row would be slow: its Fourier transform takes three times as long per row.)
     """
     return tuple(rows.tensor_split(-(-len(rows) // most))) if len(rows) else ()
 
 
 def in_pieces(function: Callable[..., Tensor], *parts: Tensor) -> Tensor:
-    """Apply a function of (batch, ...) tensors to a few rows at a time, as many as fit a piece, and join the results.
+    """Apply a function of `(batch, ...)` tensors to a few rows at a time, and concatenate the results.
 
-    A processor's cache is small; elsewhere pieces keep the memory needed in between from growing with the batch.
+    On the CPU, a piece fits into the cache. On other devices, pieces limit the memory for intermediate results.
     """
     rows = rows_in_a_piece(parts[0])
     if rows >= len(parts[0]):
@@ -242,9 +263,9 @@ def in_pieces(function: Callable[..., Tensor], *parts: Tensor) -> Tensor:
 
 
 def excerpts(clips: Tensor, starts: Tensor, samples: int) -> Tensor:
-    """Runs of samples: (batch, n), (batch, k) int64 starts within the clips -> (batch, k, samples).
+    """Copy spans out of clips: `(batch, n)` clips, `(batch, k)` int64 starts within them -> `(batch, k, samples)`.
 
-    Whole runs are copied, so that no table of positions has to be made.
+    Whole spans are copied, so that no tensor of indices is needed.
     """
     first = torch.arange(0, clips.numel(), clips.shape[1], device=clips.device)[:, None]
     runs = clips.reshape(-1).unfold(0, samples, 1).index_select(0, (first + starts).view(-1))
@@ -252,18 +273,19 @@ def excerpts(clips: Tensor, starts: Tensor, samples: int) -> Tensor:
 
 
 def interpolate(clips: Tensor, index: Tensor, fraction: Tensor) -> Tensor:
-    """Read clips between their samples, by a cubic through the four neighbours (Catmull and Rom, 1974).
+    """Interpolate clips between their samples by a cubic through four neighbours (Catmull and Rom, 1974).
 
-    That cubic is the straight line from b to c and f (1 - f) times the line from b's to c's distance to the middle of
-    its neighbours.
+    Between the samples b and c, at the fraction f of the way, the cubic is the sum of two terms: the linear
+    interpolation of b and c; and `f (1 - f)` times the linear interpolation of the distances of b and of c from the
+    mean of their own neighbours.
 
     Args:
-        clips: (batch, samples), below 2^31 in all.
-        index: (batch, ...) int32, the sample at or before each position, in [0, samples - 2]; changed in place.
-        fraction: in [0, 1), the way to the next; of the index's shape or broadcast over it.
+        clips: `(batch, samples)`, fewer than 2^31 values.
+        index: `(batch, ...)` int32, the sample at or before each position, in [0, samples - 2]. It is changed in place.
+        fraction: in [0, 1), the way to the next sample; of the shape of `index`, or broadcast to it.
 
     Returns:
-        (batch, ...) of the index's shape.
+        `(batch, ...)`, of the shape of `index`.
     """
     rows, samples = clips.shape
     bend = F.pad(torch.add(clips[:, :-2], clips[:, 2:]).mul_(-0.5).add_(clips[:, 1:-1]), (1, 1)).view(-1)
@@ -278,21 +300,24 @@ def interpolate(clips: Tensor, index: Tensor, fraction: Tensor) -> Tensor:
 
 
 def read_faster(clips: Tensor, rate: Tensor, first: Tensor, samples: int) -> Tensor:
-    """Read each clip at its own rate, pitch and all: y(t) = x(first + rate t).
+    """Read each clip at its own rate, which also changes the pitch: `y(t) = x(first + rate t)`.
+
+    Frequencies that would alias must have been removed before.
 
     Args:
-        clips: (batch, samples in).
-        rate, first: (batch, 1), the position of the first sample that is read, and the step to the next.
+        clips: `(batch, input samples)`.
+        rate: `(batch, 1)`, the step from one position to the next.
+        first: `(batch, 1)`, the position of the first sample.
         samples: length of the result.
 
     Returns:
-        (batch, samples); zero outside the clip. What would alias must have been removed before.
+        `(batch, samples)`; 0 at positions outside the clip.
     """
     place = torch.arange(samples, device=clips.device, dtype=torch.int32)
     time, last = place.to(clips.dtype), clips.shape[1] + 4
 
     def read(clips: Tensor, rate: Tensor, start: Tensor) -> Tensor:
-        # as a distance from where rate 1 would be, so that long clips keep their precision
+        # the distance from the position at rate 1, which is precise in long clips too
         further = torch.addcmul(start.frac(), time, rate - 1)
         whole = further.floor()
         index = whole.int().add_(place).add_(start.int() + 3).clamp_(0, last)
@@ -303,10 +328,10 @@ def read_faster(clips: Tensor, rate: Tensor, first: Tensor, samples: int) -> Ten
 
 @lru_cache(maxsize=256)
 def fast_length(samples: int) -> int:
-    """The smallest even length of at least `samples` that a Fourier transform likes: a product of 2, 3, 5 and 7.
+    """The smallest even length of at least `samples` with a fast Fourier transform: a product of 2, 3, 5 and 7.
 
-    With at most nine twos and four threes, and from 4,096 on at least four twos: 61,440 (2^12) or 62,208 (3^5) points
-    take one and a half times as long as 62,720 = 2^8 5 7^2.
+    It has at most nine factors 2 and four factors 3 and, from 4,096 on, at least four factors 2. (A transform of 61,440
+    = 2^12 3 5 or of 62,208 = 2^8 3^5 points takes one and a half times as long as one of 62,720 = 2^8 5 7^2.)
     """
     twos = [2**k for k in range(4 if samples >= 4096 else 1, 10)]
     best = 2**63

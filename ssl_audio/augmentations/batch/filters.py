@@ -1,6 +1,6 @@
-"""Filters, each clip with its own, by one Fourier transform of the batch.
+"""Filters with different parameters for each clip, by Fourier transforms of the batch.
 
-All are zero-phase: they have the magnitude response of the filter they are named after, and delay nothing.
+All filters have zero phase: they have the magnitude response of the filter in their name, and no delay.
 """
 
 import math
@@ -22,48 +22,52 @@ from ssl_audio.errors import InputError
 
 
 def filter_by(clips: Tensor, response: Tensor, size: int) -> Tensor:
-    """Multiply the spectrum of (batch, samples) by (batch, size // 2 + 1) real or complex gains."""
+    """Multiply the spectrum of `(batch, samples)` clips by `(batch, size // 2 + 1)` real or complex gains."""
     return fourier(torch.fft.irfft, fourier(torch.fft.rfft, clips, size).mul_(response), size)[:, : clips.shape[1]]
 
 
 def fourier(transform: Callable[..., Tensor], rows: Tensor, size: int) -> Tensor:
-    """`transform(rows, n=size)`. On the CPU a single row would take twice as long as two of them."""
+    """`transform(rows, n=size)`; a single row is computed as two, because on the CPU that is twice as fast."""
     if len(rows) == 1 and rows.device.type == "cpu":
         return transform(rows.expand(2, -1), n=size)[:1]
     return transform(rows, n=size)
 
 
 def padded_size(clips: Tensor, sample_rate: int, seconds: float = 0.1) -> int:
-    """A length for the Fourier transform with room for what rings on, so that it does not come in at the start."""
+    """A length for the Fourier transform with room for the tail of a filter, which would wrap around to the start."""
     return fast_length(clips.shape[1] + int(seconds * sample_rate))
 
 
 def bins(size: int, clips: Tensor) -> Tensor:
-    """(size // 2 + 1,) frequencies as shares of the sample rate, 0 to .5."""
+    """`(size // 2 + 1,)` frequencies as fractions of the sample rate, from 0 to 0.5."""
     return torch.fft.rfftfreq(size, device=clips.device)
 
 
-def low_pass(clips: Tensor, share: Tensor) -> Tensor:
-    """Remove what lies above a (batch, 1) share of half the sample rate: before samples are read faster.
+def low_pass(clips: Tensor, fraction: Tensor) -> Tensor:
+    """Remove frequencies that would alias when samples are read faster.
 
-    On the CPU clips that keep everything cost nothing.
+    On the CPU, clips with a fraction of 1 are not computed.
+
+    Args:
+        clips: `(batch, samples)`.
+        fraction: `(batch, 1)`, the cut-off as a fraction of half the sample rate.
     """
     size = fast_length(clips.shape[1])
     frequency = bins(size, clips)
 
-    def apply(clips: Tensor, share: Tensor) -> Tensor:
-        return filter_by(clips, (frequency <= 0.5 * share).to(clips.dtype), size)
+    def apply(clips: Tensor, fraction: Tensor) -> Tensor:
+        return filter_by(clips, (frequency <= 0.5 * fraction).to(clips.dtype), size)
 
     if clips.device.type != "cpu":
-        return in_pieces(apply, clips, share)
+        return in_pieces(apply, clips, fraction)
     clips = clips.clone()
-    for piece in split_evenly((share < 1).squeeze(1).nonzero().squeeze(1), rows_in_a_piece(clips)):
-        clips[piece] = apply(clips.index_select(0, piece), share[piece])
+    for piece in split_evenly((fraction < 1).squeeze(1).nonzero().squeeze(1), rows_in_a_piece(clips)):
+        clips[piece] = apply(clips.index_select(0, piece), fraction[piece])
     return clips
 
 
 def butterworth(frequency: Tensor, cutoff: Tensor, order: int, high: bool) -> Tensor:
-    """The magnitude of a Butterworth filter, 1 / sqrt(2) (-3 dB) at the cut-off."""
+    """The magnitude response of a Butterworth filter, which is -3 dB at the cut-off."""
     square = (cutoff / frequency.clamp_min(1e-9) if high else frequency / cutoff).clamp_max_(1e4).square_()
     power = square.clone()
     for _ in range(order - 1):
@@ -72,7 +76,7 @@ def butterworth(frequency: Tensor, cutoff: Tensor, order: int, high: bool) -> Te
 
 
 class _CutOff(BatchTransform):
-    """What high- and low-pass share: a cut-off uniform in [min_cutoff, max_cutoff] Hz, 6 dB an octave per `order`."""
+    """The base class of high- and low-pass: a cut-off uniform in [min_cutoff, max_cutoff] Hz."""
 
     high: bool
 
@@ -90,7 +94,7 @@ class _CutOff(BatchTransform):
 
 
 class HighPass(_CutOff):
-    """Weaken what lies below a cut-off uniform in [min_cutoff, max_cutoff] Hz, by 6 dB an octave per `order`."""
+    """Attenuate frequencies below a cut-off uniform in [min_cutoff, max_cutoff] Hz, by `6 * order` dB per octave."""
 
     high = True
 
@@ -99,7 +103,7 @@ class HighPass(_CutOff):
 
 
 class LowPass(_CutOff):
-    """Weaken what lies above a cut-off uniform in [min_cutoff, max_cutoff] Hz, by 6 dB an octave per `order`."""
+    """Attenuate frequencies above a cut-off uniform in [min_cutoff, max_cutoff] Hz, by `6 * order` dB per octave."""
 
     high = False
 
@@ -111,8 +115,11 @@ class BandPass(BatchTransform):
     """Keep a band around a centre uniform in [min_center, max_center] Hz.
 
     Args:
-        min_bandwidth, max_bandwidth: width between the two cut-offs as a share of the centre, uniform; below 2.
-        order: 6 dB an octave each, on both sides.
+        min_center, max_center: in Hz.
+        min_bandwidth, max_bandwidth: the distance of the two cut-offs is uniform between these fractions of the centre;
+            below 2.
+        order: both sides fall by `6 * order` dB per octave.
+        p: probability.
     """
 
     def __init__(
@@ -141,9 +148,10 @@ class BandPass(BatchTransform):
 
 
 class SevenBandEQ(BatchTransform):
-    """Low shelf, five peaks and high shelf, each gain uniform in [min_gain_db, max_gain_db] decibels.
+    """Apply a low shelf, five peaks and a high shelf, each with a gain uniform in [min_gain_db, max_gain_db] decibels.
 
-    Centres (uniform in mel), Q and the responses are audiomentations' (W3C's Audio EQ Cookbook), the phase is not.
+    The centres (uniform in mel), Q and the magnitude responses are those of audiomentations, which follows the Audio EQ
+    Cookbook (https://www.w3.org/TR/audio-eq-cookbook/). The phase differs: it is zero here.
     """
 
     BANDS = (
@@ -163,7 +171,7 @@ class SevenBandEQ(BatchTransform):
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         size = padded_size(clips, sample_rate)
-        analog = torch.tan(math.pi * bins(size, clips).clamp_max(0.4999))  # the bilinear transform's frequency
+        analog = torch.tan(math.pi * bins(size, clips).clamp_max(0.4999))  # frequency after the bilinear transform
         power = clips.new_ones(len(clips), len(analog))
         for kind, low, high in self.BANDS:
             mel = uniform(clips, math.log10(1 + low / 700), math.log10(1 + high / 700), generator)
@@ -175,13 +183,16 @@ class SevenBandEQ(BatchTransform):
 
 
 def equalizer_power(frequency: Tensor, gain: Tensor, q: Tensor, kind: str) -> Tensor:
-    """|H(jw)|^2 of the Audio EQ Cookbook's analog prototypes.
+    """The squared magnitude `|H(jw)|^2` of the analog prototypes in the Audio EQ Cookbook.
 
     Args:
-        frequency: w over the centre, (batch, bins).
-        gain: (batch, 1) square root of the amplitude gain.
-        q: (batch, 1) quality.
+        frequency: `(batch, bins)`, w divided by the centre.
+        gain: `(batch, 1)`, square root of the amplitude gain.
+        q: `(batch, 1)`, quality factor.
         kind: "peak", "low_shelf" or "high_shelf".
+
+    Returns:
+        `(batch, bins)`.
     """
     w2 = frequency.square()
     if kind == "peak":

@@ -1,4 +1,4 @@
-"""Noise, gain, polarity and distortion: transforms of each sample's value."""
+"""Noise, gain, polarity and distortion: transforms of sample values."""
 
 import torch
 from torch import Generator, Tensor
@@ -8,17 +8,17 @@ from ssl_audio.augmentations.batch.base import BatchTransform, uniform
 
 
 def normal_like(clips: Tensor, generator: Generator | None) -> Tensor:
-    """Standard normal numbers in the shape of the clips."""
+    """Standard normal numbers of the shape of the clips."""
     return torch.randn(clips.shape, device=clips.device, generator=generator)
 
 
 def root_mean_square(clips: Tensor) -> Tensor:
-    """(batch, samples) -> (batch, 1)."""
+    """`(batch, samples)` -> `(batch, 1)`."""
     return clips.square().mean(1, keepdim=True).sqrt()
 
 
 class GaussianNoise(BatchTransform):
-    """Add white noise whose standard deviation is uniform in [min_amplitude, max_amplitude] (full scale is 1)."""
+    """Add white noise with a standard deviation uniform in [min_amplitude, max_amplitude]; full scale is 1."""
 
     def __init__(self, min_amplitude: float = 0.001, max_amplitude: float = 0.05, p: float = 0.5) -> None:
         super().__init__(p)
@@ -31,7 +31,7 @@ class GaussianNoise(BatchTransform):
 
 
 class RelativeNoise(BatchTransform):
-    """Add white noise whose standard deviation is a share, uniform in [min_share, max_share], of the clip's own."""
+    """Add white noise. Its standard deviation, as a fraction of the clip's, is uniform in [min_share, max_share]."""
 
     def __init__(self, min_share: float = 1e-4, max_share: float = 1e-2, p: float = 0.5) -> None:
         super().__init__(p)
@@ -39,12 +39,12 @@ class RelativeNoise(BatchTransform):
         self.min_share, self.max_share = min_share, max_share
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        share = uniform(clips, self.min_share, self.max_share, generator)
-        return torch.addcmul(clips, share * clips.std(1, keepdim=True, correction=0), normal_like(clips, generator))
+        fraction = uniform(clips, self.min_share, self.max_share, generator)
+        return torch.addcmul(clips, fraction * clips.std(1, keepdim=True, correction=0), normal_like(clips, generator))
 
 
 class UniformNoise(BatchTransform):
-    """Add noise uniform in [0, w), w uniform in [min_weight, max_weight]: as in wav2rec, with its constant offset."""
+    """Add noise uniform in [0, w) with w uniform in [min_weight, max_weight], as wav2rec does. Its mean is not 0."""
 
     def __init__(self, min_weight: float = 0.01, max_weight: float = 0.1, p: float = 0.5) -> None:
         super().__init__(p)
@@ -57,9 +57,11 @@ class UniformNoise(BatchTransform):
 
 
 class Gain(BatchTransform):
-    """Multiply by a gain uniform in [min_gain_db, max_gain_db] decibels.
+    """Apply a gain uniform in [min_gain_db, max_gain_db] decibels.
 
     Args:
+        min_gain_db, max_gain_db: in decibels.
+        p: probability.
         clamp: clip the result to [-1, 1].
     """
 
@@ -76,7 +78,7 @@ class Gain(BatchTransform):
 
 
 class Polarity(BatchTransform):
-    """Turn the wave upside down."""
+    """Invert the sign of all samples."""
 
     def where(self, chosen: Tensor, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         return clips.mul_(1 - 2 * chosen[:, None].to(clips.dtype))
@@ -86,7 +88,7 @@ class Polarity(BatchTransform):
 
 
 class Clipping(BatchTransform):
-    """Cut off what lies beyond a share, uniform in [min_factor, max_factor], of the clip's lowest and highest value."""
+    """Clip samples at a fraction, uniform in [min_factor, max_factor], of the clip's smallest and largest value."""
 
     def __init__(self, min_factor: float = 0.1, max_factor: float = 1.0, p: float = 0.5) -> None:
         super().__init__(p)
@@ -100,9 +102,10 @@ class Clipping(BatchTransform):
 
 
 class TanhDistortion(BatchTransform):
-    """Soft clipping at the loudness of the input; the amount is uniform in [min_distortion, max_distortion].
+    """Clip softly with tanh and keep the loudness; the amount is uniform in [min_distortion, max_distortion].
 
-    As in audiomentations: the level that the loudest (99 x amount) per cent of the samples exceed is driven to .5.
+    As in audiomentations, the gain before tanh takes a certain level to 0.5: the level that a fraction of `0.99 *
+    amount` of the samples exceeds.
     """
 
     def __init__(self, min_distortion: float = 0.1, max_distortion: float = 0.2, p: float = 0.5) -> None:
@@ -112,7 +115,7 @@ class TanhDistortion(BatchTransform):
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         amount = uniform(clips, self.min_distortion, self.max_distortion, generator)
-        step = max(1, clips.shape[1] // 2**12)  # enough samples for the quantile
+        step = max(1, clips.shape[1] // 2**12)  # a part of the samples is enough for the quantile
         ordered = clips[:, ::step].abs().sort(dim=1).values
         place = ((1 - 0.99 * amount) * (ordered.shape[1] - 1)).round().long()
         distorted = torch.tanh(clips * (0.5 / (ordered.gather(1, place) + 1e-6)))

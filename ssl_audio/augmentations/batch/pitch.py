@@ -1,7 +1,7 @@
-"""The pitch of a batch of clips over time, by autocorrelation and a best path, as Praat finds it.
+"""The pitch of a batch of clips over time, by autocorrelation and a best path, as in Praat.
 
 Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a sampled
-sound", 1993, with Praat's defaults, at a rate near 8 kHz where that loses nothing.
+sound", 1993, with Praat's defaults. The analysis runs at about 8 kHz, which is enough for pitch.
 """
 
 import math
@@ -22,17 +22,19 @@ SILENCE_THRESHOLD = 0.03
 OCTAVE_COST = 0.01
 OCTAVE_JUMP_COST = 0.35
 VOICING_COST = 0.14
-LOUDEST = 1e6  # full scale is 1; the squares of much larger numbers overflow
+LOUDEST = 1e6  # larger samples count as silence, because their squares may overflow; full scale is 1
 
 
 class PitchTrack(NamedTuple):
-    """Pitch at the centres 0, hop, 2 hop, ... (samples), the last at or after the end of the clip.
+    """Pitch at frames with the centres 0, hop, 2 hop, ... in samples. The last one is at or after the end of the clip.
 
-    frequency: (batch, frames) Hz; any value where not voiced.
-    voiced: (batch, frames) bool.
-    phase: (batch, frames) in periods; whole numbers are where a period's energy gathers, so they suit pitch marks.
-    strength: (batch, frames), how much energy gathers there.
-    hop: samples between frames.
+    Attributes:
+        frequency: `(batch, frames)` in Hz; undefined where not voiced.
+        voiced: `(batch, frames)` bool.
+        phase: `(batch, frames)` in periods. It is a whole number where the energy of a period is concentrated, which is
+            a good place for a pitch mark.
+        strength: `(batch, frames)`, how concentrated the energy is.
+        hop: samples between frames.
     """
 
     frequency: Tensor
@@ -43,11 +45,11 @@ class PitchTrack(NamedTuple):
 
 
 def track_pitch(clips: Tensor, sample_rate: int) -> PitchTrack:
-    """Follow the pitch between 75 and 600 Hz.
+    """Track the pitch between 75 and 600 Hz.
 
     Args:
-        clips: (batch, samples) float32.
-        sample_rate: Hz.
+        clips: `(batch, samples)` float32.
+        sample_rate: in Hz.
     """
     step = max(1, round(sample_rate / 8000))
     rate = sample_rate / step
@@ -69,14 +71,14 @@ def track_pitch(clips: Tensor, sample_rate: int) -> PitchTrack:
 
 
 def pool(values: Tensor, step: int) -> Tensor:
-    """Means of `step` columns each: (batch, n) -> (batch, n / step rounded up).
+    """Means over `step` columns each: `(batch, n)` -> `(batch, ceil(n / step))`.
 
-    What is NaN, infinite or absurdly loud counts as silence, so that no index is ever computed from it: one beyond its
-    tensor ends the program, and on a GPU all further work of the process.
+    Values that are NaN, infinite or above `LOUDEST` become 0, so that no index is computed from them. An index outside
+    its tensor ends the program; on a GPU, it also ends all later work of the process.
     """
     values = F.pad(values, (0, -values.shape[1] % step))
     if step > 1:
-        weight = values.new_full((step,), 1 / step)  # (a mean over so few columns takes twice as long)
+        weight = values.new_full((step,), 1 / step)  # a product is twice as fast as a mean over few columns
         values = torch.mv(values.reshape(-1, step), weight).view(len(values), -1)
     return torch.where(values.abs() < LOUDEST, values, 0.0)
 
@@ -85,19 +87,20 @@ def candidates(frames: Tensor, window: Tensor, rate: float) -> tuple[Tensor, Ten
     """The strongest peaks of each frame's autocorrelation.
 
     Args:
-        frames: (batch, frames, width), windowed.
-        window: (width,).
-        rate: Hz.
+        frames: `(batch, frames, width)`, windowed.
+        window: `(width,)`.
+        rate: in Hz.
 
     Returns:
-        frequency (Hz) and strength of each, (batch, frames, CANDIDATES); strength -1 where there are fewer.
+        Frequencies in Hz and strengths, `(batch, frames, CANDIDATES)` each. The strength is -1 where a frame has fewer
+        peaks.
     """
     width = frames.shape[-1]
     longest = math.ceil(rate / MINIMUM_PITCH) + 2
     size = fast_length(width + longest)
 
     def autocorrelation(x: Tensor) -> Tensor:
-        # the inverse transform at twice the size interpolates: lags in half samples
+        # an inverse transform of twice the size interpolates: lags are multiples of half a sample
         spectrum = torch.fft.rfft(x, n=size)
         power = spectrum.real.square() + spectrum.imag.square()
         return torch.fft.irfft(power, n=2 * size)[..., : 2 * longest]
@@ -116,15 +119,18 @@ def candidates(frames: Tensor, window: Tensor, rate: float) -> tuple[Tensor, Ten
 
 
 def best_path(frequency: Tensor, strength: Tensor, unvoiced: Tensor, seconds: float) -> tuple[Tensor, Tensor]:
-    """Viterbi's path through the candidates: strong ones, few octave jumps, few changes of voicing.
+    """The best path through the candidates, by the Viterbi algorithm.
+
+    The path prefers strong candidates, few octave jumps, and few changes of voicing.
 
     Args:
-        frequency, strength: (batch, frames, candidates).
-        unvoiced: (batch, frames), the strength of "no pitch".
-        seconds: between frames.
+        frequency, strength: `(batch, frames, candidates)`.
+        unvoiced: `(batch, frames)`, the strength of "no pitch".
+        seconds: time between frames.
 
     Returns:
-        frequency: (batch, frames) Hz of the path (the strongest candidate's where it is unvoiced); voiced: bool.
+        The frequencies in Hz, `(batch, frames)`; in unvoiced frames, that of a candidate.
+        Whether each frame is voiced, `(batch, frames)` bool.
     """
     correction = 0.01 / seconds
     count, k = frequency.shape[1:]
@@ -134,7 +140,7 @@ def best_path(frequency: Tensor, strength: Tensor, unvoiced: Tensor, seconds: fl
     cost[..., k, k] = 0
     gain = torch.cat([strength, unvoiced[..., None]], dim=-1)
     total, came_from = gain[:, 0], []
-    for frame in range(1, count):  # over time, not over clips: each step is a handful of numbers a clip
+    for frame in range(1, count):  # a loop over time, not over clips; each step handles a few numbers per clip
         best, origin = (total[:, :, None] - cost[:, frame - 1]).max(dim=1)
         came_from.append(origin)
         total = best + gain[:, frame]
@@ -149,22 +155,22 @@ def best_path(frequency: Tensor, strength: Tensor, unvoiced: Tensor, seconds: fl
 
 
 def energy_phase(frames: Tensor, frequency: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-    """Where each frame's centre lies in its period, 0 (or 1) being where the energy gathers.
+    """The phase of each frame's centre in its period. Phase 0 is where the energy is concentrated.
 
-    The phase, at the pitch, of the power of the clip's larger half wave: a pulse train has it at its pulses, a sine at
-    its crests.
+    It is the phase, at the pitch frequency, of the power of the larger half wave. A pulse train has phase 0 at its
+    pulses, a sine at its crests.
 
     Args:
-        frames: (batch, frames, width), windowed.
-        frequency: (batch, frames) Hz.
-        rate: Hz.
+        frames: `(batch, frames, width)`, windowed.
+        frequency: `(batch, frames)` in Hz.
+        rate: in Hz.
 
     Returns:
-        phase in [-.5, .5] and its strength, (batch, frames) each.
+        The phase in [-0.5, 0.5], and how concentrated the energy is, `(batch, frames)` each.
     """
     high, low = frames.amax((1, 2), keepdim=True), -frames.amin((1, 2), keepdim=True)
     energy = (frames * torch.where(high > low, 1.0, -1.0)).relu().square()
-    energy = energy.unflatten(-1, (-1, 2)).sum(-1)  # half the samples are enough for the lowest harmonic
+    energy = energy.unflatten(-1, (-1, 2)).sum(-1)  # half the rate is enough for the lowest harmonic
     time = (2 * torch.arange(energy.shape[-1], device=frames.device) + 0.5 - frames.shape[-1] // 2) / rate
     angle = 2 * math.pi * frequency[..., None] * time
     real, imaginary = (energy * angle.cos()).sum(-1), -(energy * angle.sin()).sum(-1)

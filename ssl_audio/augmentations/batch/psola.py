@@ -1,8 +1,10 @@
 """Pitch and formant shift of a batch, by pitch-synchronous overlap-add (Moulines and Charpentier, 1990).
 
-The method of Praat's "Change gender", without a loop over clips or periods: pitch marks are where a phase passes whole
-numbers, the phase is linear between pitch frames, and each output sample lies between two marks, so it is the sum of
-two windowed samples of the input. Only the marks' offsets are looked up.
+It is the method of Praat's "Change gender", without a loop over clips or periods:
+
+- Pitch marks are the points where a phase passes whole numbers. The phase is linear between pitch frames.
+- Each output sample lies between two marks, so it is the sum of two windowed samples of the input.
+- Only the offsets of the marks are looked up.
 """
 
 import math
@@ -18,24 +20,25 @@ from ssl_audio.augmentations.batch.base import BatchTransform, in_pieces, interp
 from ssl_audio.augmentations.batch.filters import low_pass
 from ssl_audio.augmentations.batch.pitch import PitchTrack, track_pitch
 
-# Marks of voiceless parts: they are copied in place, so the figure is free.
+# Marks per second in voiceless parts. These are copied in place, so the value does not matter.
 VOICELESS_RATE = 150.0
-# New pitch is kept within these, whatever range was asked for.
+# Limits of the new pitch in Hz.
 LOWEST, HIGHEST = 50.0, 1200.0
-# Hops that a grain may lie away from where it is copied to.
+# Largest distance, in hops, between a grain and the place to which it is copied.
 MARGIN = 2
-# Frames before and after each over which the measured phase is averaged.
+# Number of frames before and after each frame over which the measured phase is averaged.
 STEADY = 4
-# Periods from where the energy gathers to the mark: a formant rings on after its pulse.
+# Distance, in periods, of a mark from the point where the energy is concentrated: formants ring after their pulse.
 LATER = 0.1
 
 
 class Phase(NamedTuple):
     """A phase that grows linearly between frames.
 
-    start: (batch, frames) periods at each frame.
-    advance: (batch, frames - 1) periods from each frame to the next, positive.
-    hop: samples between frames.
+    Attributes:
+        start: `(batch, frames)`, the phase at each frame, in periods.
+        advance: `(batch, frames - 1)`, the periods from each frame to the next; positive.
+        hop: samples between frames.
     """
 
     start: Tensor
@@ -48,12 +51,12 @@ class Phase(NamedTuple):
         return cls(first + running_sum(advance, 2**20) / 2**20, advance, hop)
 
     def at(self, time: Tensor) -> Tensor:
-        """The phase at (batch, n) sample positions."""
+        """The phase at `(batch, n)` positions in samples."""
         frame = (time / self.hop).long().clamp(0, self.advance.shape[1] - 1)
         return self.start.gather(1, frame) + self.advance.gather(1, frame) * (time / self.hop - frame)
 
     def time_of(self, phase: Tensor) -> Tensor:
-        """The sample positions, fractional, at which (batch, n) phases are passed; extrapolated outside the clip."""
+        """The positions, in fractions of samples, of `(batch, n)` phases. Outside the clip they are extrapolated."""
         frame = (torch.searchsorted(self.start, phase, right=True) - 1).clamp(0, self.advance.shape[1] - 1)
         return self.hop * (frame + (phase - self.start.gather(1, frame)) / self.advance.gather(1, frame))
 
@@ -62,26 +65,26 @@ def analysis_phase(track: PitchTrack, sample_rate: int) -> tuple[Phase, Tensor]:
     """A phase whose whole numbers mark the periods of the clip.
 
     Returns:
-        the phase, and the pitch in Hz between frames, (batch, frames - 1).
+        The phase, and the pitch between frames in Hz, `(batch, frames - 1)`.
     """
     a, b = track.voiced[:, :-1], track.voiced[:, 1:]
     f, g = track.frequency[:, :-1], track.frequency[:, 1:]
     pitch = torch.where(a & b, (f + g) / 2, torch.where(a, f, torch.where(b, g, VOICELESS_RATE)))
     advance = pitch * (track.hop / sample_rate)
-    # meet the measured phase in each voiced part, or the errors of the pitch would add up to marks between the pulses
+    # Follow the measured phase in each voiced part. Otherwise errors of the pitch add up and marks fall between pulses.
     ahead = steady(track, Phase.of(advance, track.hop).start)
     step = ahead.diff(dim=1)
     return Phase.of(advance + step - step.round(), track.hop, ahead[:, :1]), pitch
 
 
 def steady(track: PitchTrack, phase: Tensor) -> Tensor:
-    """How far the marks' phase lies from the pitch's, averaged over the voiced frames around each: (batch, frames).
+    """`(batch, frames)`: the distance of the measured phase from `phase`, averaged over the voiced frames around each.
 
-    One frame's phase jumps where a period has two pulses; the pitch does not.
+    (The phase of a single frame jumps where a period has two pulses.)
     """
     angle = 2 * math.pi * (track.phase - LATER - phase)
     vector = torch.stack([angle.cos(), angle.sin()]) * (track.strength * track.voiced)
-    part = (~track.voiced).cumsum(1)  # the same within each voiced part
+    part = (~track.voiced).cumsum(1)  # equal within each voiced part
     width = 2 * STEADY + 1
     around = F.pad(vector, (STEADY, STEADY)).unfold(-1, width, 1)
     same = F.pad(part, (STEADY, STEADY), value=-1).unfold(-1, width, 1) == part[..., None]
@@ -90,21 +93,22 @@ def steady(track: PitchTrack, phase: Tensor) -> Tensor:
 
 
 def masked_median(values: Tensor, mask: Tensor) -> Tensor:
-    """The median over the masked columns, (batch, n) -> (batch, 1); infinite where there are none."""
+    """The median over the columns where the mask is true, `(batch, n)` -> `(batch, 1)`; infinite if there are none."""
     ordered = torch.where(mask, values, torch.inf).sort(dim=1).values
     return ordered.gather(1, (mask.sum(1, keepdim=True) - 1).clamp_min(0) // 2)
 
 
 def new_pitch(track: PitchTrack, pitch: Tensor, pitch_ratio: Tensor, range_ratio: Tensor) -> Tensor:
-    """Praat's rule: the median times one ratio, distances from it times the other; never below zero.
+    """Praat's rule: multiply the median pitch by one ratio, and the distances from it by the other.
 
     Args:
-        track: the clips' pitch.
-        pitch: (batch, frames - 1) Hz between frames.
-        pitch_ratio, range_ratio: (batch, 1).
+        track: pitch of the clips.
+        pitch: `(batch, frames - 1)`, pitch between frames in Hz.
+        pitch_ratio, range_ratio: `(batch, 1)`.
 
     Returns:
-        (batch, frames - 1) Hz. A clip without pitch, and one whose lowest pitch would fall below zero, keep theirs.
+        `(batch, frames - 1)` in Hz. A clip keeps its pitch if it has no voiced frame, or if its lowest pitch would fall
+        below zero.
     """
     median = masked_median(track.frequency, track.voiced)
     lowest = torch.where(track.voiced, track.frequency, torch.inf).amin(1, keepdim=True)
@@ -118,16 +122,16 @@ def new_pitch(track: PitchTrack, pitch: Tensor, pitch_ratio: Tensor, range_ratio
 def overlap_add(
     clips: Tensor, sample_rate: int, pitch_ratio: Tensor, range_ratio: Tensor, formant_ratio: Tensor | None = None
 ) -> Tensor:
-    """Move pitch and formants of a batch independently.
+    """Change pitch and formants of a batch independently.
 
     Args:
-        clips: (batch, samples) float32.
-        sample_rate: Hz.
-        pitch_ratio, range_ratio: (batch, 1), on the median pitch and on the distance from it.
-        formant_ratio: (batch, 1), on the formant frequencies; None keeps them.
+        clips: `(batch, samples)` float32.
+        sample_rate: in Hz.
+        pitch_ratio, range_ratio: `(batch, 1)`, factors for the median pitch and for the distance from it.
+        formant_ratio: `(batch, 1)`, factor for the formant frequencies. None: keep them.
 
     Returns:
-        (batch, samples). Voiceless parts are copied in place.
+        `(batch, samples)`. Voiceless parts are copied in place.
     """
     track = track_pitch(clips, sample_rate)
     source, pitch = analysis_phase(track, sample_rate)
@@ -136,7 +140,7 @@ def overlap_add(
     advance = (source.advance * (wanted / pitch)).clamp_max(most)
     target = Phase.of(advance, track.hop, source.start[:, :1] % 1)
 
-    # one mark for each whole number of the target phase, with the source mark nearest in time
+    # a mark for each whole number of the target phase, and for each of them the source mark that is nearest in time
     marks = math.ceil(most * advance.shape[1]) + 3
     numbers = torch.arange(marks, device=clips.device, dtype=clips.dtype)
     time = target.time_of(numbers.expand(len(clips), -1).contiguous())
@@ -145,7 +149,7 @@ def overlap_add(
     voiced = track.voiced.gather(1, frame)
     offset = torch.where(voiced, (nearest - time).round(), 0.0).clamp(-MARGIN * track.hop, MARGIN * track.hop).long()
 
-    # a window is no longer than a period of the input (as it is read), nor than one of the output
+    # a window is at most as long as a period of the input, at the speed at which it is read, and as one of the output
     read = pitch if formant_ratio is None else torch.where(wanted == VOICELESS_RATE, pitch, pitch * formant_ratio)
     squeeze = (read / wanted).clamp_min(1)
     parts = [clips, offset, target.start, target.advance, squeeze]
@@ -164,24 +168,27 @@ def weave(
     time: Tensor | None = None,
     formant_ratio: Tensor | None = None,
 ) -> Tensor:
-    """Sum, for each output sample, the windowed grains of the marks before and after it.
+    """For each output sample, sum the windowed grains of the marks before and after it.
 
     Args:
         hop: samples between frames.
-        clips: (batch, samples).
-        offset: (batch, marks) samples from each output mark to the input that it copies, at most MARGIN hops.
-        start, advance: (batch, frames), (batch, frames - 1), the output's phase (see `Phase`).
-        squeeze: (batch, frames - 1) output period over window length, at least 1.
-        time: (batch, marks) sample positions of the output marks; needed to move formants.
-        formant_ratio: (batch, 1), how much faster a grain is read.
+        clips: `(batch, samples)`.
+        offset: `(batch, marks)`, samples from each output mark to the input that it copies; at most MARGIN hops.
+        start, advance: `(batch, frames)` and `(batch, frames - 1)`, the phase of the output (see `Phase`).
+        squeeze: `(batch, frames - 1)`, output period divided by window length; at least 1.
+        time: `(batch, marks)`, positions of the output marks in samples; needed to change formants.
+        formant_ratio: `(batch, 1)`, the speed at which grains are read.
+
+    Returns:
+        `(batch, samples)`.
     """
     samples = clips.shape[1]
     margin = (MARGIN + (0 if formant_ratio is None else 4)) * hop
     padded = F.pad(clips, (margin, advance.shape[1] * hop - samples + margin))
     inside = torch.arange(hop, device=clips.device, dtype=clips.dtype) / hop
-    share = torch.addcmul(start[:, :-1, None], advance[..., None], inside)
-    mark = share.floor()
-    share -= mark
+    fraction = torch.addcmul(start[:, :-1, None], advance[..., None], inside)  # of the period, once the mark is off
+    mark = fraction.floor()
+    fraction -= mark
     mark = mark.long().flatten(1)
     here = torch.arange(margin, margin + mark.shape[1], device=clips.device)
 
@@ -194,17 +201,18 @@ def weave(
         whole = further.floor()
         return interpolate(padded, (position + whole.long()).int(), further.sub_(whole)).mul_(window)
 
-    result = grain(share)
+    result = grain(fraction)
     mark += 1
-    return (result + grain(1 - share))[:, :samples]
+    return (result + grain(1 - fraction))[:, :samples]
 
 
 class PitchShift(BatchTransform):
-    """Move the pitch and stretch its range, formants kept: the same rule and draws as the per-clip, Praat's.
+    """Change the pitch and its range, and keep the formants, by the rule of Praat.
 
     Args:
-        min_ratio, max_ratio: the median pitch is multiplied by a ratio uniform in this range, inverted half the time.
-        min_range_ratio, max_range_ratio: likewise for the pitch range around the median.
+        min_ratio, max_ratio: the median pitch is multiplied by a ratio uniform in this range; with probability one
+            half, it is divided by it.
+        min_range_ratio, max_range_ratio: the same for the pitch range around the median.
         p: probability.
     """
 
@@ -231,11 +239,11 @@ class PitchShift(BatchTransform):
 
 
 class FormantShift(BatchTransform):
-    """Move the formants, pitch kept.
+    """Change the formant frequencies, and keep the pitch.
 
     Args:
-        min_ratio, max_ratio: formant frequencies are multiplied by a ratio uniform in this range, inverted half the
-            time.
+        min_ratio, max_ratio: the formant frequencies are multiplied by a ratio uniform in this range; with probability
+            one half, they are divided by it.
         p: probability.
     """
 

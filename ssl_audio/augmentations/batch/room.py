@@ -1,4 +1,4 @@
-"""Rooms and backgrounds: convolution with impulse responses, and noise mixed in from recordings."""
+"""Rooms and backgrounds: convolution with impulse responses, and noise from recordings."""
 
 import math
 import os
@@ -16,31 +16,35 @@ from ssl_audio.errors import InputError
 
 
 def convolve(clips: Tensor, responses: Tensor) -> Tensor:
-    """Each clip with its own impulse response, the tail cut off: (batch, samples), (batch, n) -> (batch, samples)."""
+    """Convolve each clip with its own impulse response and cut the tail.
+
+    `(batch, samples)` clips, `(batch, n)` responses -> `(batch, samples)`.
+    """
     size = fast_length(clips.shape[1] + responses.shape[1] - 1)
     return filter_by(clips, fourier(torch.fft.rfft, responses, size), size)
 
 
 class Recordings:
-    """The audio of a folder, decoded once, within a budget of bytes, and kept on each device that asks.
+    """The audio of a folder. It is decoded once for each rate and device, and kept.
 
     Args:
-        folder: searched with its sub-folders.
-        budget: bytes of float32 samples; files beyond it are left out, chosen by a fixed shuffle.
+        folder: folder of recordings; sub-folders are searched.
+        budget: largest size of the decoded audio (float32), in bytes. If there is more, some files are left out; a
+            fixed shuffle decides which.
 
     Raises:
         InputError: the folder holds no audio.
     """
 
-    def __init__(self, folder: str | os.PathLike, budget: int) -> None:
+    def __init__(self, folder: str | os.PathLike[str], budget: int) -> None:
         self.paths = audio.find_audio_files(folder)
         if not self.paths:
-            raise InputError(f"{os.fspath(folder)}: no audio files here; give a folder that has some")
+            raise InputError(f"{os.fspath(folder)}: no audio files; give a folder of recordings")
         self.budget = budget
         self._decoded: dict[tuple[int, torch.device], tuple[Tensor, ...]] = {}
 
     def at(self, sample_rate: int, device: torch.device) -> tuple[Tensor, ...]:
-        """Every recording as a (samples,) tensor; nothing is read after the first call for a rate and device."""
+        """The recordings, `(samples,)` each. Files are read in the first call for a rate and a device only."""
         key = sample_rate, device
         if key not in self._decoded:
             kept, room = [], self.budget // 4
@@ -52,17 +56,20 @@ class Recordings:
                     kept.append(torch.from_numpy(samples).to(device))
                     room -= len(samples)
             if not kept:
-                raise InputError(f"{self.paths[0].parent}: every recording is silent; give a folder with sound")
+                raise InputError(
+                    f"{self.paths[0].parent}: every recording is silent; give a folder of other recordings"
+                )
             self._decoded[key] = tuple(kept)
         return self._decoded[key]
 
 
 class ImpulseResponse(BatchTransform):
-    """Convolve with a recorded impulse response of `folder`, any of them equally likely, at the clip's own loudness.
+    """Convolve with an impulse response, drawn uniformly from the recordings of a folder, and keep the loudness.
 
     Args:
-        folder: recordings of impulse responses, decoded once.
+        folder: recordings of impulse responses; decoded once.
         max_seconds: longer responses are cut.
+        p: probability.
     """
 
     def __init__(self, folder: str, max_seconds: float = 2.0, p: float = 0.5) -> None:
@@ -83,9 +90,9 @@ class ImpulseResponse(BatchTransform):
 
 
 def fall(decay: Tensor, samples: int, run: int = 256) -> Tensor:
-    """Exponentials that fall by 60 dB in (batch, 1) samples: (batch, samples).
+    """`(batch, samples)` exponentials that fall by 60 dB in `decay` samples, `(batch, 1)`.
 
-    Runs of them are alike up to a factor, so that only one run and the factors have to be computed.
+    Segments of an exponential differ only by a factor, so only one segment and the factors are computed.
     """
     rate = -math.log(1000) / decay
     time = torch.arange(max(run, -(-samples // run)), device=decay.device)
@@ -94,12 +101,13 @@ def fall(decay: Tensor, samples: int, run: int = 256) -> Tensor:
 
 
 class Reverb(BatchTransform):
-    """A synthetic room: the clip and, behind it, noise that decays exponentially.
+    """Add a synthetic room: convolve with exponentially decaying noise.
 
     Args:
-        min_decay, max_decay: seconds in which the reverberation falls by 60 dB, uniform.
-        min_wet, max_wet: share of the reverberation in the result, uniform in [0, 1].
-        max_damping: what lies above 2 kHz decays faster, by a share uniform in [0, max_damping] of the decay time.
+        min_decay, max_decay: the reverberation time (fall by 60 dB) is uniform between these, in seconds.
+        min_wet, max_wet: the fraction of the reverberation in the result is uniform between these; in [0, 1].
+        max_damping: above 2 kHz, the reverberation time is shorter, by a fraction uniform in [0, max_damping].
+        p: probability.
     """
 
     CROSSOVER = 2000.0
@@ -125,11 +133,11 @@ class Reverb(BatchTransform):
         wet = uniform(clips, self.min_wet, self.max_wet, generator)
         response = self.responses(clips, sample_rate, generator)
         response *= wet / torch.linalg.vector_norm(response, dim=1, keepdim=True).clamp_min_(1e-9)
-        response[:, 0] += 1 - wet.squeeze(1)  # the clip itself
+        response[:, 0] += 1 - wet.squeeze(1)  # the direct sound
         return convolve(clips, response)
 
     def responses(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        """(batch, n) decaying noises, one a clip."""
+        """`(batch, n)` decaying noises, one per clip."""
         size = min(clips.shape[1], math.ceil(self.max_decay * sample_rate))
         decay = uniform(clips, self.min_decay, self.max_decay, generator)
         damped = decay * (1 - uniform(clips, 0, self.max_damping, generator))
@@ -139,7 +147,7 @@ class Reverb(BatchTransform):
         return low.mul_(fall(decay * sample_rate, size)).addcmul_(high, fall(damped * sample_rate, size))
 
     def noise(self, sample_rate: int, device: torch.device) -> Tensor:
-        """White noise below and above the crossover, (2, 1, samples), made once: each clip starts somewhere in it."""
+        """`(2, 1, samples)` white noise below and above the crossover, computed once. Each clip uses a part of it."""
         key = sample_rate, device
         if key not in self._noise:
             size = fast_length(math.ceil((4 + 2 * self.max_decay) * sample_rate))
@@ -150,12 +158,14 @@ class Reverb(BatchTransform):
 
 
 class BackgroundNoise(BatchTransform):
-    """Mix in a random part of the recordings of `folder`, at a signal-to-noise ratio uniform in decibels.
+    """Add a random part of the recordings of a folder, at a random signal-to-noise ratio.
 
     Args:
-        folder: recordings, decoded once and laid end to end (a part may span two).
-        min_snr_db, max_snr_db: power of the clip over power of the noise. Silent clips stay silent.
-        budget: bytes of decoded audio that may be kept.
+        folder: recordings of noise; decoded once and concatenated, so a part may come from two recordings.
+        min_snr_db, max_snr_db: the signal-to-noise ratio is uniform between these, in decibels. Silent clips stay
+            silent.
+        budget: largest size of the decoded audio in bytes.
+        p: probability.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Shifts, masks and echoes: transforms of where samples are."""
+"""Shifts, masks, echoes and changes of speed: transforms in time."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from ssl_audio.errors import InputError
 
 
 class Shift(BatchTransform):
-    """Roll the clip by a share of its length uniform in [min_fraction, max_fraction]; the end comes in at the start."""
+    """Rotate the clip by a fraction of its length, uniform in [min_fraction, max_fraction]."""
 
     def __init__(self, min_fraction: float = -0.05, max_fraction: float = 2.0, p: float = 0.5) -> None:
         super().__init__(p)
@@ -25,7 +25,7 @@ class Shift(BatchTransform):
 
 
 class TimeMask(BatchTransform):
-    """Silence one span, its length uniform in [min_fraction, max_fraction] of the clip, anywhere in it."""
+    """Silence a span anywhere in the clip. Its length is uniform in [min_fraction, max_fraction] of the clip's."""
 
     def __init__(self, min_fraction: float = 0.0, max_fraction: float = 0.125, p: float = 0.5) -> None:
         super().__init__(p)
@@ -37,19 +37,19 @@ class TimeMask(BatchTransform):
         return torch.where(span(clips, low, high, generator), self.fill(clips), clips)
 
     def fill(self, clips: Tensor) -> Tensor | float:
-        """What the span holds afterwards."""
+        """The value of the span: a number, or `(batch, 1)`."""
         return 0.0
 
 
 class MeanMask(TimeMask):
-    """As `TimeMask`, with the clip's mean in place of silence (wav2rec)."""
+    """Like `TimeMask`, with the clip's mean instead of silence (wav2rec)."""
 
     def fill(self, clips: Tensor) -> Tensor:
         return clips.mean(1, keepdim=True)
 
 
 class TimeDropout(BatchTransform):
-    """Silence one span, its length uniform in [min_seconds, max_seconds], anywhere in the clip."""
+    """Silence a span anywhere in the clip. Its length is uniform in [min_seconds, max_seconds]."""
 
     def __init__(self, min_seconds: float = 0.0, max_seconds: float = 0.5, p: float = 0.5) -> None:
         super().__init__(p)
@@ -62,20 +62,21 @@ class TimeDropout(BatchTransform):
 
 
 def span(clips: Tensor, low: int, high: int, generator: Generator | None) -> Tensor:
-    """One span a clip, of low to high samples, at a uniform place: (batch, samples) bool."""
+    """`(batch, samples)` bool: a span in each clip, of `low` to `high` samples, at a uniform position."""
     length = randint(clips, low, high, generator)
     room = clips.shape[1] - length + 1
     first = (uniform(clips, 0, 1, generator) * room).long().minimum(room - 1)
-    here = positions(clips).int()  # half the bytes to compare
+    here = positions(clips).int()  # 4 bytes instead of 8, which makes the comparisons faster
     return (here >= first.int()) & (here < (first + length).int())
 
 
 class Delay(BatchTransform):
-    """Mix the clip with one echo: (x + volume * x delayed) / 2.
+    """Mix the clip with one echo: `(x + volume * delayed x) / 2`.
 
     Args:
-        min_milliseconds, max_milliseconds, step_milliseconds: the delay is drawn from this grid, ends included.
-        volume: of the echo.
+        min_milliseconds, max_milliseconds, step_milliseconds: the delay is drawn from this grid, with both ends.
+        volume: amplitude of the echo.
+        p: probability.
     """
 
     def __init__(
@@ -103,9 +104,14 @@ class Delay(BatchTransform):
 
 
 class Speed(BatchTransform):
-    """Play faster or slower, pitch and all, at one of the `rates`; a random part of what became longer is kept.
+    """Play the clip faster or slower, at one of the `rates`, which also changes the pitch.
 
-    What became shorter is set in the middle of silence.
+    A result that is longer than the clip is cut at a random position. One that is shorter is padded with silence on
+    both sides.
+
+    Args:
+        rates: rates, all equally likely; above 1 is faster. None: those of WaveBYOL.
+        p: probability.
     """
 
     _rates: Tensor
@@ -121,7 +127,7 @@ class Speed(BatchTransform):
         rates = self._rates.to(clips.device)  # a no-op where the module lives
         rate = rates[randint(clips, 0, len(self.rates) - 1, generator)]
         samples = clips.shape[1]
-        spare = samples - samples * rate  # input that is not reached; negative where silence is needed
+        spare = samples - samples * rate  # samples of the input that are not read; negative where silence is needed
         first = torch.where(spare > 0, uniform(clips, 0, 1, generator), 0.5) * spare
         if max(self.rates) > 1:
             clips = low_pass(clips, (1 / rate).clamp_max(1))

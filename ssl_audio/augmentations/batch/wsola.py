@@ -1,7 +1,7 @@
-"""Time stretch, and pitch shift of anything that sounds, by waveform similarity (WSOLA, Verhelst and Roelands, 1993).
+"""Time stretch, and pitch shift of any sound, by waveform similarity (WSOLA, Verhelst and Roelands, 1993).
 
-What sox does for `tempo` and `pitch`. Unlike the overlap-add for voices in `psola` it needs no pitch, so it takes
-chords and drums; formants move with the pitch.
+sox uses this method for `tempo` and `pitch`. It needs no pitch analysis, so it handles chords and drums, which the
+overlap-add of voices in `psola` cannot. The formants move with the pitch.
 """
 
 import math
@@ -23,25 +23,26 @@ from ssl_audio.augmentations.batch.base import (
 from ssl_audio.augmentations.batch.filters import low_pass
 from ssl_audio.augmentations.batch.pitch import pool
 
-# Much as in sox, for music: long grains, joined quickly.
+# Similar to sox's settings for music: long grains with short fades.
 HOP_SECONDS = 0.08
 FADE_SECONDS = 0.015
 TOLERANCE_SECONDS = 0.015
-SEARCH_RATE = 4000  # Hz; a parabola through the best match finds it between the samples
+SEARCH_RATE = 4000  # rate of the search in Hz; a parabola through the best match gives a finer position
 
 
 def grain_starts(clips: Tensor, sample_rate: int, rate: Tensor, speed: Tensor) -> tuple[Tensor, int, int]:
-    """Where to read the grains from that make up each clip, played at its own rate and pitch.
+    """The positions in the input of the grains that make up the result.
 
     Args:
-        clips: (batch, samples) float32.
-        sample_rate: Hz.
-        rate: (batch, 1), how fast time passes; above 1 is faster.
-        speed: (batch, 1), how fast a grain is read: the ratio of the pitch.
+        clips: `(batch, samples)` float32.
+        sample_rate: in Hz.
+        rate: `(batch, 1)`, the tempo; above 1 is faster.
+        speed: `(batch, 1)`, the speed at which a grain is read, which is the pitch ratio.
 
     Returns:
-        starts: (batch, grains) int64, the first sample of each; possibly before the start of the clip or after its end.
-        hop, fade: samples from grain to grain of the result, and over which each fades into the next.
+        starts: `(batch, grains)` int64, the first sample of each grain; possibly outside the clip.
+        hop: samples from one grain of the result to the next.
+        fade: samples over which each grain fades into the next.
     """
     step = max(1, round(sample_rate / SEARCH_RATE))
     hop, fade, reach = (
@@ -53,21 +54,21 @@ def grain_starts(clips: Tensor, sample_rate: int, rate: Tensor, speed: Tensor) -
 
 
 def similar_grains(low: Tensor, hop: int, fade: int, reach: int, rate: Tensor, speed: Tensor, count: int) -> Tensor:
-    """Where each grain of the result starts in the input: near its time, and where it continues the grain before.
+    """Find a start for each grain that is near its time and where the input resembles the end of the previous grain.
 
     Args:
-        low: (batch, n), the clips at a low rate.
-        hop: from a grain of the result to the next.
-        fade: length over which a grain must resemble the continuation of the one before.
-        reach: how far a grain may move from its time.
-        rate, speed: (batch, 1), see `grain_starts`.
-        count: grains.
+        low: `(batch, n)`, the clips at a low rate. All lengths below are in its samples.
+        hop: distance from one grain of the result to the next.
+        fade: length over which a grain must resemble the continuation of the previous one.
+        reach: largest distance of a grain from its time.
+        rate, speed: `(batch, 1)`; see `grain_starts`.
+        count: number of grains.
 
     Returns:
-        (batch, count) positions at the low rate, fractional, possibly outside the clip.
+        `(batch, count)` fractional positions, possibly outside the clip.
     """
     margin = fade + reach
-    most = low.shape[1] + reach  # what lies behind the end is silent all the same
+    most = low.shape[1] + reach  # there is only silence beyond
     low = F.pad(low, (margin, 2 * margin))
     ideal = (torch.arange(count, device=low.device) * hop * rate).round().long().clamp_max(most)
     regions = excerpts(low, ideal + (margin - reach), fade + 2 * reach)
@@ -79,7 +80,7 @@ def similar_grains(low: Tensor, hop: int, fade: int, reach: int, rate: Tensor, s
 
     start = ideal[:, 0].to(low.dtype)
     starts = [start]
-    for k in range(1, count):  # over time, not over clips
+    for k in range(1, count):  # a loop over time, not over clips
         place = start + onward
         whole = place.round()
         wanted = following[rows, whole.long().clamp_max_(most + margin)]
@@ -93,7 +94,7 @@ def similar_grains(low: Tensor, hop: int, fade: int, reach: int, rate: Tensor, s
 
 
 def join(grains: Tensor, fade: int, samples: int) -> Tensor:
-    """Put grains one after the other, each fading into the next: (batch, n, hop + fade) -> (batch, samples)."""
+    """Concatenate grains, each fading into the next: `(batch, n, hop + fade)` -> `(batch, samples)`."""
     hop = grains.shape[2] - fade
     weight = 0.5 + 0.5 * torch.cos(math.pi * (torch.arange(fade, device=grains.device) + 0.5) / fade)
     grains[:, 1:, :fade].lerp_(grains[:, :-1, hop:], weight)
@@ -101,7 +102,7 @@ def join(grains: Tensor, fade: int, samples: int) -> Tensor:
 
 
 class TimeStretch(BatchTransform):
-    """Play at a rate uniform in [min_rate, max_rate] without changing the pitch; cut or zero-padded to its length."""
+    """Change the speed by a factor uniform in [min_rate, max_rate], keep the pitch, then cut or zero-pad the clip."""
 
     whole = True  # the loop over time is shared by all clips
 
@@ -123,7 +124,7 @@ class TimeStretch(BatchTransform):
 
 
 class PitchShiftPolyphonic(BatchTransform):
-    """Move the pitch of any sound, duration kept, by cents uniform in [min_cents, max_cents]; formants move along."""
+    """Change the pitch of any sound by cents uniform in [min_cents, max_cents]. Its formants move too."""
 
     whole = True  # the loop over time is shared by all clips
 
@@ -135,10 +136,10 @@ class PitchShiftPolyphonic(BatchTransform):
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
         ratio = 2 ** (uniform(clips, self.min_cents, self.max_cents, generator) / 1200)
         starts, hop, fade = grain_starts(clips, sample_rate, torch.ones_like(ratio), ratio)
-        longest = math.ceil((hop + fade) * 2 ** (self.max_cents / 1200)) + 4  # samples that a grain is read from
+        longest = math.ceil((hop + fade) * 2 ** (self.max_cents / 1200)) + 4  # samples that one grain reads
         time = torch.arange(hop + fade, device=clips.device, dtype=clips.dtype)
         if self.max_cents > 0:
-            clips = low_pass(clips, (1 / ratio).clamp_max(1))  # or what is read faster would alias
+            clips = low_pass(clips, (1 / ratio).clamp_max(1))  # clips that are read faster would alias otherwise
 
         def play(clips: Tensor, starts: Tensor, ratio: Tensor) -> Tensor:
             samples = clips.shape[1]

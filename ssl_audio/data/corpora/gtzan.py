@@ -12,10 +12,11 @@ from pathlib import Path
 
 from ssl_audio.data.corpora.base import SPLITS, Corpus, Missing, Track, make_corpus, require
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged_names
 
 _LISTS = "https://github.com/minzwon/sota-music-tagging-models, split/gtzan"
 FILES = {f"{split}_filtered.txt": _LISTS for split in SPLITS}
-GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+GENRES = packaged_names("metadata/labels/gtzan.txt")
 
 
 def read(root: str | os.PathLike, missing: Missing = "error") -> Corpus:

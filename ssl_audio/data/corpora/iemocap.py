@@ -7,14 +7,16 @@ Session5. The folds are the sessions, which share no speaker.
 import os
 import re
 
-from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, require, split_of_fold
+from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, read_table, require, split_of_fold
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged
 
 _HOME = "https://sail.usc.edu/iemocap, by request"
 SESSIONS = tuple(f"Session{number}" for number in range(1, 6))
 FILES = {f"{session}/{part}": _HOME for session in SESSIONS for part in ("dialog/EmoEvaluation", "sentences/wav")}
-EMOTIONS = ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur", "xxx")
-FOUR = {"ang": "angry", "hap": "happy", "exc": "happy", "sad": "sad", "neu": "neutral"}
+_TABLE = read_table(packaged("metadata/labels/iemocap.csv"), ["code", "four"])
+EMOTIONS = tuple(row["code"] for row in _TABLE)
+FOUR = {row["code"]: row["four"] for row in _TABLE if row["four"]}
 """The usual four classes, in which excitement counts as happiness."""
 
 _LINE = re.compile(r"\[[\d.]+ - [\d.]+\]\t(Ses0\d[FM]_\w+_([FM])\d+)\t(\w{3})\t")

@@ -22,6 +22,7 @@ from ssl_audio.data.corpora.base import (
     require,
 )
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged_names
 
 _PONS = "https://github.com/jordipons/musicnn-training, data/index/mtt"
 _MINZWON = "https://github.com/minzwon/sota-music-tagging-models, split/mtat"
@@ -34,15 +35,7 @@ FILES: dict[str, dict[str, str]] = {
 }
 """split -> its files -> where they come from."""
 
-# fmt: off
-PONS_TAGS = (
-    "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
-    "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no vocals",
-    "harpsichord", "loud", "quiet", "flute", "woman", "male vocal", "no vocal", "pop", "soft", "sitar", "solo",
-    "man", "classic", "choir", "voice", "new age", "dance", "male voice", "female vocal", "beats", "harp", "cello",
-    "no voice", "weird", "country", "metal", "female voice", "choral",
-)
-# fmt: on
+PONS_TAGS = packaged_names("metadata/labels/magnatagatune.txt")
 """The columns of the pons2017 lists, in their order (`output_labels_mtt.txt` beside them)."""
 
 

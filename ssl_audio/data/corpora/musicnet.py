@@ -15,19 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_audio.audio import EXTENSIONS
-from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus
+from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, read_table
 from ssl_audio.data.notes import Notes
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged
 
 _HOME = "https://zenodo.org/records/5120004 (musicnet.tar.gz, musicnet_metadata.csv)"
 LABEL_RATE = 44100
 """Of start_time and end_time, whatever the rate of the audio."""
 METADATA = ("musicnet_metadata.csv", "metadata.csv", "index.csv")
 """Names of the table in the root, tried in this order; its column of ids is `id` or `name`."""
-INSTRUMENTS = {
-    1: "piano", 7: "harpsichord", 41: "violin", 42: "viola", 43: "cello", 44: "double bass", 58: "trombone",
-    61: "horn", 66: "saxophone", 69: "oboe", 70: "cor anglais", 71: "bassoon", 72: "clarinet", 74: "flute",
-}  # fmt: skip
+_TABLE = read_table(packaged("metadata/labels/musicnet_instruments.csv"), ["programme", "instrument"])
+INSTRUMENTS = {int(row["programme"]): row["instrument"] for row in _TABLE}
 """Names of General MIDI programmes, from 1: the 11 of MusicNet, and a few more wind instruments."""
 _PAST_THE_END = 2.0  # seconds that labels may be longer than their recording; more means another recording
 

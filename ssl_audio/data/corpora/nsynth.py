@@ -9,12 +9,11 @@ import os
 
 from ssl_audio.data.corpora.base import SPLITS, Corpus, Missing, Track, make_corpus, require
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged_names
 
 _HOME = "https://magenta.tensorflow.org/datasets/nsynth"
 FILES = {f"nsynth-{split}/examples.json": f"{_HOME}, nsynth-{split}.jsonwav.tar.gz" for split in SPLITS}
-FAMILIES = (
-    "bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal",
-)  # fmt: skip
+FAMILIES = packaged_names("metadata/labels/nsynth.txt")
 
 
 def read(root: str | os.PathLike, missing: Missing = "error") -> Corpus:

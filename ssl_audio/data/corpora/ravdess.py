@@ -10,19 +10,15 @@ import re
 from pathlib import Path
 
 from ssl_audio.audio import find_audio_files
-from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, require, split_of_fold
+from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, read_table, require, split_of_fold
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged, packaged_names
 
 _HOME = "https://zenodo.org/record/1188976, Audio_Speech_Actors_01-24.zip"
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")  # codes 01 to 08
-FOLDS = {
-    "1": (2, 5, 14, 15, 16),
-    "2": (3, 6, 7, 13, 18),
-    "3": (10, 11, 12, 19, 20),
-    "4": (8, 17, 21, 23, 24),
-    "5": (1, 4, 9, 22),
-}
-"""fold -> its actors."""
+EMOTIONS = packaged_names("metadata/labels/ravdess.txt")  # codes 01 to 08
+_TABLE = read_table(packaged("metadata/labels/ravdess_folds.csv"), ["actor", "fold"])
+FOLDS = {int(row["actor"]): row["fold"] for row in _TABLE}
+"""actor -> fold."""
 
 _NAME = re.compile(r"03-0([12])-0([1-8])-0\d-0\d-0\d-(\d\d)")
 
@@ -40,15 +36,15 @@ def read(root: str | os.PathLike, channel: str = "speech", fold: int = 5) -> Cor
     if channel not in ("speech", "song"):
         raise InputError(f"RAVDESS has the channels speech and song, not {channel!r}")
     root = require("RAVDESS", root, {"Actor_01": _HOME})
-    home = {actor: number for number, actors in FOLDS.items() for actor in actors}
+    folds = sorted(set(FOLDS.values()))
     tracks = []
     for path in find_audio_files(root):
         spoken, emotion, actor = _parse(path)
         if (spoken == "1") == (channel == "speech"):
-            own = home.get(int(actor))
+            own = FOLDS.get(int(actor))
             if own is None:
                 raise InputError(f"{path}: RAVDESS has no actor {actor}")
-            split = split_of_fold(own, list(FOLDS), str(fold))
+            split = split_of_fold(own, folds, str(fold))
             tracks.append(Track(path.stem, path, split, (EMOTIONS[int(emotion) - 1],), actor, own))
     labels = sorted({track.labels[0] for track in tracks})
     return make_corpus("RAVDESS", "5 folds of actors", tracks, labels, multi_label=False, audio_from=f"unpack {_HOME}")

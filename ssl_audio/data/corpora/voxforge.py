@@ -11,9 +11,10 @@ from pathlib import Path
 from ssl_audio.audio import find_audio_files
 from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, named, require, split_groups
 from ssl_audio.errors import InputError
+from ssl_audio.utils.packaged import packaged_names
 
 _HOME = "http://www.repository.voxforge1.org/downloads"
-LANGUAGES = ("de", "en", "es", "fr", "it", "ru")
+LANGUAGES = packaged_names("metadata/labels/voxforge.txt")
 
 
 def read(

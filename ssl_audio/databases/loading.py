@@ -1,0 +1,70 @@
+"""The loop from a table to a collection: only rows that are new or changed are written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ssl_audio.databases.collection import Collection
+from ssl_audio.databases.rows import EmbeddingRows
+from ssl_audio.errors import InputError, first_line
+
+
+@dataclass
+class Counts:
+    """Rows of a table by what was done with them; `changed` ones have another vector or group than before."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+
+
+def load_rows(
+    rows: EmbeddingRows,
+    collection: Collection,
+    batch_rows: int | None = None,
+    on_rows: Callable[[int], object] = lambda count: None,
+) -> Counts:
+    """Upsert the rows of a table by their ids, in batches; a batch is written whole or not at all.
+
+    Interrupted and run again, it asks which rows are there and writes the others, so that nothing is written twice.
+
+    Args:
+        batch_rows: rows a round trip; by default what the collection suggests.
+        on_rows: called after each batch with the number of its rows.
+
+    Raises:
+        InputError: the database went away or refused; what was written stays.
+    """
+    if batch_rows is not None and batch_rows < 1:
+        raise InputError(f"--batch_size is {batch_rows}; it must be at least 1")
+    counts = Counts()
+    try:
+        for batch in rows.batches(batch_rows or collection.batch_rows):
+            _load(_last_of_each_id(batch), collection, counts)
+            on_rows(len(batch))
+    except collection.errors as error:
+        done = counts.new + counts.changed + counts.unchanged
+        raise InputError(
+            f"the database stopped after {done} rows ({first_line(error)}); run the same command again to go on"
+        ) from error
+    return counts
+
+
+def _load(batch: pa.RecordBatch, collection: Collection, counts: Counts) -> None:
+    ids, digests = batch["id"].to_pylist(), batch["digest"].to_pylist()
+    there = collection.digests(ids)
+    new = np.array([name not in there for name in ids])
+    changed = np.array([there.get(name, digest) != digest for name, digest in zip(ids, digests, strict=True)])
+    if (new | changed).any():
+        collection.upsert(batch.filter(pa.array(new | changed)))
+    counts.new += int(new.sum())
+    counts.changed += int(changed.sum())
+    counts.unchanged += int((~(new | changed)).sum())
+
+
+def _last_of_each_id(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A list may name one file twice; databases refuse one id twice in one statement."""
+    last = {name: position for position, name in enumerate(batch["id"].to_pylist())}
+    return batch if len(last) == len(batch) else batch.take(pa.array(sorted(last.values())))

@@ -1,0 +1,114 @@
+"""What the server computes, without HTTP: files in, vectors, scores and neighbours out."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssl_audio import audio
+from ssl_audio.embedding import embed_files
+from ssl_audio.errors import InputError
+from ssl_audio.provenance import fingerprint
+from ssl_audio.serving.limits import MAX_SAMPLE_RATE
+from ssl_audio.utils.device import best_device
+
+if TYPE_CHECKING:
+    from ssl_audio.model import EmbeddingModel
+    from ssl_audio.retrieval import Index
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """An uploaded file: its length, and its embedding `(dim,)` float32 or the reason why there is none."""
+
+    seconds: float
+    embedding: np.ndarray | None
+    error: str = ""
+
+
+class Service:
+    """A model, and optionally an index of a library that it made.
+
+    Args:
+        model: embeds through `embed_files`, so that an answer equals a row of `ssl-audio embed`.
+        name: what answers call the model.
+        index: for `similar`; must have been made by the same model.
+        window_seconds, hop_seconds: embed a file as the mean over windows; None embeds it whole.
+        device: None takes a GPU if there is one.
+
+    Raises:
+        InputError: another model made the index, or the windows are impossible.
+    """
+
+    def __init__(
+        self,
+        model: "EmbeddingModel",
+        name: str,
+        index: "Index | None" = None,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+        device: str | None = None,
+    ) -> None:
+        self.model, self.name, self.index = model, name, index
+        aggregate = None if window_seconds is None else "mean"
+        windows = {"window_seconds": window_seconds, "hop_seconds": hop_seconds, "aggregate": aggregate}
+        self._options: dict[str, Any] = {**windows, "device": best_device(device)}
+        embed_files(model, [], **self._options)  # refuses impossible windows
+        self.fingerprint = fingerprint(model)
+        if index is not None:
+            index.use(model)
+
+    def embed(self, requests: Sequence[Sequence[Path]]) -> list[list[Embedded]]:
+        """The files of several requests, embedded in one call: one list a request, in order."""
+        paths = [path for request in requests for path in request]
+        results = iter(
+            [_embedded(result) for result in embed_files(self.model, paths, on_error="report", **self._options)]
+        )
+        return [[next(results) for _ in request] for request in requests]
+
+    def compare(self, one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+        """What is said of two embeddings `(dim,)`: their cosine in [-1, 1]."""
+        norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+        return {"score": float(np.dot(one, other) / norms) if norms > 0 else 0.0, "metric": "cosine"}
+
+    def similar(self, path: Path, n: int, per_group: int | None) -> list[dict[str, Any]]:
+        """The `n` recordings of the index most like a file, best first; paths relative to the library's folder."""
+        if self.index is None:
+            raise InputError("this server has no index; start it with --index")
+        root = self.index.settings["root"]
+        hits = self.index.recommend(path, n, per_group=per_group, on_missing=lambda gone: None)
+        return [
+            {
+                "path": os.path.relpath(hit.path, root) if root else hit.path,
+                "group": hit.group,
+                "score": float(hit.score),
+            }
+            for hit in hits
+        ]
+
+
+def problem_of(path: Path, max_seconds: float) -> tuple[int, str] | None:
+    """The HTTP status and the reason why an uploaded file is refused, by its header; None if it is not."""
+    try:
+        info = audio.info(path)
+    except InputError as error:
+        return 422, reason(error, path)
+    if info.seconds > max_seconds:
+        return 413, f"holds {info.seconds:.1f} s of audio; this server takes {max_seconds:g} s"
+    if info.sample_rate > MAX_SAMPLE_RATE:
+        return 413, f"has a rate of {info.sample_rate} Hz; this server takes up to {MAX_SAMPLE_RATE} Hz"
+    return None
+
+
+def reason(error: Exception | str, path: Path) -> str:
+    """An error's text without the place where the server keeps the file."""
+    return str(error).removeprefix(f"{path}: ").replace(str(path), "the file")
+
+
+def _embedded(result: Any) -> Embedded:
+    if result.error is not None:
+        return Embedded(0.0, None, reason(result.error, result.path))
+    return Embedded(result.end - result.start, result.embedding)
