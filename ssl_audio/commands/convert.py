@@ -75,8 +75,9 @@ def load(args: Namespace, checkpoint: Path) -> "EmbeddingModel":
     if args.classifier is None:
         return model
     from ssl_audio.hub.clmr import with_classifier
+    from ssl_audio.utils.tables import read_lines
 
-    tags = Path(args.tags).read_text(encoding="utf-8").splitlines() if args.tags else []
+    tags = read_lines(args.tags) if args.tags else []
     return with_classifier(model, args.classifier, [tag.strip() for tag in tags if tag.strip()] or None)
 
 

@@ -47,7 +47,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text atomically: a reader sees the old file or the new one, never a part."""
     with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # file names keep their bytes
 
 
 def _new(path: Path) -> tuple[Path, int]:
