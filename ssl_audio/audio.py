@@ -7,6 +7,7 @@ No other module opens audio files. What this one returns:
 - never contains silence in place of audio that cannot be decoded, which is an `AudioError`.
 """
 
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ _FORMATS = {  # suffix -> libsndfile's name of the format; without headerless on
     **dict.fromkeys((".iff", ".svx", ".8svx"), "SVX"),
     **dict.fromkeys((".sf", ".ircam"), "IRCAM"),
     **{f".{name.lower()}": name for name in ("FLAC", "W64", "CAF", "RF64", "VOC", "PAF", "AVR", "PVF", "SDS", "HTK")},
-    **{f".{name.lower()}": name for name in ("WVE", "XI")},
+    **{f".{name.lower()}": name for name in ("WVE",)},
 }
 
 EXTENSIONS = tuple(_FORMATS)
@@ -329,18 +330,20 @@ def write(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int, sub
 
     Raises:
         InputError: the format is unknown, or cannot hold this audio.
-        OSError: the disk is full, or writing is not permitted.
+        WriteError: the disk is full, or writing is not permitted.
     """
     suffix = Path(path).suffix.lower()
     kind = _FORMATS.get(suffix)
     if kind is None:
         raise InputError(f"{os.fspath(path)}: cannot write {suffix or 'a file without a suffix'}; use .wav or .flac")
     subtype = subtype or ("OPUS" if suffix == ".opus" else None)
+    content = io.BytesIO()  # libsndfile does not say why a disk cannot be written; the system does
     try:
-        with write_atomically(path) as temporary:
-            soundfile.write(temporary, audio, sample_rate, subtype, format=kind)
+        soundfile.write(content, audio, sample_rate, subtype, format=kind)
     except (soundfile.SoundFileError, ValueError) as error:
         raise InputError(f"{os.fspath(path)}: cannot be written: {_message(error)}") from error
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
