@@ -1,4 +1,4 @@
-"""Whether an index's neighbours make sense: by its groups, and by labels that someone wrote down."""
+"""Retrieval metrics of an index, from its groups and from a table of labels."""
 
 import os
 from pathlib import Path
@@ -11,33 +11,35 @@ from ssl_audio.utils.tables import read_table
 
 
 def index_quality(index: Index, labels: str | os.PathLike | None = None) -> dict[str, dict[str, float]]:
-    """Retrieval metrics of a library; each track queries all others.
+    """Retrieval metrics of a library, with each track as a query against all others.
 
     Args:
-        labels: a CSV with the columns `path` (as in the index: relative to the library) and `label` (genre, mood). All
-            tracks without a label are left out of what concerns labels.
+        index: the index.
+        labels: CSV table with the columns `path` (relative to the library) and `label` (such as genre or mood). Tracks
+            without a label are left out of the genre metrics.
 
     Returns:
-        `same_artist`, by the index's groups; with labels also `same_genre` and `same_genre_other_artist` (the artist
-        filter); each with the metrics of `evaluation.retrieval_metrics`.
+        {"same_artist", with labels also "same_genre" and "same_genre_other_artist": `retrieval_metrics`}; the artists
+        are the groups of the index, and the genres are the labels.
 
     Raises:
-        InputError: the CSV has other columns, names a file twice or one that is not in the index.
+        InputError: the table has other columns, or names a file twice or a file that is not in the index; or every
+            track is its own group and there are no labels.
     """
     embeddings, groups = index.embeddings, index.groups
     tables = library_metrics(embeddings, groups)
     if labels is not None:
-        label_of = read_labels(labels, index)
+        label_of = _labels_of_paths(labels, index)
         rows = [i for i, path in enumerate(index.paths) if path in label_of]
         found = [label_of[index.paths[i]] for i in rows]
         tables |= library_metrics(embeddings[rows], [groups[i] for i in rows], found) | tables
     if not tables:
-        raise InputError("every track is a group of its own and there are no labels, so there is nothing to judge by")
+        raise InputError("every track is its own group and there are no labels; give --labels or index with --group")
     return tables
 
 
-def read_labels(path: str | os.PathLike, index: Index) -> dict[str, str]:
-    """Full path -> label of a CSV with the columns path and label."""
+def _labels_of_paths(path: str | os.PathLike, index: Index) -> dict[str, str]:
+    """{full path: label} from a CSV table with the columns path and label."""
     known = by_plain_name(index.paths)
     root = Path(index.settings["root"] or "")
     result: dict[str, str] = {}
