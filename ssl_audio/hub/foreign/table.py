@@ -6,7 +6,6 @@ as many of its last folders as the table has, or by its name where no other file
 Several rows of a file are averaged, unless windows are asked for and these are the rows.
 """
 
-import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from ssl_audio.hub.address import Address
 from ssl_audio.hub.foreign._external import existing, file_sha256
 from ssl_audio.hub.foreign._options import RATE
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.tables import read_rows
 
 OPTIONS = {"rate": RATE}
 _USUAL_RATE = 16000  # Hz; no audio is ever read at it
@@ -145,8 +145,8 @@ def _npz(path: Path) -> _Table:
 
 
 def _csv(path: Path) -> _Table:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        header, *lines = [line for line in csv.reader(file) if line] or [[]]
+    header, *lines = [cells for _, cells in read_rows(path)] or [[]]
+    header = [heading.strip() for heading in header]
     _need(path, [*header, "embedding"])
     times = {name: header.index(name) for name in ("start", "end") if name in header}
     skipped = {header.index("path"), *times.values()}
