@@ -5,7 +5,7 @@ FFmpeg decodes it, through PyAV (the extra `media`). `audio.AudioFile` opens suc
 A part of a file equals the same part of the whole file as exactly as the codec permits:
 
 - ALAC, FLAC, PCM, APE, WavPack and TTA: bit by bit;
-- AAC: to 1e-4 of full scale, because the decoder fills some bands with noise of its own;
+- AAC: to 5e-3 of full scale, because the decoder fills some bands with noise of its own;
 - Opus: to 1e-2 of full scale, because the decoder remembers what came before;
 - other codecs, and files whose packets have several lengths without exact times: bit by bit, because the file is then
   decoded from its beginning.
@@ -31,17 +31,18 @@ AVAILABLE = find_spec("av") is not None
 
 # Demuxers that read one file and nothing that it names: playlists, for example, are not among them.
 _DEMUXERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,avi,flv,asf,ape,wv,tta,tak,mpc,mpc8,amr,ac3,eac3,dts,ogg,dsf,mp3,wav,flac"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,avi,flv,asf,ape,wv,tta,tak,mpc,mpc8,amr,ac3,eac3,dts,ogg,dsf,"
+    "mp3,wav,flac"
 )
 _MAGIC = (b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11", b"MAC ", b"wvpk", b"TTA1", b"tBaK", b"#!AMR", b"\x0bw", b"DSD ")
 
 # Samples that are decoded before a part and dropped. Codecs that are not named here are decoded from the beginning.
 _EXACT = ("alac", "flac", "ape", "wavpack", "tta")
-_LEAD = {"aac": 8192, "opus": 8192, **dict.fromkeys(_EXACT, 0)}
+_LEAD = {"aac": 8192, "opus": 48000, **dict.fromkeys(_EXACT, 0)}
 
 
 class _Layout(NamedTuple):
-    """What only decoding tells: the samples of a file, and those of its first and of every middle frame (0: unequal)."""
+    """What only decoding tells: the samples of a file, and of its first and of every middle frame (0: unequal)."""
 
     samples: int
     first: int
