@@ -25,9 +25,8 @@ def open_collection(address: str, name: str, dim: int) -> Collection:
     scheme, separator, _ = address.partition("://")
     known = sorted(module.name for module in pkgutil.iter_modules(kinds.__path__))
     if not separator:
-        raise InputError(
-            f"{address!r} is not an address of a database; it must start with one of {', '.join(f'{k}://' for k in known)}"
-        )
+        prefixes = ", ".join(f"{kind}://" for kind in known)
+        raise InputError(f"{address!r} is not an address of a database; it must start with one of {prefixes}")
     if scheme not in known:
         raise InputError(f"the kind of database {scheme!r} is not supported{suggest(scheme, known)}")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", name):

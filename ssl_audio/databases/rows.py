@@ -24,7 +24,7 @@ _MEANING = ("window_seconds", "hop_seconds", "aggregate")  # settings that chang
 
 
 def schema_of(dim: int) -> pa.Schema:
-    """The columns of a row. `id` is a UUID, `start` and `end` are in seconds, and `digest` shows whether a row changed."""
+    """The columns of a row. `id` is a UUID, `start` and `end` are in seconds, `digest` shows whether a row changed."""
     return pa.schema(
         {
             "id": pa.string(),

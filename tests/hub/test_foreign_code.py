@@ -71,7 +71,7 @@ def test_the_shortest_clip_is_found_by_trial_and_shorter_ones_are_treated_as_ask
 def test_a_model_that_depends_on_its_batch_is_run_one_clip_at_a_time_and_says_so(code, caplog, tmp_path):
     body = "def embed(x):\n    y = torch.stack([x.mean(1), x.square().mean(1)], 1)\n    return y + y.mean(0)"
     model = load_model(f"call:{code(body)}:embed?rate=16000", trusted=True)
-    assert caplog.text.count("a clip's embedding depends on its batch, so that clips pass one at a time") == 1
+    assert caplog.text.count("a clip's embedding depends on its batch, so each clip gets its own forward pass") == 1
     clips = [tone(1.0, frequency=f) for f in (200, 300, 400)]
     alone = [2 * statistics(clip)[:2] for clip in clips]
     near(model(torch.from_numpy(np.stack(clips))).numpy(), alone)
@@ -123,18 +123,24 @@ def test_a_turn_gives_one_thread_all_of_torchs_threads():
 
 def test_what_is_no_embedding_is_refused_in_one_line(code):
     for body, message in [
-        ("def embed(x):\n    return x.mean()", "gives the shape ()"),
-        ("def embed(x):\n    return (x > 0)[:, :3]", "an embedding is made of floats"),
-        ("def embed(x):\n    return x[:, :3] / 0", "gives NaN or infinite values"),
-        ("def embed(x):\n    return torch.randn(len(x), 3)", "gives one clip another embedding each time"),
-        ("n = []\ndef embed(x):\n    n.append(1)\n    return x[:, :3] + len(n)", "keeps a state between calls"),
+        ("def embed(x):\n    return x.mean()", "returns the shape ()"),
+        ("def embed(x):\n    return (x > 0)[:, :3]", "an embedding must have floats"),
+        ("def embed(x):\n    return x[:, :3] * float('nan')", "returns NaN or infinite values"),
+        (
+            "def embed(x):\n    return torch.randn(len(x), 3)",
+            "returns another embedding for the same clip in each call",
+        ),
+        (
+            "n = []\ndef embed(x):\n    n.append(1)\n    return x[:, :3] + len(n)",
+            "the state that it keeps between calls",
+        ),
         (
             "def embed(x):\n    raise RuntimeError('first\\nsecond')",
             "fails on 480000 samples of noise at 16000 Hz: first",
         ),
         ("embed = 3", "cannot be called"),
         ("class embed:\n    def __init__(self, size):\n        pass", "cannot be made without arguments"),
-        ("def embed(x):\n    return x[:, :3]\nembed.dim = 5", "says that its size is 5 and gives 3 numbers"),
+        ("def embed(x):\n    return x[:, :3]\nembed.dim = 5", "states the size 5 but returns 3 numbers"),
         ("def embed(x):\n    return x[:, :3]\nembed.sample_rate = 8000", "takes 8000 Hz, not 16000"),
         ("def other(x):\n    return x[:, :3]", "has no 'embed'"),
         ("import a_package_that_is_not_there\n", "needs a_package_that_is_not_there; install it first"),
@@ -147,7 +153,7 @@ def test_what_is_no_embedding_is_refused_in_one_line(code):
         ("call:no_such_module_here:f?rate=16000", "there is no module 'no_such_module_here'"),
         ("call:nowhere.py:f?rate=16000", "nowhere.py: no such file"),
         ("call:json", "write call:<module or path.py>:<name>"),
-        (f"call:{code('def embed(x):  return x')}:embed", "nothing says at which rate it takes audio"),
+        (f"call:{code('def embed(x):  return x')}:embed", "its sample rate is unknown"),
     ]:
         with pytest.raises(InputError, match=message.replace("(", r"\(")):
             load_model(address, trusted=True)
@@ -188,9 +194,12 @@ def test_torchscript_that_asks_for_more_than_audio_is_refused_in_one_line(tmp_pa
     (tmp_path / "page.ts").write_text("<html>not found</html>")
     torch.jit.save(torch.jit.script(Scripted(1.0)), tmp_path / "m.ts")
     for address, message in [
-        (f"torchscript:{tmp_path / 'vad.jit'}?rate=16000", "asks for x, sr; only programs of one waveform fit"),
+        (
+            f"torchscript:{tmp_path / 'vad.jit'}?rate=16000",
+            "takes x, sr; only programs that take the audio alone are supported",
+        ),
         (f"torchscript:{tmp_path / 'page.ts'}?rate=16000", "damaged or not a TorchScript file"),
-        (f"torchscript:{tmp_path / 'm.ts'}", "nothing says at which rate"),
+        (f"torchscript:{tmp_path / 'm.ts'}", "its sample rate is unknown"),
         (f"torchscript:{tmp_path / 'absent.ts'}", "no such file"),
     ]:
         with pytest.raises(InputError) as caught:

@@ -57,7 +57,7 @@ def test_sweep_is_one_address_a_layer(folder):
     address = f"hf:{folder('hubert')}?layer=sweep&pool=mean"
     assert expanded(address) == [address.replace("sweep", str(number)) for number in range(3)]
     assert expanded("runs/mine") == ["runs/mine"]
-    with pytest.raises(InputError, match="layer=sweep is one model a layer"):
+    with pytest.raises(InputError, match="layer=sweep stands for one model per layer"):
         load_model(address)
 
 

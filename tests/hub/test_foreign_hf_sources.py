@@ -174,12 +174,12 @@ def test_a_config_reaches_no_code_through_the_encoder(folder):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ("layer=9", "there is no such layer; the model has 0 to 2"),
+        ("layer=9", "there is no such layer; the model has the layers 0 to 2"),
         ("layer=last", "layer=last is wrong"),
         ("layer=0,7", "there is no such layer"),
         ("pool=max", "pool=max is wrong; it must be one of mean, mean+std, cls, model"),
         ("pool=cls", "hubert has no class token"),
-        ("pool=model", "hubert makes no vector of its own"),
+        ("pool=model", "hubert computes no vector of its own"),
         ("pool=model&layer=1", "leave layer out"),
         ("rate=8000", "takes 16000 Hz, not 8000"),
         ("layr=1", "has no option 'layr'; did you mean 'layer'?"),
@@ -205,10 +205,10 @@ def test_folders_that_hold_no_audio_model_are_one_line(folder, tmp_path):
     ours = tmp_path / "ours"
     save_model(load_model(f"hf:{folder('hubert')}"), ours)
     for place, message in [
-        (bert, "model_type 'bert' is no audio model that is known here"),
+        (bert, "the model_type 'bert' is not supported"),
         (cut, "its weights cannot be read"),
-        (other, "weights are missing or of another shape, such as encoder.layers.1"),
-        (ours, "it holds a model of ssl_audio: leave hf: out"),
+        (other, "weights are missing or have another shape, such as encoder.layers.1"),
+        (ours, "this is a model of ssl_audio, so leave hf: out"),
         (tmp_path, "cannot be read"),
     ]:
         with pytest.raises(InputError) as caught:
@@ -223,7 +223,7 @@ def test_a_folder_without_an_extractor_says_what_is_taken(folder, tmp_path, capl
         (bare / name).write_bytes(content)
     model = load_model(f"hf:{bare}")
     assert np.array_equal(model.embed(CLIP), load_model(f"hf:{folder('hubert')}").embed(CLIP))
-    assert "has no preprocessor_config.json; the usual settings of its family are taken" in caplog.text
+    assert "has no preprocessor_config.json; the default settings of its family are used" in caplog.text
 
 
 def test_the_missing_library_names_the_extra(monkeypatch):

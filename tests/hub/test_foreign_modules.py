@@ -18,11 +18,11 @@ def test_a_torch_hub_folder(code, tmp_path):
     near(model.embed(CLIP), statistics(CLIP))
     (tmp_path / "empty").mkdir()
     for address, message in [
-        (f"torchhub:{tmp_path / 'hub'}", r"which of its models\? add it, such as \?entry=NAME"),
+        (f"torchhub:{tmp_path / 'hub'}", r"the option entry is missing; add .*\?entry=NAME"),
         (f"torchhub:{tmp_path / 'hub'}?entry=large", "cannot be loaded: Cannot find callable large"),
         (f"torchhub:{tmp_path / 'hub'}?entry=broken", "cannot be loaded: no weights"),
         (f"torchhub:{tmp_path / 'empty'}?entry=small", "has no hubconf.py"),
-        ("torchhub:a/b/c/d?entry=small", "no such folder, and no owner/repository on GitHub"),
+        ("torchhub:a/b/c/d?entry=small", "neither a folder that exists nor owner/repository on GitHub"),
     ]:
         with pytest.raises(InputError, match=message) as caught:
             load_model(address, trusted=True)
@@ -45,11 +45,11 @@ def test_a_hear_module(code, tmp_path):
             HEAR.replace("Model(nn.Module)", "Model")
             .replace("super().__init__()", "")
             .replace("self.register_buffer(", "setattr(self, "),
-            "only those of torch fit",
+            "it must be a torch module",
         ),
         (HEAR.replace("get_scene_embeddings", "get_scenes"), "has no 'get_scene_embeddings'"),
         (HEAR.replace("scene_embedding_size, t", "other, t"), None),
-        (HEAR.replace("16000, 3, 2", "16000, 4, 2"), "says that its size is 4 and gives 3"),
+        (HEAR.replace("16000, 3, 2", "16000, 4, 2"), "states the size 4 but returns 3"),
         (
             HEAR.replace("    return Model(", "    raise OSError('weights are gone')\n    return Model("),
             "weights are gone",
@@ -75,7 +75,7 @@ def test_an_x_ares_encoder(code):
     for text, message in [
         (XARES + "class SecondEncoder(ToyEncoder):\n    pass\n", "has 2 classes whose name ends in Encoder"),
         (XARES.replace("ToyEncoder", "Toy"), "has 0 classes"),
-        (XARES.replace("sampling_rate, ", "other, "), "nothing says at which rate"),
+        (XARES.replace("sampling_rate, ", "other, "), "its sample rate is unknown"),
         (XARES.replace("def forward", "def __init__(self, size):\n        pass\n    def forward"), "cannot be made"),
     ]:
         with pytest.raises(InputError, match=message) as caught:

@@ -151,7 +151,7 @@ def test_with_a_token_nothing_is_answered_without_it(place):
     ("arguments", "message"),
     [
         (["--host", "0.0.0.0"], "give --token_file, or set SSL_AUDIO_TOKEN"),
-        (["--host", "::"], "is open to other machines"),
+        (["--host", "::"], "other machines can reach"),
         (["--token_file", "nowhere"], "nowhere: the token cannot be read"),
         (["--token_file", "short"], "16 or more"),
         (["--host", "no.such.host.invalid", "--token_file", "good"], "cannot listen on"),
