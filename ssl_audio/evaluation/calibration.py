@@ -3,6 +3,7 @@
 Brummer and du Preez, "Application-independent evaluation of speaker detection", Computer Speech and Language 2006.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,70 +12,125 @@ from numpy.typing import ArrayLike
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.metrics import check_trials
 
+_DIVERGED = 1e4  # a coefficient of standardised inputs
+_SEPARATED = "but for ties, a threshold separates these scores without error; calibration needs trials that overlap"
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """`scale * score + offset`: the natural logarithm of P(score | same singer) / P(score | different singers)."""
+    """`scale * score + weights . inputs + offset`: the natural logarithm of P(score | same) / P(score | different).
+
+    Attributes:
+        scale, offset: of the score.
+        weights: of further inputs of a trial, such as the lengths of its clips; empty where there are none.
+    """
 
     scale: float
     offset: float
+    weights: tuple[float, ...] = ()
 
-    def __call__(self, scores: ArrayLike) -> np.ndarray:
-        """(trials,) scores -> (trials,) log-likelihood ratios."""
-        return self.scale * np.asarray(scores, dtype=np.float64) + self.offset
+    def __call__(self, scores: ArrayLike, inputs: ArrayLike | None = None) -> np.ndarray:
+        """(trials,) scores and (trials, inputs) -> (trials,) log-likelihood ratios."""
+        ratios = self.scale * np.asarray(scores, dtype=np.float64) + self.offset
+        return ratios if inputs is None else ratios + np.asarray(inputs, dtype=np.float64) @ np.array(self.weights)
 
 
-def fit_calibration(labels: ArrayLike, scores: ArrayLike, p_target: float = 0.5) -> Calibration:
+def fit_calibration(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    p_target: float = 0.5,
+    inputs: ArrayLike | None = None,
+    counts: ArrayLike | None = None,
+) -> Calibration:
     """Logistic regression of the labels on the score, each class weighted to the prior. Fit it on other trials than
     those it is judged on.
 
     Args:
         labels, scores: as in `equal_error_rate`.
         p_target: prior at which the fit matters most.
+        inputs: (trials, inputs) further inputs; None for the score alone.
+        counts: (trials,) how often each trial counts, 0 for not at all; None for once.
 
     Raises:
-        InputError: as `equal_error_rate`, or when a threshold separates the classes but for ties (no line is steep
+        InputError: as `equal_error_rate`, or when the inputs separate the classes but for ties (no fit is steep
             enough).
     """
     labels, scores = check_trials(labels, scores)
     if not 0 < p_target < 1:
         raise InputError(f"p_target must lie between 0 and 1, got {p_target}")
-    # Classes that only touch have no best line either: it gets steeper for ever.
+    columns = scores.astype(np.float64)[:, None]
+    if inputs is not None:
+        columns = np.column_stack([columns, np.asarray(inputs, dtype=np.float64)])
+    if counts is None:
+        counts = np.ones(len(labels))
+    else:
+        used = np.asarray(counts) > 0
+        labels, scores = check_trials(labels[used], scores[used])
+        columns, counts = columns[used], np.asarray(counts, dtype=np.float64)[used]
+    # If the score ranges do not overlap, the regression has no finite optimum: the slope diverges.
     if scores[labels].min() >= scores[~labels].max() or scores[labels].max() <= scores[~labels].min():
-        raise InputError(
-            "but for ties, a threshold separates these scores without error; calibration needs trials that overlap"
-        )
-    x = scores.astype(np.float64)
-    centre, spread = x.mean(), x.std()
-    design = np.stack([(x - centre) / spread, np.ones_like(x)])
-    weights = np.where(labels, p_target / labels.sum(), (1 - p_target) / (~labels).sum())
-    prior = np.log(p_target / (1 - p_target))
-    beta = np.zeros(2)
-    for _ in range(100):  # Newton on a convex cost of two parameters
+        raise InputError(_SEPARATED)
+    centre, spread = columns.mean(axis=0), columns.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)  # the weight of a constant input is 0
+    design = np.vstack([((columns - centre) / spread).T, np.ones(len(labels))])
+    totals = counts[labels].sum(), counts[~labels].sum()
+    weights = counts * np.where(labels, p_target / totals[0], (1 - p_target) / totals[1])
+    beta = _newton(design, labels, weights, np.log(p_target / (1 - p_target)))
+    slopes = beta[:-1] / spread
+    return Calibration(float(slopes[0]), float(beta[-1] - slopes @ centre), tuple(slopes[1:].tolist()))
+
+
+def _newton(design: np.ndarray, labels: np.ndarray, weights: np.ndarray, prior: float) -> np.ndarray:
+    """(inputs,) minimum of the weighted logistic cost, which is convex; `design` is (inputs, trials)."""
+    beta = np.zeros(len(design))
+    for _ in range(100):
         probability = _sigmoid(beta @ design + prior)
         gradient = design @ (weights * (probability - labels))
         hessian = (design * (weights * probability * (1 - probability))) @ design.T
-        step = np.linalg.solve(hessian + 1e-12 * np.eye(2), gradient)
+        step = np.linalg.solve(hessian + 1e-12 * np.eye(len(beta)), gradient)
         step *= min(1.0, 5.0 / np.abs(step).max(initial=1e-30))
         beta -= step
         if np.abs(step).max() < 1e-10:
             break
-    return Calibration(float(beta[0] / spread), float(beta[1] - beta[0] * centre / spread))
+    if np.abs(beta).max() > _DIVERGED:  # several inputs together can separate what the score alone does not
+        raise InputError(_SEPARATED)
+    return beta
+
+
+def people_folds(people: np.ndarray, seed: int = 0, folds: int = 5) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Cross-validation over people: (trials to judge, trials to fit on), two (trials,) bool arrays, again and again.
+
+    People are dealt to folds. Trials between people of fold f and people of fold g are judged by a fit on the trials
+    among all other folds, so that no fit has seen a person whom it is judged on. Every trial is judged once.
+
+    Args:
+        people: (trials, 2) number of the person on each side, from 0.
+        seed: of the folds.
+        folds: at most the number of people.
+    """
+    count = int(np.max(people)) + 1
+    folds = min(folds, count)
+    fold = np.random.default_rng(seed).permutation(np.arange(count) % folds)[people]
+    for f in range(folds):
+        for g in range(f, folds):
+            judged = (fold.min(axis=1) == f) & (fold.max(axis=1) == g)
+            if judged.any():
+                yield judged, ~((fold == f) | (fold == g)).any(axis=1)
 
 
 def cross_calibrate(
-    labels: ArrayLike, scores: ArrayLike, singers: np.ndarray, seed: int = 0, folds: int = 5
+    labels: ArrayLike,
+    scores: ArrayLike,
+    singers: np.ndarray,
+    seed: int = 0,
+    folds: int = 5,
+    inputs: np.ndarray | None = None,
 ) -> np.ndarray:
     """Log-likelihood ratios of trials without a second set: no line is fitted on a singer whose trials it is used on.
 
-    Singers are dealt to folds; a trial of a singer of fold f and one of fold g gets the line of the trials between
-    singers of the other folds.
-
     Args:
-        labels, scores: as in `equal_error_rate`.
-        singers: (trials, 2) number of the singer on each side, from 0.
-        seed: of the folds.
-        folds: at most the number of singers.
+        labels, scores, inputs: as in `fit_calibration`.
+        singers, seed, folds: as in `people_folds`.
 
     Returns:
         (trials,) ratios.
@@ -83,22 +139,15 @@ def cross_calibrate(
         InputError: as `fit_calibration`, or when the other folds have too few trials.
     """
     labels, scores = check_trials(labels, scores)
-    count = int(np.max(singers)) + 1
-    folds = min(folds, count)
-    fold = np.random.default_rng(seed).permutation(np.arange(count) % folds)[singers]
     ratios = np.full(len(labels), np.nan)
-    for f in range(folds):
-        for g in range(f, folds):
-            judged = (fold.min(axis=1) == f) & (fold.max(axis=1) == g)
-            others = ~((fold == f) | (fold == g)).any(axis=1)
-            if not judged.any():
-                continue
-            if not labels[others].any() or labels[others].all():
-                raise InputError(
-                    f"{count} singers are too few to calibrate on some and judge others; "
-                    "give a folder of other singers: --calibrate FOLDER"
-                )
-            ratios[judged] = fit_calibration(labels[others], scores[others])(scores[judged])
+    for judged, others in people_folds(singers, seed, folds):
+        if not labels[others].any() or labels[others].all():
+            raise InputError(
+                f"{int(np.max(singers)) + 1} singers are too few to calibrate on some and judge others; "
+                "give a folder of other singers: --calibrate FOLDER"
+            )
+        known = (None, None) if inputs is None else (inputs[others], inputs[judged])
+        ratios[judged] = fit_calibration(labels[others], scores[others], inputs=known[0])(scores[judged], known[1])
     return ratios
 
 
@@ -119,8 +168,10 @@ def min_cllr(labels: ArrayLike, scores: ArrayLike) -> float:
     from sklearn.isotonic import IsotonicRegression
 
     labels, scores = check_trials(labels, scores)
+    scores = scores.astype(np.float64)
     weights = np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum())
     same = IsotonicRegression(y_min=0, y_max=1).fit(scores, labels, sample_weight=weights).predict(scores)
+    same = np.clip(same, 0, 1)  # rounding puts some beyond
     with np.errstate(divide="ignore"):  # a certain and right answer costs nothing
         cost = np.where(labels, -np.log2(same), -np.log2(1 - same))
     return float(weights @ cost)

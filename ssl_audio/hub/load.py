@@ -10,6 +10,7 @@ from typing import Any
 from ssl_audio.errors import InputError
 from ssl_audio.hub import singer_identity
 from ssl_audio.hub.address import load_address, parse_address
+from ssl_audio.hub.calibration_files import ARRAYS, CALIBRATION
 from ssl_audio.hub.download import NotThere, fetch
 from ssl_audio.hub.place import Options
 from ssl_audio.hub.readers import load_path
@@ -34,6 +35,7 @@ def load_model(
     local_files_only: bool = False,
     projection: bool = False,
     trusted: bool = False,
+    calibration: bool = True,
 ) -> EmbeddingModel:
     """A model with its weights, on the CPU, in evaluation mode.
 
@@ -56,12 +58,14 @@ def load_model(
         projection: with the projection head on top (run folders and checkpoints).
         trusted: allow a config to name classes outside of `ssl_audio`, such as your own encoder, and an address to name
             code. Their modules are imported, which runs code; pass True only for models whose origin you know.
+        calibration: False leaves a calibration in the folder aside, such as one of weights that have changed since.
 
     Returns:
         The model; its attribute `licence` is what its card or package says of its weights, else "unknown".
 
     Raises:
-        InputError: nothing of that name, files missing or damaged, weights that do not fit, a file that would run code.
+        InputError: nothing of that name, files missing or damaged, weights that do not fit, a file that would run code,
+            the calibration of another model.
     """
     if input_sr is not None and (not isinstance(input_sr, Integral) or input_sr < 1):
         raise InputError(f"input_sr is {input_sr!r}; it must be a rate in Hz, a whole number such as 16000")
@@ -80,7 +84,7 @@ def load_model(
             folder = _download(str(name), str(source), torchscript, local_dir=savedir, **hub)
         if torchscript:
             return load_torchscript(folder, input_sr)
-        model = load_path(folder, Options(projection, trusted))
+        model = load_path(folder, Options(projection, trusted, calibration))
     if input_sr is not None and input_sr != model.sample_rate:
         from ssl_audio.resampling import ResampledFrontend
 
@@ -119,7 +123,7 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
     elif source == PUBLISHED_SOURCE and not whole_repository:
         layouts.reverse()  # saves asking for a file that is not there
     try:
-        return fetch(name, repo, layouts, (CARD,) if whole_repository else (), subfolder, **options)
+        return fetch(name, repo, layouts, (CARD, CALIBRATION, ARRAYS) if whole_repository else (), subfolder, **options)
     except NotThere as absent:
         if absent.offline:
             raise

@@ -21,10 +21,12 @@ class Options:
     Attributes:
         projection: with the projection head on top.
         trusted: a config may name classes outside of `ssl_audio`.
+        calibration: with the calibration beside it, where there is one.
     """
 
     projection: bool = False
     trusted: bool = False
+    calibration: bool = True
 
 
 class Place:

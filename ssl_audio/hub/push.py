@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from ssl_audio.errors import InputError, first_line
+from ssl_audio.hub.calibration_files import ARRAYS, CALIBRATION
 from ssl_audio.hub.card import Metrics, model_card
 from ssl_audio.hub.place import Options
 from ssl_audio.hub.readers import load_path
@@ -27,8 +28,8 @@ def push_to_hub(
     """Upload a saved model with its card, in one commit; the repository is made if it is not there.
 
     Args:
-        folder: what `save_model` or `ssl-audio convert` wrote: `config.yaml` and `model.safetensors`. A `model.ts` and
-            a `training.yaml` in it go along.
+        folder: what `save_model` or `ssl-audio convert` wrote: `config.yaml` and `model.safetensors`. A `model.ts`, a
+            `training.yaml` and a calibration in it go along.
         repo_id: `owner/name` on the Hub; `load_model("owner/name")` then loads it.
         private: make a new repository private.
         token: of the Hub, with the right to write; by default the one of `hf auth login`.
@@ -53,7 +54,9 @@ def push_to_hub(
         raise InputError(f"{folder} holds no {CONFIG} and {WEIGHTS}; write them with save_model or ssl-audio convert")
     model = load_path(folder, Options(trusted=True))
     card = model_card(model, repo_id, licence, data, training or folder / TRAINING, metrics)
-    files: dict[str, Path | bytes] = {name: folder / name for name in (CONFIG, WEIGHTS, TRAINING, "model.ts")}
+    files: dict[str, Path | bytes] = {
+        name: folder / name for name in (CONFIG, WEIGHTS, TRAINING, "model.ts", CALIBRATION, ARRAYS)
+    }
     files = {name: path for name, path in files.items() if isinstance(path, Path) and path.is_file()}
     files[CARD] = card.encode()
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]

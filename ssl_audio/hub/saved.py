@@ -8,6 +8,7 @@ import yaml
 
 from ssl_audio.config import build, describe, without_pretrained
 from ssl_audio.errors import InputError
+from ssl_audio.hub.calibration_files import check_belongs, remove_calibration, write_calibration
 from ssl_audio.hub.card import card_licence, model_card
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
@@ -22,7 +23,7 @@ CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
 
 
 def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | None = None) -> None:
-    """Write `config.yaml`, `model.safetensors` and a model card, each whole or not at all.
+    """Write `config.yaml`, `model.safetensors` and a model card, each whole or not at all; its calibration too.
 
     Args:
         model: made of modules that store their constructor arguments.
@@ -30,11 +31,13 @@ def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | Non
         card: text of `README.md`; None writes a short one.
 
     Raises:
-        InputError: a module does not store its arguments, so that nothing could rebuild it.
+        InputError: a module does not store its arguments, so that nothing could rebuild it; or the calibration is that
+            of other weights.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
+    check_belongs(model)
     config = {
         "format_version": FORMAT_VERSION,
         "ssl_audio_version": __version__,
@@ -47,9 +50,12 @@ def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | Non
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in model.state_dict().items()
     }
+    remove_calibration(folder)  # that of the model that was here before
     with write_atomically(folder / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     write_text(folder / CARD, model_card(model, folder.resolve().name) if card is None else card)
+    if model.calibration is not None:
+        write_calibration(model.calibration, folder)
     write_text(folder / CONFIG, text)  # last: a folder with a config is complete
 
 
