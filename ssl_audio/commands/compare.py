@@ -104,9 +104,9 @@ def _listed(source: Path) -> tuple[list[Path], list[tuple[int, int]]]:
 
 def _paired(given: list[str]) -> tuple[list[Path], list[tuple[int, int]]]:
     """Files and pairs: a file with each of a folder or list, or all with all."""
-    from ssl_audio.embedding.table import find_recordings
+    from ssl_audio.embedding.table import files_to_embed
 
-    groups = [[recording.file for recording in find_recordings(name)] for name in given]
+    groups = [[recording.file for recording in files_to_embed(name)] for name in given]
     paths = [path for group in groups for path in group]
     if len(groups) == 2 and len(groups[0]) == 1 and len(groups[1]) > 1:
         own = paths[0].resolve()

@@ -50,7 +50,7 @@ def calibrate(
     lengths: Sequence[float] = LENGTHS,
     apart_from: Sequence[str | os.PathLike] = (),
     seed: int = 0,
-    draws: int = RESAMPLES,
+    resamples: int = RESAMPLES,
     **embedding: Any,
 ) -> ModelCalibration:
     """The calibration of a model; `model.calibration = calibrate(...)` and `save_model` keep it.
@@ -65,8 +65,8 @@ def calibrate(
         normalize: "z", "s" or "as" with `cohort`, a folder of other people; None for cosines.
         lengths: in seconds, of the cuts; none for whole recordings alone.
         apart_from: folders that it will be tested on, which must be of other people and recordings.
-        seed: of the draws, folds and resampling.
-        draws: refits on resampled people, for intervals.
+        seed: of lengths, folds and resampling.
+        resamples: number of refits on resampled people, for intervals.
         **embedding: `batch_size`, `device` of `embed_files`.
 
     Raises:
@@ -105,7 +105,7 @@ def calibrate(
     return fit_model_calibration(
         scored,
         seed=seed,
-        draws=draws,
+        resamples=resamples,
         normalization=normalize,
         cohort=used,
         people=people,
@@ -122,7 +122,7 @@ def test_calibration(
     metadata: str | os.PathLike | None = None,
     lengths: Sequence[float] = (),
     seed: int = 0,
-    draws: int = RESAMPLES,
+    resamples: int = RESAMPLES,
     **embedding: Any,
 ) -> dict[str, Any]:
     """How a model's calibration does on other people; arguments as `calibrate`.
@@ -145,17 +145,17 @@ def test_calibration(
     scored, _ = _score(
         model, _without_copies(listed, clips), recordings, Backend(), lengths, seed, embedding, calibration
     )
-    return figures_on(calibration, scored, seed, draws)
+    return figures_on(calibration, scored, seed, resamples)
 
 
 test_calibration.__test__ = False  # type: ignore[attr-defined]  # not a test case, whatever pytest thinks of the name
 
 
-def figures_on(calibration: ModelCalibration, scored: ScoredTrials, seed: int, draws: int) -> dict[str, Any]:
+def figures_on(calibration: ModelCalibration, scored: ScoredTrials, seed: int, resamples: int) -> dict[str, Any]:
     """The figures of a calibration on trials of people whom it has not seen."""
     labels, people = scored.labels, scored.people
     ratios = calibration.ratios(scored.scores, scored.lengths)
-    times = singer_multiplicities(int(people.max()) + 1, draws, seed)
+    times = singer_multiplicities(int(people.max()) + 1, resamples, seed)
     possible = [rate for rate in RATES if rate >= calibration.false_accepts.smallest]
     hits = {rate: calibration.accepts(rate, scored.scores, scored.lengths) for rate in possible}
     costs = bootstrap_class_means(labels, costs_in_bits(labels, ratios), people, times)
@@ -293,11 +293,11 @@ def _draw_lengths(
 
     Half of the trials have one nominal length on both sides, where both recordings are long enough.
     """
-    draws = rng.integers(len(rows), size=pairs.shape)
-    draws[:, 1] = np.where(rng.random(len(pairs)) < 0.5, draws[:, 0], draws[:, 1])
-    draws = np.where(rows[draws, pairs] < 0, 0, draws)  # a recording that is no longer than the cut stays whole
-    alike = draws[:, 0] == draws[:, 1]
-    return rows[draws, pairs], np.where(alike, nominal[draws[:, 0]], np.nan)
+    drawn = rng.integers(len(rows), size=pairs.shape)
+    drawn[:, 1] = np.where(rng.random(len(pairs)) < 0.5, drawn[:, 0], drawn[:, 1])
+    drawn = np.where(rows[drawn, pairs] < 0, 0, drawn)  # a recording that is no longer than the cut stays whole
+    alike = drawn[:, 0] == drawn[:, 1]
+    return rows[drawn, pairs], np.where(alike, nominal[drawn[:, 0]], np.nan)
 
 
 def _cuts(

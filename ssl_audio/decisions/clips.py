@@ -20,8 +20,8 @@ _FRAME_SECONDS = 0.02  # of the energy contour
 _BANDS = (100, 500, 1000, 2000, 3500)  # Hz, of the contour
 _FRAMES = 1 << 12  # at once
 _SAME_LENGTH = 0.02
-# Correlation of the changes from frame to frame. Of 20,000 pairs each of commands, digits, songs and speech the highest is
-# .79; of recordings and their copies as OGG, as MP3 or at 11 kHz the lowest is .91.
+# Correlation of the changes from frame to frame. Of 20,000 pairs each of commands, digits, songs and speech the highest
+# is .79; of recordings and their copies as OGG, as MP3 or at 11 kHz the lowest is .91.
 _SAME_CHANGES = 0.85
 _FEWEST_FRAMES, _LEAST_CHANGE = 10, 1.0  # dB: a contour that changes less says nothing
 

@@ -1,4 +1,4 @@
-"""Calibration: scores into log-likelihood ratios by a logistic line, and Cllr, the cost of believing them.
+"""Calibration of scores to log-likelihood ratios by logistic regression, and Cllr, the cost of the ratios.
 
 Brummer and du Preez, "Application-independent evaluation of speaker detection", Computer Speech and Language 2006.
 """
@@ -13,12 +13,15 @@ from ssl_audio.errors import InputError
 from ssl_audio.evaluation.metrics import check_trials
 
 _DIVERGED = 1e4  # a coefficient of standardised inputs
-_SEPARATED = "but for ties, a threshold separates these scores without error; calibration needs trials that overlap"
+_SEPARATED = "the scores of the two classes do not overlap, so calibration has no finite optimum; it needs more trials"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """`scale * score + weights . inputs + offset`: the natural logarithm of P(score | same) / P(score | different).
+    """A line from scores, and further inputs, to log-likelihood ratios.
+
+    The ratio is `scale * score + weights . inputs + offset`, the natural logarithm of P(score | same singer) /
+    P(score | different singers).
 
     Attributes:
         scale, offset: of the score.
@@ -42,18 +45,20 @@ def fit_calibration(
     inputs: ArrayLike | None = None,
     counts: ArrayLike | None = None,
 ) -> Calibration:
-    """Logistic regression of the labels on the score, each class weighted to the prior. Fit it on other trials than
-    those it is judged on.
+    """Fit a calibration by logistic regression of the labels on the scores; each class is weighted by its prior.
+
+    Fit it on other trials than the ones that it will be evaluated on.
 
     Args:
-        labels, scores: as in `equal_error_rate`.
-        p_target: prior at which the fit matters most.
+        labels: (trials,), see `equal_error_rate`.
+        scores: (trials,), see `equal_error_rate`.
+        p_target: prior of a same-singer trial, between 0 and 1.
         inputs: (trials, inputs) further inputs; None for the score alone.
         counts: (trials,) how often each trial counts, 0 for not at all; None for once.
 
     Raises:
-        InputError: as `equal_error_rate`, or when the inputs separate the classes but for ties (no fit is steep
-            enough).
+        InputError: see `equal_error_rate`; also if the scores, or all inputs together, of the two classes do not
+            overlap.
     """
     labels, scores = check_trials(labels, scores)
     if not 0 < p_target < 1:
@@ -67,7 +72,7 @@ def fit_calibration(
         used = np.asarray(counts) > 0
         labels, scores = check_trials(labels[used], scores[used])
         columns, counts = columns[used], np.asarray(counts, dtype=np.float64)[used]
-    # If the score ranges do not overlap, the regression has no finite optimum: the slope diverges.
+    # If the score ranges do not overlap, logistic regression has no finite optimum: the slope diverges.
     if scores[labels].min() >= scores[~labels].max() or scores[labels].max() <= scores[~labels].min():
         raise InputError(_SEPARATED)
     centre, spread = columns.mean(axis=0), columns.std(axis=0)
@@ -98,15 +103,18 @@ def _newton(design: np.ndarray, labels: np.ndarray, weights: np.ndarray, prior: 
 
 
 def people_folds(people: np.ndarray, seed: int = 0, folds: int = 5) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cross-validation over people: (trials to judge, trials to fit on), two (trials,) bool arrays, again and again.
+    """Split trials for cross-validation over people, so that no fit sees a person whom it is tested on.
 
-    People are dealt to folds. Trials between people of fold f and people of fold g are judged by a fit on the trials
-    among all other folds, so that no fit has seen a person whom it is judged on. Every trial is judged once.
+    The people are split into folds. Trials between a person of fold f and a person of fold g are tested by a fit on the
+    trials among the people of all other folds. Every trial is tested once.
 
     Args:
         people: (trials, 2) number of the person on each side, from 0.
         seed: of the folds.
-        folds: at most the number of people.
+        folds: number of folds; reduced to the number of people if there are fewer people.
+
+    Returns:
+        Pairs of (trials,) bool: the trials to test, and the trials to fit on.
     """
     count = int(np.max(people)) + 1
     folds = min(folds, count)
@@ -126,24 +134,28 @@ def cross_calibrate(
     folds: int = 5,
     inputs: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Log-likelihood ratios of trials without a second set: no line is fitted on a singer whose trials it is used on.
+    """Calibrate trials without a second data set, by cross-validation over singers (see `people_folds`).
 
     Args:
-        labels, scores, inputs: as in `fit_calibration`.
-        singers, seed, folds: as in `people_folds`.
+        labels: (trials,), see `equal_error_rate`.
+        scores: (trials,), see `equal_error_rate`.
+        singers: (trials, 2) number of the singer on each side, from 0.
+        seed: of the folds.
+        folds: number of folds; reduced to the number of singers if there are fewer singers.
+        inputs: see `fit_calibration`.
 
     Returns:
-        (trials,) ratios.
+        (trials,) log-likelihood ratios.
 
     Raises:
-        InputError: as `fit_calibration`, or when the other folds have too few trials.
+        InputError: see `fit_calibration`; also if the other folds have no trials of both classes.
     """
     labels, scores = check_trials(labels, scores)
     ratios = np.full(len(labels), np.nan)
     for judged, others in people_folds(singers, seed, folds):
         if not labels[others].any() or labels[others].all():
             raise InputError(
-                f"{int(np.max(singers)) + 1} singers are too few to calibrate on some and judge others; "
+                f"{int(np.max(singers)) + 1} singers are too few to calibrate on some and evaluate on the others; "
                 "give a folder of other singers: --calibrate FOLDER"
             )
         known = (None, None) if inputs is None else (inputs[others], inputs[judged])
@@ -152,19 +164,25 @@ def cross_calibrate(
 
 
 def cllr(labels: ArrayLike, log_likelihood_ratios: ArrayLike) -> float:
-    """Mean cost in bits of the ratios: 0 when always sure and right, 1 when they say nothing, more when misleading."""
+    """Cllr: the mean cost of log-likelihood ratios in bits, each class weighted by one half.
+
+    0 for ratios that are certain and right, 1 for ratios of 1 (which carry no information), more for misleading ratios.
+    """
     labels, ratios = check_trials(labels, log_likelihood_ratios)
     costs = costs_in_bits(labels, ratios)
     return float((costs[labels].mean() + costs[~labels].mean()) / 2)
 
 
 def costs_in_bits(labels: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    """(trials,) what believing each ratio costs; `labels` bool."""
+    """(trials,) cost of each log-likelihood ratio in bits; `labels` is bool."""
     return np.logaddexp(0, np.where(labels, -ratios, ratios).astype(np.float64)) / np.log(2)
 
 
 def min_cllr(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Cllr after the best rising calibration (isotonic regression on these very trials): the cost of ranking alone."""
+    """Cllr after the best monotonic calibration, which isotonic regression finds on the same trials.
+
+    It measures discrimination alone. `cllr - min_cllr` is the cost of a bad calibration.
+    """
     from sklearn.isotonic import IsotonicRegression
 
     labels, scores = check_trials(labels, scores)
@@ -172,7 +190,7 @@ def min_cllr(labels: ArrayLike, scores: ArrayLike) -> float:
     weights = np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum())
     same = IsotonicRegression(y_min=0, y_max=1).fit(scores, labels, sample_weight=weights).predict(scores)
     same = np.clip(same, 0, 1)  # rounding puts some beyond
-    with np.errstate(divide="ignore"):  # a certain and right answer costs nothing
+    with np.errstate(divide="ignore"):  # `where` discards the infinite cost of the other class
         cost = np.where(labels, -np.log2(same), -np.log2(1 - same))
     return float(weights @ cost)
 

@@ -57,14 +57,14 @@ class ScoredTrials:
 
 
 def fit_model_calibration(
-    trials: ScoredTrials, *, seed: int = 0, draws: int = RESAMPLES, **parts: Any
+    trials: ScoredTrials, *, seed: int = 0, resamples: int = RESAMPLES, **parts: Any
 ) -> ModelCalibration:
     """The calibration of these trials, with `facts` on how it does on people left out.
 
     Args:
         trials: of at least a handful of people, some with several recordings.
         seed: of folds and resampling.
-        draws: refits on resampled people.
+        resamples: number of refits on resampled people.
         **parts: further attributes of `ModelCalibration`; `facts` are completed.
 
     Raises:
@@ -77,11 +77,11 @@ def fit_model_calibration(
     line = fit_calibration(trials.labels, trials.scores, inputs=inputs)
     logs = log_lengths(trials.lengths).mean(axis=1) if uses_length else None
     rates = _false_accepts(trials, logs)
-    facts = {**parts.pop("facts", {}), **judge_across_people(trials, ratios, logs, seed, draws)}
+    facts = {**parts.pop("facts", {}), **judge_across_people(trials, ratios, logs, seed, resamples)}
     return ModelCalibration(
         line=line,
         false_accepts=rates,
-        resamples=_refits(trials, inputs, seed, draws),
+        refits=_refits(trials, inputs, seed, resamples),
         score_range=(float(trials.scores.min()), float(trials.scores.max())),
         length_range=(float(trials.lengths.min()), float(trials.lengths.max())),
         uses_length=uses_length,
@@ -153,13 +153,13 @@ def _false_accepts(trials: ScoredTrials, logs: np.ndarray | None) -> FalseAccept
     return fit_false_accepts(trials.scores[different], None if logs is None else logs[different])
 
 
-def _refits(trials: ScoredTrials, inputs: np.ndarray | None, seed: int, draws: int) -> np.ndarray:
-    """(draws, 2 + inputs) coefficients of fits on resampled people; draws without a fit are left out.
+def _refits(trials: ScoredTrials, inputs: np.ndarray | None, seed: int, resamples: int) -> np.ndarray:
+    """(resamples, 2 + inputs) coefficients of fits on resampled people; resamples without a fit are left out.
 
     A trial of one person counts as often as that person was drawn, one of two people as often as the product.
     """
     found = []
-    for times in singer_multiplicities(int(trials.people.max()) + 1, draws, seed):
+    for times in singer_multiplicities(int(trials.people.max()) + 1, resamples, seed):
         first, second = times[trials.people].T
         try:
             counts = np.where(trials.labels, first, first * second)
@@ -167,16 +167,16 @@ def _refits(trials: ScoredTrials, inputs: np.ndarray | None, seed: int, draws: i
         except InputError:
             continue
         found.append([line.scale, line.offset, *line.weights])
-    if len(found) < draws / 2:
+    if len(found) < resamples / 2:
         raise InputError(
-            f"in {draws - len(found)} of {draws} resamples of the people no calibration can be fitted; there are too "
-            "few people with several recordings, or the scores hardly overlap: add people"
+            f"no calibration can be fitted in {resamples - len(found)} of {resamples} resamples of the people; there "
+            "are too few people with several recordings, or the scores hardly overlap: add people"
         )
     return np.array(found)
 
 
 def judge_across_people(
-    trials: ScoredTrials, left_out: LeftOut, logs: np.ndarray | None, seed: int, draws: int
+    trials: ScoredTrials, left_out: LeftOut, logs: np.ndarray | None, seed: int, resamples: int
 ) -> dict[str, Any]:
     """Figures of fits that have not seen the people whom they are judged on.
 
@@ -186,7 +186,7 @@ def judge_across_people(
     """
     labels, people, ratios = trials.labels, trials.people, left_out.ratios
     accepted = _accepted(trials, logs, seed)
-    times = singer_multiplicities(int(people.max()) + 1, draws, seed)
+    times = singer_multiplicities(int(people.max()) + 1, resamples, seed)
     costs = costs_in_bits(labels, ratios)
     drawn = bootstrap_verification(labels, trials.scores, people, times)
     return {

@@ -28,7 +28,7 @@ class ModelCalibration:
     Attributes:
         line: from score and length inputs to the log-likelihood ratio.
         false_accepts: from score and length to the rate at which different people score as high.
-        resamples: (draws, 2 + inputs) scale, offset and weights of refits on resampled people.
+        refits: (resamples, 2 + inputs) scale, offset and weights of refits on resampled people.
         score_range: lowest and highest score that the fit saw; ratios beyond are those at the ends.
         length_range: shortest and longest clip in seconds that the fit saw; longer and shorter clips count as these.
         uses_length: whether the lengths are inputs.
@@ -41,7 +41,7 @@ class ModelCalibration:
 
     line: Calibration
     false_accepts: FalseAccepts
-    resamples: np.ndarray
+    refits: np.ndarray
     score_range: tuple[float, float]
     length_range: tuple[float, float]
     uses_length: bool
@@ -67,7 +67,7 @@ class ModelCalibration:
         design = np.stack(columns, axis=1)
         tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
         blocks = (design[first : first + _ROWS] for first in range(0, len(design), _ROWS))
-        found = [np.quantile(block @ self.resamples.T, tails, axis=1).T for block in blocks]
+        found = [np.quantile(block @ self.refits.T, tails, axis=1).T for block in blocks]
         return np.concatenate(found) if found else np.empty((0, 2))
 
     def false_accept_rates(self, scores: ArrayLike, lengths: ArrayLike) -> np.ndarray:
@@ -100,7 +100,7 @@ class ModelCalibration:
 
     def exported(self) -> dict[str, Any]:
         """What a program needs to use it without this package, ready for JSON: `table` with refits and cohort."""
-        arrays = {"resamples": self.resamples, "cohort": self.cohort}
+        arrays = {"refits": self.refits, "cohort": self.cohort}
         return {**self.table(), **{name: None if x is None else np.round(x, 6).tolist() for name, x in arrays.items()}}
 
     def _log_lengths(self, lengths: ArrayLike) -> np.ndarray | float:

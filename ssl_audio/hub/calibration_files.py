@@ -21,7 +21,7 @@ from ssl_audio.utils.files import write_atomically, write_text
 
 CALIBRATION, ARRAYS = "calibration.json", "calibration.safetensors"
 FORMAT_VERSION = 1
-_ARRAYS = ("resamples", "people", "audio")
+_ARRAYS = ("refits", "people", "audio")
 
 
 def write_calibration(calibration: ModelCalibration, folder: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_saved_model_keeps_its_calibration(calibrated, tmp_path):
     for name in ("calibration.json", "calibration.safetensors"):
         assert (tmp_path / "copy" / name).read_bytes() == (calibrated / name).read_bytes()
     again = load_model(tmp_path / "copy").calibration
-    assert np.array_equal(again.resamples, model.calibration.resamples)
+    assert np.array_equal(again.refits, model.calibration.refits)
     assert model.with_parts().calibration is None
     model.calibration = None
     save_model(model, tmp_path / "copy")
@@ -77,7 +77,7 @@ def test_the_facts_of_an_export_give_the_same_ratios(calibrated, tmp_path):
         mean = logs.mean(axis=1)
         inputs = np.stack([mean, abs(logs[:, 0] - logs[:, 1]), mean * s], axis=1)[:, : len(facts["weights"])]
     assert facts["scale"] * s + facts["offset"] + inputs @ facts["weights"] == pytest.approx(expected)
-    assert len(facts["resamples"]) > 100 and len(facts["resamples"][0]) == 2 + len(facts["weights"])
+    assert len(facts["refits"]) > 100 and len(facts["refits"][0]) == 2 + len(facts["weights"])
 
 
 def test_the_calibration_of_another_model_is_refused(calibrated, tmp_path, capsys, voices):
@@ -165,7 +165,7 @@ def test_bad_data_is_one_line_and_leaves_nothing_behind(plain_model, voices, tmp
     apart = tmp_path / "apart"
     for n in range(24):
         write_tone(apart / f"p{n % 6}" / f"{n}.wav", frequency=100.0 * 2 ** (n % 6), seed=n)
-    assert "a threshold separates these scores" in error(capsys, *words, apart)
+    assert "do not overlap" in error(capsys, *words, apart)
     assert "is a file, beside which" in error(
         capsys, "calibrate", "--model", plain_model / "config.yaml", "--data", voices
     )

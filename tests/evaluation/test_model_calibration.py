@@ -56,7 +56,7 @@ def test_the_true_ratio_lies_within_the_interval():
 
 def test_lengths_bring_the_cost_down_to_nearly_that_of_the_true_ratio():
     trials, _ = gaussian(n=20_000, people=60, shift=0.5, by_length=1.0)
-    calibration = fit_model_calibration(trials, draws=50)
+    calibration = fit_model_calibration(trials, resamples=50)
     unseen, truth = gaussian(n=20_000, people=60, shift=0.5, by_length=1.0, seed=1)
     best = cllr(unseen.labels, truth)
     cost = cllr(unseen.labels, calibration.ratios(unseen.scores, unseen.lengths))
@@ -82,7 +82,7 @@ def test_lengths_that_tell_nothing_are_no_inputs_for_the_ratio_to_hang_on():
 @pytest.mark.parametrize("by_length", [0.0, 1.0])
 def test_the_rate_that_is_asked_for_is_reached_by_others_at_every_length(by_length):
     trials, _ = gaussian(n=20_000, shift=1.0, by_length=by_length)
-    calibration = fit_model_calibration(trials, draws=50)
+    calibration = fit_model_calibration(trials, resamples=50)
     unseen, _ = gaussian(n=40_000, shift=1.0, by_length=by_length, seed=4)
     for rate in (0.1, 0.05, 0.01):
         accepted = calibration.accepts(rate, unseen.scores, unseen.lengths)
@@ -106,7 +106,7 @@ def test_the_rate_of_a_score_is_that_of_the_normal_distribution():
 
 def test_scores_beyond_those_seen_count_as_the_outermost():
     trials, _ = gaussian()
-    calibration = fit_model_calibration(trials, draws=50)
+    calibration = fit_model_calibration(trials, resamples=50)
     lengths = np.full((2, 2), 3.0)
     top = calibration.score_range[1]
     assert calibration.ratios([top, 1e6], lengths).tolist() == [calibration.ratios([top], lengths[:1])[0]] * 2
@@ -127,7 +127,7 @@ def test_no_fold_is_judged_by_a_fit_that_has_seen_its_people():
     [
         (lambda scores, labels: np.where(np.arange(len(scores)) == 7, np.nan, scores), "1 of 6000 scores are NaN"),
         (lambda scores, labels: np.ones_like(scores), "all scores are equal"),
-        (lambda scores, labels: labels + 0.1 * scores / np.abs(scores).max(), "a threshold separates"),
+        (lambda scores, labels: labels + 0.1 * scores / np.abs(scores).max(), "do not overlap"),
     ],
 )
 def test_scores_that_cannot_be_calibrated(change, message):
