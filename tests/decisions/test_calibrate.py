@@ -146,7 +146,7 @@ def test_bad_data_is_one_line_and_leaves_nothing_behind(plain_model, voices, tmp
     one_each = tmp_path / "one each"
     for person in range(6):
         write_tone(one_each / f"p{person}" / "a.wav", frequency=100.0 + person)
-    assert "no trial of the same singer" in error(capsys, *words, one_each)
+    assert "no same-singer trial" in error(capsys, *words, one_each)
     alone = tmp_path / "alone"
     shutil.copytree(voices / "voice 0-1", alone / "voice 0-1")
     assert "only one singer" in error(capsys, *words, alone)
