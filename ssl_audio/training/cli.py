@@ -107,8 +107,10 @@ class TrainCLI(LightningCLI):
         Lightning writes into the working folder if there is no logger, or one that knows no folder of the run (W&B,
         MLflow); there it would replace files that are not the run's.
         """
-        if self.word != "fit" or settings["fast_dev_run"]:
+        if self.word != "fit":
             return {"logger": False}
+        if settings["fast_dev_run"]:  # Lightning then replaces the loggers, and none writes
+            return {}
         logger = settings["logger"]
         runs = os.path.join(settings["default_root_dir"] or "runs", "run")
         if logger is False or logger == []:
@@ -164,7 +166,7 @@ class TrainCLI(LightningCLI):
         return self.trainer
 
     def _checked(self, checkpoint: str | None) -> str | None:
-        """The checkpoint, once it is read, and data and model are found to fit each other, before the data is scanned."""
+        """The checkpoint, after a check that it can be read and that model and data fit, before data is scanned."""
         if checkpoint is not None:
             read_weights(checkpoint)  # name a damaged file before the data is scanned
         if isinstance(self.model, Method):

@@ -16,7 +16,7 @@ from ssl_audio.training.config import Config, find_class, look_up
 from ssl_audio.training.short_names import HOMES, full_path, names
 
 _SECTIONS = ("model", "data", "trainer")
-# What the help of jsonargparse has and this command says otherwise: sub-configs, --X.help, all that torch calls a module.
+# Left out of jsonargparse's help, because said elsewhere or too long: sub-configs, --X.help, all modules of torch.
 _OF_THE_PARSER = re.compile(r"^  --\S+ (?:CONFIG\b.*|\[?CLASS_PATH_OR_NAME\]?)\n(?: {20,}.*\n)*", re.MULTILINE)
 _SUBCLASSES = re.compile(r",\s+known\s+subclasses:[^)]*\)")
 _FIRST = {"optimizer": ("params",), "lr_scheduler": ("optimizer",)}  # arguments that the training gives
@@ -43,10 +43,10 @@ def help_of(path: str, name: str, config: Config) -> str:
     if path == "callbacks":
         return _callbacks(config) if not name else _keys_of(_class("callbacks.NAME", name), "callbacks.NAME", {})
     spec = look_up(config, path, implied=True)
-    in_use = spec.get("class_path") if isinstance(spec, Mapping) else None
-    kind = _class(path, name or in_use) if name or in_use else None
-    if kind is not None:
-        used = in_use is not None and find_class(path, in_use) is kind
+    in_use = spec.get("class_path", "") if isinstance(spec, Mapping) else ""
+    if name or in_use:
+        kind = _class(path, name or in_use)
+        used = bool(in_use) and find_class(path, in_use) is kind
         values = (spec.get("init_args") or {}) if used else {}
         return _keys_of(kind, path, values, _FIRST.get(keys[-1], ()))
     if keys[-1] not in HOMES:

@@ -16,8 +16,8 @@ def interpolate(config: dict[str, Any]) -> dict[str, Any]:
 
     A string that is one reference gets the value with its type; within other text, the value is written out.
 
-    >>> interpolate({"data": {"class_path": "D", "init_args": {"rate": 8000}}, "x": ["${data.rate}", "at ${data.rate}"]})
-    {'data': {'class_path': 'D', 'init_args': {'rate': 8000}}, 'x': [8000, 'at 8000']}
+    >>> interpolate({"data": {"init_args": {"rate": 8000}}, "x": ["${data.rate}", "at ${data.rate}"]})
+    {'data': {'init_args': {'rate': 8000}}, 'x': [8000, 'at 8000']}
 
     Raises:
         InputError: there is no such key, or a reference leads back to itself.
@@ -41,9 +41,8 @@ def _value(key: str, config: Mapping[str, Any], above: tuple[str, ...]) -> Any:
     if key in above:
         raise InputError(f"${{{key}}} leads back to itself, by way of {', '.join(above)}; write its value")
     if ":" in key:
-        raise InputError(
-            f'${{{key}}}: only keys of the config are read; for an environment variable, write --KEY "$NAME"'
-        )
+        remedy = 'for an environment variable, give the key on the command line: --KEY "$NAME"'
+        raise InputError(f"${{{key}}}: only keys of the config are read; {remedy}")
     found: Any = config
     for part in key.split("."):
         if isinstance(found, Mapping) and part not in found:

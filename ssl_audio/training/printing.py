@@ -10,7 +10,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from ssl_audio.training.cli import TrainCLI
 from ssl_audio.training.config import Config, find_class, required_arguments
 
-_BASES = {"model": LightningModule, "data": LightningDataModule}
+_BASES: dict[str, Any] = {"model": LightningModule, "data": LightningDataModule}
 
 
 def print_config(merged: Config, flags: Collection[str] = ()) -> str:
@@ -53,4 +53,5 @@ def _with_required(key: str, spec: Any) -> Any:
     if not isinstance(spec, Mapping) or "class_path" not in spec:
         return spec
     required = required_arguments(find_class(f"{key}.class_path", spec["class_path"]))
-    return {**spec, "init_args": {**dict.fromkeys(required), **(spec.get("init_args") or {})}}
+    arguments = {**dict.fromkeys(required), **(spec.get("init_args") or {})}
+    return {"class_path": spec["class_path"], **spec, "init_args": arguments}

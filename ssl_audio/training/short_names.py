@@ -60,10 +60,8 @@ def full_path(path: Sequence[str], name: str) -> str:
         return name
     known = names(path)
     if name not in known:
-        where = "; give its full path, such as ssl_audio.methods.Contrastive" if not homes(path) else ""
-        raise InputError(
-            f"{'.'.join(path)} is {name!r}: no class of this name is known here{suggest(name, known)}{where}"
-        )
+        remedy = suggest(name, known) if known else "; give its full path, such as ssl_audio.methods.Contrastive"
+        raise InputError(f"{'.'.join(path)} is {name!r}: no class of this name is known here{remedy}")
     return known[name]
 
 
@@ -107,9 +105,8 @@ def _spell(value: Any, base: Any, path: list[str], parent: Any) -> Any:
     """`value` at `path` with full class paths; `parent` is the class whose argument it is, or None."""
     if isinstance(value, list):
         # Only the trainer has lists of classes by name: loggers, plugins. Elsewhere a string in a list is a string.
-        return [
-            item if isinstance(item, str) and path[0] != "trainer" else _spell(item, None, path, None) for item in value
-        ]
+        texts = path[0] != "trainer"
+        return [item if texts and isinstance(item, str) else _spell(item, None, path, None) for item in value]
     if isinstance(value, str):
         if _names_class(value, base, path, parent):
             return {"class_path": full_path(path, value)}
