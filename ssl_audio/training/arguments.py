@@ -10,7 +10,7 @@ from ssl_audio.errors import InputError, suggest
 from ssl_audio.utils.yaml_files import parse_yaml
 
 WORDS = ("fit", "validate", "test")
-PRINT_FLAGS = ("comments", "skip_default", "skip_unset")
+PRINT_FLAGS = ("comments", "skip_default", "skip_unset", "skip_null")
 _ALIASES = {"optimizer": "model.optimizer", "lr_scheduler": "model.lr_scheduler"}
 _CALLBACKS = "trainer.callbacks"
 
@@ -149,7 +149,7 @@ def _flags(value: str) -> tuple[str, ...]:
     for flag in flags:
         if flag not in PRINT_FLAGS:
             raise InputError(f"--print_config={flag} is not a form of it{suggest(flag, PRINT_FLAGS)}")
-    return flags
+    return tuple("skip_unset" if flag == "skip_null" else flag for flag in flags)  # its name in older releases
 
 
 def _full(key: str) -> str:

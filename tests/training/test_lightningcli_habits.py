@@ -1,10 +1,13 @@
 """What people who know LightningCLI type, on the stacked files of this package."""
 
 import csv
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers import REPOSITORY
 
 from ssl_audio.cli import run_command
 from ssl_audio.errors import InputError
@@ -207,6 +210,15 @@ def test_help_lists_the_keys_in_use_with_their_docstrings(capsys):
     assert "--callbacks.NAME.patience" in help_of("--callbacks.help", "EarlyStopping")
     assert "--model.optimizer.weight_decay" in help_of("--optimizer.help", "AdamW")
     assert "--model.encoder.backbone" in help_of("--config", "[common, byol]", "--model.encoder.help")
+
+
+def test_what_the_page_says_can_be_typed():
+    rows = re.findall(r"^\| (.*?) \| ", (REPOSITORY / "docs" / "lightningcli.md").read_text(), re.MULTILINE)
+    typed = [code for row in rows for code in re.findall(r"`(--[^`]*)`", row)]
+    assert len(typed) > 15
+    for code in typed:
+        words = shlex.split(code)
+        read_arguments([*words, "x"] if code == "--ckpt_path" else words)
 
 
 TINY = {
