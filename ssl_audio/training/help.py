@@ -13,9 +13,14 @@ from pytorch_lightning.cli import LightningArgumentParser
 from ssl_audio.config import class_path
 from ssl_audio.errors import InputError
 from ssl_audio.training.config import Config, find_class, look_up
-from ssl_audio.training.short_names import HOMES, full_path, names
+from ssl_audio.training.short_names import full_path, homes, names
 
 _SECTIONS = ("model", "data", "trainer")
+_BASES: dict[str, type] = {
+    "model": pytorch_lightning.LightningModule,
+    "data": pytorch_lightning.LightningDataModule,
+    "callbacks": pytorch_lightning.Callback,
+}
 # Left out of jsonargparse's help, because said elsewhere or too long: sub-configs, --X.help, all modules of torch.
 _OF_THE_PARSER = re.compile(r"^  --\S+ (?:CONFIG\b.*|\[?CLASS_PATH_OR_NAME\]?)\n(?: {20,}.*\n)*", re.MULTILINE)
 _SUBCLASSES = re.compile(r",\s+known\s+subclasses:[^)]*\)")
@@ -49,7 +54,7 @@ def help_of(path: str, name: str, config: Config) -> str:
         used = bool(in_use) and find_class(path, in_use) is kind
         values = (spec.get("init_args") or {}) if used else {}
         return _keys_of(kind, path, values, _FIRST.get(keys[-1], ()))
-    if keys[-1] not in HOMES:
+    if not homes(keys):
         raise InputError(f"--{path}.help: the stacked files name no class there; give one: --{path}.help CLASS")
     return f"{path}: no stacked file names a class. Known by their own name:\n{_listed(keys)}"
 
@@ -86,6 +91,8 @@ def _callbacks(config: Config) -> str:
 
 def _listed(keys: list[str]) -> str:
     known = {name: find_class(path, path) for name, path in names(keys).items()}
+    if len(keys) == 1 and keys[0] in _BASES:
+        known = {name: kind for name, kind in known.items() if issubclass(kind, _BASES[keys[0]])}
     return "".join(f"  {name:<24} {_summary(kind)}\n" for name, kind in known.items())
 
 

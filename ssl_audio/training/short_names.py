@@ -10,14 +10,14 @@ from ssl_audio.config import find
 from ssl_audio.errors import InputError, suggest
 from ssl_audio.training.arguments import named_callbacks
 
-_CLIP = ("ssl_audio.augmentations.clip", "ssl_audio.augmentations.batch")
-_BATCH = ("ssl_audio.augmentations.batch", "ssl_audio.augmentations.clip")
 HOMES: dict[str, tuple[str, ...]] = {
     "callbacks": ("ssl_audio.callbacks", "pytorch_lightning.callbacks"),
-    "trainer": ("pytorch_lightning.strategies", "pytorch_lightning.profilers", "pytorch_lightning.plugins"),
+    "data": ("ssl_audio.data", "ssl_audio.data.labelled", "ssl_audio.data.sharded"),
+    "model": ("ssl_audio.methods", "ssl_audio.methods.supervised"),
     "logger": ("ssl_audio.training.logger", "pytorch_lightning.loggers"),
-    "data": ("ssl_audio.data", "ssl_audio.data.labelled", "ssl_audio.data.sharded", "ssl_audio.data.sources", *_CLIP),
-    "model": ("ssl_audio.methods", "ssl_audio.methods.supervised", "ssl_audio.heads", "ssl_audio.pooling", *_BATCH),
+    "strategy": ("pytorch_lightning.strategies",),
+    "profiler": ("pytorch_lightning.profilers",),
+    "plugins": ("pytorch_lightning.plugins",),
     "frontend": ("ssl_audio.frontends", "ssl_audio.resampling"),
     "encoder": ("ssl_audio.encoders", "ssl_audio.baselines", "ssl_audio.pooling"),
     "feature_augmentation": ("ssl_audio.augmentations.features",),
@@ -26,14 +26,21 @@ HOMES: dict[str, tuple[str, ...]] = {
 }
 """Key of the config -> the modules whose classes are known by their own name at it and below it, in order."""
 
+_BELOW: dict[str, tuple[str, ...]] = {
+    "data": ("ssl_audio.data.sources", "ssl_audio.augmentations.clip", "ssl_audio.augmentations.batch"),
+    "model": ("ssl_audio.heads", "ssl_audio.pooling", "ssl_audio.augmentations.batch", "ssl_audio.augmentations.clip"),
+}
+"""The same for other keys below model and data: a head, a source, an augmentation."""
 
-def homes(path: Sequence[str]) -> list[str]:
-    """The modules to search at a place of the config, the nearest key first.
+
+def homes(path: Sequence[str]) -> tuple[str, ...]:
+    """The modules to search at a place of the config: those of the nearest key that has some.
 
     >>> homes(["model", "encoder"])[0]
     'ssl_audio.encoders'
     """
-    return list(dict.fromkeys(module for key in reversed(path) for module in HOMES.get(key, ())))
+    nearest = next((key for key in reversed(path) if key in HOMES), "")
+    return _BELOW[nearest] if len(path) > 1 and nearest in _BELOW else HOMES.get(nearest, ())
 
 
 def names(path: Sequence[str]) -> dict[str, str]:
