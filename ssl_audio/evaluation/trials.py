@@ -48,6 +48,22 @@ class Trials:
         number = {name: i for i, name in enumerate(names)}
         return np.array([number.get(s, -1) for s in self.singers], dtype=np.int64)[self.pairs], names
 
+    def of_one_file(self) -> np.ndarray:
+        """(trials,) bool, True where a recording is paired with itself: its cosine is 1, whatever the model."""
+        return self.pairs[:, 0] == self.pairs[:, 1]
+
+    def same_singer_pairs(self) -> np.ndarray:
+        """(pairs, 2), the trials of the same singer that pair two recordings; these are ranked."""
+        return self.pairs[self.labels & ~self.of_one_file()]
+
+    def note(self) -> str:
+        """What to know about these trials, in a line; empty if there is nothing."""
+        alone = int(self.of_one_file().sum())
+        if not alone:
+            return ""
+        trials = "1 trial pairs" if alone == 1 else f"{alone} trials pair"
+        return f"{self.name}: {trials} a recording with itself: scored, as in the published protocol, but not ranked"
+
     def text(self) -> str:
         """The published form, a line a trial: `label,singer/file,singer/file`; names with commas are quoted."""
         quoted = [f'"{n.replace(chr(34), chr(34) * 2)}"' if "," in n or n.startswith('"') else n for n in self.files]
@@ -65,7 +81,8 @@ class Trials:
 def read_trials(path: str | os.PathLike) -> Trials:
     """Read `label,singer/file,singer/file` lines; the folder before the first slash is the singer.
 
-    A name that holds a comma must be quoted, as in any CSV. Empty lines are skipped.
+    A name that holds a comma must be quoted, as in any CSV. Empty lines are skipped. A recording may be paired with
+    itself, as in a few lines of the published lists; `Trials.note` says how many there are.
 
     Raises:
         InputError: missing or empty list, or a malformed line, which is named by its number.
@@ -106,8 +123,6 @@ def _parse(line: str, place: str) -> tuple[bool, str, str]:
     for name in names:
         if "/" not in name or set(name.split("/")) & {"", ".", ".."}:
             raise InputError(f"{place}: expected singer/file below the data set, got {name!r}")
-    if names[0] == names[1]:
-        raise InputError(f"{place}: pairs {names[0]} with itself")
     if (label == "1") != (names[0].partition("/")[0] == names[1].partition("/")[0]):
         raise InputError(f"{place}: label {label} contradicts the singers of {names[0]} and {names[1]}")
     return label == "1", names[0], names[1]
@@ -119,7 +134,7 @@ def check_decidable(trials: Trials) -> None:
     if len(singers) < 2:
         only = f"only one singer ({singers[0]})" if singers else "no trials"
         raise InputError(f"{trials.name}: {only}; telling singers apart needs recordings of at least two")
-    if not trials.labels.any():
+    if not len(trials.same_singer_pairs()):
         remedy = "lines with label 1 are needed too" if trials.lines.any() else "some singer needs two recordings"
         raise InputError(f"{trials.name}: no trial of the same singer; {remedy} (clips of one recording do not count)")
     if trials.labels.all():

@@ -84,7 +84,7 @@ def check_before(trials: Trials, rank_protocol: str | None = None, seed: int = 0
     """InputError for whatever would stop `verify` on these trials, whatever the model; costs nothing."""
     check_decidable(trials)
     if rank_protocol == "paper":
-        draw_paper_pairs(trials.singers, trials.pairs[trials.labels], np.random.default_rng(seed))
+        draw_paper_pairs(trials.singers, trials.same_singer_pairs(), np.random.default_rng(seed))
 
 
 def verify(
@@ -103,7 +103,7 @@ def verify(
 
     Args:
         embeddings: (files, dim) of `trials.files`.
-        trials: pairs and labels; the pairs labelled 1 are also the pairs of the rank.
+        trials: pairs and labels; the pairs of two recordings that are labelled 1 are also the pairs of the rank.
         seed: of the bootstrap, and of the paper's rank protocol.
         draws: of the bootstrap; 0 gives no intervals.
         rank_protocol: "exact" or "paper".
@@ -131,7 +131,7 @@ def verify(
         if scorer.calibrates:
             figures |= _calibration_figures(scorer, trials, figures["scores"], times, seed)
     if mnr:
-        positives = trials.pairs[trials.labels]
+        positives = trials.same_singer_pairs()
         ranker = normalized_ranks if rank_protocol == "exact" else paper_normalized_ranks
         options = {} if rank_protocol == "exact" else {"seed": seed}
         pairs, ranks = ranker(embeddings, trials.singers, positives, **options)  # type: ignore[operator]
@@ -141,7 +141,7 @@ def verify(
             whose = np.array([number[trials.singers[anchor]] for anchor in pairs[:, 0]])
             drawn["mnr"] = bootstrap_mean(ranks, whose, times)
             figures["mnr_interval"] = interval(drawn["mnr"])
-    paired = len(np.unique(codes[trials.labels]))
+    paired = len(np.unique(codes[trials.labels & ~trials.of_one_file()]))
     return Verification(len(trials), len(trials.files), len(names), paired, draws=drawn, **figures)
 
 
