@@ -28,7 +28,7 @@ LAYOUT = "hyperparams.yaml and model.pt"
 SAMPLE_RATE = 44100  # of the audio; the mel bank is laid out for 22,050 Hz all the same
 HYPERPARAMS, WEIGHTS, TORCHSCRIPT = "hyperparams.yaml", "model.pt", "model.ts"
 SPEC_LAYERS = ("melspectogram", "melspectrogram")  # the first is how the published files spell it
-BACKBONES = ("efficientnet_b0", "efficientnet_b4")  # that the layout can name
+BACKBONES = ("efficientnet_b0", "efficientnet_b4", "efficientnet_b0_att")  # that the layout can name
 FRONTEND_PREFIX, ENCODER_PREFIX = "feature_extractor.spec_layer.", "encoder.net.2."
 
 
