@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from ssl_audio.embedding import embed_files
 from ssl_audio.embedding.look_up import path_encoder
 from ssl_audio.errors import InputError
-from ssl_audio.resampling import Resample
+from ssl_audio.resampling import PUBLISHED_FILTER, Resample
 from ssl_audio.utils.device import best_device
 
 NARROW_RATE = 16000  # Hz, of the round trip
@@ -23,8 +24,8 @@ _DIRECT_TO_REVERB_DB = (0.0, 10.0)
 class EvalProtocol(nn.Module):
     """A model with what happens to a clip before it in a test.
 
-    Each clip is scaled to a peak of 1, as in training; then, where asked, resampled to 16 kHz and back, and convolved
-    with the impulse response of a room. The room is exponentially decaying noise after the direct sound, drawn from
+    Each clip is scaled to a peak of 1, as in training; then, where asked, resampled to 16 kHz and back (by the published
+    protocol's filter, see `PUBLISHED_FILTER`), and convolved with the impulse response of a room. The room is exponentially decaying noise after the direct sound, drawn from
     `reverb_seed` and the clip's own samples: another one for every clip, the same in every run, on every device.
 
     Args:
@@ -51,7 +52,8 @@ class EvalProtocol(nn.Module):
         self.standardize: bool = getattr(model, "standardize", False)
         rates = [self.sample_rate, NARROW_RATE, self.sample_rate]
         useful = round_trip and self.sample_rate > NARROW_RATE  # at 16 kHz or less there is nothing to take away
-        self.narrow = nn.Sequential(Resample(*rates[:2]), Resample(*rates[1:])) if useful else nn.Identity()
+        steps = [Resample(old, new, **PUBLISHED_FILTER) for old, new in pairwise(rates)] if useful else []
+        self.narrow = nn.Sequential(*steps)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, dim)`."""

@@ -148,7 +148,9 @@ def torchvision_names(encoder: EfficientNet) -> dict[str, str]:
 def to_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:
     """Rename the keys of the encoder's state dict to torchvision's."""
     renamed = _rename(weights, torchvision_names(encoder))
-    return {key: value[..., None] if ".network." in key and value.ndim == 2 else value for key, value in renamed.items()}
+    return {
+        key: value[..., None] if ".network." in key and value.ndim == 2 else value for key, value in renamed.items()
+    }
 
 
 def from_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ssl_audio.config import build, canonical, without_pretrained
 from ssl_audio.encoders.whitened import Whitened
 from ssl_audio.errors import InputError
-from ssl_audio.hub import clmr
+from ssl_audio.hub import clmr, singer_identity_training
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.yaml_files import read_yaml
@@ -38,7 +38,7 @@ def load_checkpoint(
     """The model inside a training checkpoint, without Lightning.
 
     Args:
-        path: a Lightning checkpoint of one of our methods, or a checkpoint of the original CLMR.
+        path: a Lightning checkpoint of one of our methods, of ssl-singer-identity, or of CLMR.
         config: the run's `config.yaml`, for a checkpoint that does not describe its model; if it does, they must agree.
         projection: with the projection head on top.
         trusted: see `load_model`.
@@ -47,9 +47,10 @@ def load_checkpoint(
         InputError: damaged, not of ours, or not fitting its config.
     """
     place, options = Place(Path(path)), Options(projection, trusted)
-    for reader in (clmr,):
-        if reader.recognises(place):
-            return reader.read(place, options)
+    if singer_identity_training.recognises(place):
+        return singer_identity_training.read(place, options, None if config is None else Path(config))
+    if clmr.recognises(place):
+        return clmr.read(place, options)
     return _model(place, options, config)
 
 

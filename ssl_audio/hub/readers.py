@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ssl_audio.errors import InputError
-from ssl_audio.hub import checkpoint, clmr, saved, singer_identity, torchscript
+from ssl_audio.hub import checkpoint, clmr, saved, singer_identity, singer_identity_training, torchscript
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 
@@ -28,7 +28,10 @@ class Reader(Protocol):
     def read(self, place: Place, options: Options) -> EmbeddingModel: ...
 
 
-READERS: tuple[Reader, ...] = (saved, torchscript, singer_identity, clmr, checkpoint)  # the last takes any file
+READERS: tuple[Reader, ...] = (
+    saved, torchscript, singer_identity, singer_identity_training, clmr, checkpoint,
+)  # fmt: skip
+# the last takes any file
 
 
 def load_path(path: Path, options: Options) -> EmbeddingModel:

@@ -33,9 +33,9 @@ FRONTEND_PREFIX, ENCODER_PREFIX = "feature_extractor.spec_layer.", "encoder.net.
 
 
 def recognises(place: Place) -> bool:
-    """A folder with one of the two files, or its `model.pt` itself."""
+    """A folder with one of the two files, or weights beside `hyperparams.yaml`, under any name."""
     if place.path.is_file():
-        return place.path.suffix == ".pt" and (place.path.parent / HYPERPARAMS).is_file()
+        return place.path.suffix in (".pt", ".pth") and (place.path.parent / HYPERPARAMS).is_file()
     return place.has(HYPERPARAMS, WEIGHTS)
 
 
@@ -43,18 +43,20 @@ def read(place: Place, options: Options) -> EmbeddingModel:
     """See `load_published`."""
     if options.projection:
         raise InputError(f"{place.path}: published models come without their projection head")
-    return load_published(place.path if place.path.is_dir() else place.path.parent)
+    if place.path.is_dir():
+        return load_published(place.path)
+    return load_published(place.path.parent, place.path.name)
 
 
-def load_published(folder: str | os.PathLike) -> EmbeddingModel:
-    """The model in a folder of the published layout.
+def load_published(folder: str | os.PathLike, weights: str = WEIGHTS) -> EmbeddingModel:
+    """The model in a folder of the published layout, whose weights may have another name.
 
     Raises:
         InputError: a file is missing or damaged, an unknown layer, backbone or key, weights that do not fit.
     """
     folder = Path(folder)
     model = model_from_hyperparams(read_hyperparams(folder / HYPERPARAMS), folder / HYPERPARAMS)
-    put_published_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    put_published_weights(model, read_weights(folder / weights), folder / weights)
     return model
 
 
@@ -129,7 +131,7 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
     frontend, encoder = model.frontend, model.encoder
     if type(encoder) is not EfficientNet or encoder.backbone not in BACKBONES:
         kind = getattr(encoder, "backbone", type(encoder).__name__)
-        raise InputError(f"the published layout holds {' and '.join(BACKBONES)} only, not {kind}; use our own layout")
+        raise InputError(f"the published layout holds {', '.join(BACKBONES)} only, not {kind}; use our own layout")
     if type(frontend) is not LogMelSpectrogram:
         raise InputError(f"the published layout has no words for {type(frontend).__name__}; use our own layout")
     usual = LogMelSpectrogram()
@@ -154,6 +156,15 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
             "embedding_dim": encoder.embedding_dim,
         },
     }
+
+
+def can_hold(model: EmbeddingModel) -> bool:
+    """Whether the layout has words for this model, with or without its head."""
+    try:
+        published_hyperparams(model.with_parts(head=None))
+    except InputError:
+        return False
+    return True
 
 
 def published_weights(model: EmbeddingModel) -> dict[str, Tensor]:
