@@ -16,8 +16,8 @@ from ssl_audio.frontends import Frontend
 PUBLISHED_FILTER: dict[str, Any] = {"zero_crossings": 6, "rolloff": 0.99}
 """Arguments with which `Resample` is torchaudio's `Resample` with its defaults.
 
-ssl-singer-identity puts that in front of its models for `input_sr`, and tests through it with `-du`. It lets more images
-and aliases through than the default here, which figures and embeddings that were made with it contain.
+ssl-singer-identity puts that in front of its models for `input_sr`, and tests through it with `-du`. It lets more
+images and aliases through than the default here; embeddings and figures that were made with it contain them.
 """
 
 _LARGEST_KERNEL = 20_000_000  # weights of all filters; the smaller the common divisor of the rates, the more filters

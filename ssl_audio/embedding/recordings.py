@@ -24,9 +24,10 @@ _DIRECT_TO_REVERB_DB = (0.0, 10.0)
 class EvalProtocol(nn.Module):
     """A model with what happens to a clip before it in a test.
 
-    Each clip is scaled to a peak of 1, as in training; then, where asked, resampled to 16 kHz and back (by the published
-    protocol's filter, see `PUBLISHED_FILTER`), and convolved with the impulse response of a room. The room is exponentially decaying noise after the direct sound, drawn from
-    `reverb_seed` and the clip's own samples: another one for every clip, the same in every run, on every device.
+    Each clip is scaled to a peak of 1, as in training; then, where asked, resampled to 16 kHz and back, and convolved
+    with the impulse response of a room. The resampler is that of the published protocol (`PUBLISHED_FILTER`). The room
+    is exponentially decaying noise after the direct sound, drawn from `reverb_seed` and the clip's own samples: another
+    one for every clip, the same in every run, on every device.
 
     Args:
         model: `(batch, samples)` -> `(batch, dim)` with `.sample_rate`, `.minimum_samples`, `.dim`.

@@ -12,7 +12,7 @@ torchvision. This module changes the settings that differ and translates the nam
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 
 import torch
@@ -96,8 +96,9 @@ class EfficientNet(Encoder):
         """Take the form of weights that 0.1 saved: its attention had more groups and saw the clip's statistics."""
         convolution, attention = (weights.get(f"pooling.{key}.weight") for key in ("0.layer", "1.attention.0"))
         if convolution is not None and attention is not None and attention.shape[-1] == 3 * len(convolution):
-            groups = self.frame_dim // convolution.shape[1]
-            self.pooling = _grouped_attention(self.frame_dim, self.embedding_dim, groups, AttentiveStatisticsPooling)
+            channels = cast(int, self.frame_dim)
+            groups = channels // convolution.shape[1]
+            self.pooling = _grouped_attention(channels, self.embedding_dim, groups, AttentiveStatisticsPooling)
 
     def forward(self, features: Tensor) -> Tensor:
         """`(batch, bands, frames)` -> `(batch, embedding_dim)`."""

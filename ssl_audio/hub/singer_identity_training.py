@@ -1,4 +1,6 @@
-"""Training checkpoints of ssl-singer-identity (https://github.com/SonyCSLParis/ssl-singer-identity), by their key names.
+"""Training checkpoints of ssl-singer-identity, by their key names.
+
+https://github.com/SonyCSLParis/ssl-singer-identity
 
 SSLTrainer    feature_extractor.*, encoder.net.2.*, projection.net.1.*; the same once more under net.*
 BYOL          student_network.encoder.{feature_extractor,encoder}.*, student_network.projector.net.1.*; the same once
