@@ -6,8 +6,10 @@
     model = Wav2Rec("runs/simsiam").fit(dataset)
     metrics, paths = model.recommend(dataset.load_audio("song.mp3"), n=3)
 
-What differs, on purpose: cosine similarities are true ones, in [-1, 1] and not clipped at 0; a dataset of another rate
-than the model's is resampled; an unreadable file is left out with a warning; files are in sorted order. For an index
+What differs, on purpose: cosine similarities are true ones, in [-1, 1] and not clipped at 0; `get_projection` gives the
+encoder's embedding (2048 numbers of `AudioResnet50`) unless `projection=True` asks for the head's output (256); a
+dataset of another rate than the model's is resampled; an unreadable file is left out with a warning; files are in
+sorted order. For an index
 that is saved, updated and knows whole tracks, take `ssl_audio.retrieval.Index`.
 """
 
@@ -24,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ssl_audio import audio
-from ssl_audio.errors import InputError
+from ssl_audio.errors import InputError, first_line
 from ssl_audio.hub import load_model
 from ssl_audio.retrieval.search import Searcher, make_searcher, normalize
 from ssl_audio.utils.device import best_device
@@ -111,14 +113,20 @@ class Wav2Rec:
 
     Args:
         model_path: anything that `load_model` takes: a run, a checkpoint, a published name.
-        distance_metric: "euclidean" or "cosine", by which neighbours are found.
+        distance_metric: by which neighbours are found: "euclidean", "cosine", or any metric of scikit-learn.
         normalize: embeddings of unit length.
         similarity_metric: what `recommend` reports: a function of two 1-D arrays, or None for the distances.
         batch_size, num_workers, pin_memory, prefetch_factor: of the DataLoader in `fit`.
         device: where the model runs; CUDA if there is one.
         verbose: progress bars.
         projection: use the projection head's output, as wav2rec did, instead of the encoder's (runs and checkpoints).
-        **kwargs: wav2rec's settings of scikit-learn's search (n_jobs, leaf_size, ...) are accepted and not needed.
+        **kwargs: arguments of scikit-learn's `NearestNeighbors`: `metric`, which replaces `distance_metric`, `p`,
+            `metric_params`, `n_jobs`, ... With another metric than euclidean or cosine, or with `p` or `metric_params`,
+            scikit-learn searches (`ssl-audio[eval]`); the others set how fast it searches, not what it finds.
+
+    Raises:
+        TypeError: `NearestNeighbors` has no such argument.
+        InputError: no such metric.
     """
 
     def __init__(
@@ -136,19 +144,25 @@ class Wav2Rec:
         projection: bool = False,
         **kwargs: Any,
     ) -> None:
+        self.distance_metric = kwargs.pop("metric", distance_metric)
         unknown = set(kwargs) - {"n_jobs", "leaf_size", "algorithm", "radius", "p", "metric_params", "n_neighbors"}
         if unknown:
             raise TypeError(f"Wav2Rec has no argument {', '.join(sorted(unknown))}")
-        if distance_metric not in ("euclidean", "cosine"):
-            raise InputError(f"distance_metric is {distance_metric!r}; it must be euclidean or cosine")
-        self.model_path, self.distance_metric, self.normalize = model_path, distance_metric, normalize
+        own = self.distance_metric in ("euclidean", "cosine") and not {"p", "metric_params"} & set(kwargs)
+        self._neighbours = None if own else _neighbours(self.distance_metric, kwargs)
+        self.model_path, self.normalize = model_path, normalize
         self.similarity_metric, self.batch_size, self.num_workers = similarity_metric, batch_size, num_workers
         self.pin_memory, self.prefetch_factor, self.verbose = pin_memory, prefetch_factor, verbose
         self.device = best_device(device)
         self.net = load_model(model_path, projection=projection).to(self.device)
         self.sr: int = self.net.sample_rate  # of waveforms that come without a rate; a fitted dataset sets it
-        self.paths: np.ndarray | None = None
-        self._searcher: Searcher | None = None
+        self.paths: np.ndarray = np.array([], dtype=str)
+        self._searcher: Searcher | _ScikitLearnSearch | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` has run, so that `recommend` can."""
+        return self._searcher is not None
 
     def get_projection(self, x: Tensor | np.ndarray, sr: int | None = None) -> np.ndarray:
         """`(samples,)` or `(batch, samples)` -> `(batch, dim)`, of unit length if `normalize`.
@@ -190,8 +204,12 @@ class Wav2Rec:
                 embeddings.append(self.get_projection(torch.stack([clip for _, clip in alike])))
         if not paths:
             raise InputError("none of the dataset's files can be embedded; call scan() first and check its files")
-        rows = normalize(np.concatenate(embeddings), self.distance_metric)
-        self.paths, self._searcher = np.array(paths), make_searcher(rows, self.distance_metric)
+        rows = np.concatenate(embeddings)
+        if self._neighbours is None:
+            self._searcher = make_searcher(normalize(rows, self.distance_metric), self.distance_metric)
+        else:
+            self._searcher = _ScikitLearnSearch(self._neighbours, rows)
+        self.paths = np.array(paths)
         return self
 
     def recommend(self, x: Tensor | np.ndarray, n: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -202,19 +220,55 @@ class Wav2Rec:
             ValueError: `n` exceeds the fitted files.
             IndexError: audio of more than two dimensions.
         """
-        if self._searcher is None or self.paths is None:
+        if self._searcher is None:
             raise AttributeError("Wav2Rec is not fitted; call fit(dataset) first")
         if not 1 <= n <= len(self.paths):
             raise InputError(f"n is {n}; it must lie between 1 and the {len(self.paths)} fitted files")
         queries = self.get_projection(x)
-        scores, rows = self._searcher.nearest(normalize(queries, self.distance_metric), n)
+        wanted = queries if self._neighbours is not None else normalize(queries, self.distance_metric)
+        scores, rows = self._searcher.nearest(wanted, n)
         if self.similarity_metric is None:
-            metrics = -scores if self.distance_metric == "euclidean" else 1 - scores
+            cosine = self._neighbours is None and self.distance_metric == "cosine"
+            metrics = 1 - scores if cosine else -scores
         else:
             found = self._searcher.rows[rows]
             pairs = zip(queries, found, strict=True)
             metrics = np.array([[self.similarity_metric(query, row) for row in near] for query, near in pairs])
         return metrics, self.paths[rows]
+
+
+def _neighbours(metric: Any, arguments: dict[str, Any]) -> Any:
+    """scikit-learn's `NearestNeighbors`, checked on a few rows where the metric needs nothing more."""
+    from sklearn.neighbors import NearestNeighbors
+
+    neighbours = NearestNeighbors(metric=metric, **arguments)
+    try:
+        neighbours.fit(np.eye(3, dtype=np.float32))
+    except ValueError as error:
+        if "'metric' parameter" in str(error):
+            raise InputError(
+                f"distance_metric is {metric!r}; it must be euclidean, cosine, or a metric of scikit-learn's "
+                "NearestNeighbors, such as manhattan"
+            ) from error
+        if "metric_params" not in arguments:
+            raise InputError(f"scikit-learn cannot search by these arguments: {first_line(error)}") from error
+    return neighbours
+
+
+class _ScikitLearnSearch:
+    """Search by a fitted `NearestNeighbors`; scores are distances with the sign changed, the nearest first."""
+
+    def __init__(self, neighbours: Any, rows: np.ndarray) -> None:
+        self.rows = rows
+        try:
+            self.neighbours = neighbours.fit(rows)
+        except ValueError as error:
+            raise InputError(f"scikit-learn cannot search by these arguments: {first_line(error)}") from error
+
+    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """`(q, dim)` queries -> `(q, k)` scores and row numbers."""
+        distances, rows = self.neighbours.kneighbors(queries, n_neighbors=k)
+        return -distances, rows
 
 
 class _Reported(Dataset):
