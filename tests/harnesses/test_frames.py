@@ -152,7 +152,7 @@ def test_short_clips_are_repeated_and_long_ones_are_means_over_windows(tmp_path)
     np.testing.assert_allclose(found, row.embedding, atol=1e-5)
 
 
-# encoder: frames of the frontend (160 samples), or samples for encoders of waveforms, from one of its frames to the next
+# encoder, and samples from one of its frames to the next; a frame of the frontend is 160 samples
 HOPS = {
     "CompactCNN": (lambda: encoders.CompactCNN([4, 4, 4], embedding_dim=8), 8 * 160),
     "EfficientNet": (lambda: encoders.EfficientNet(embedding_dim=8), 32 * 160),
@@ -162,10 +162,7 @@ HOPS = {
     "ResNet34": (lambda: encoders.ResNet34([1, 1, 1, 1], 4, 6, 32), 8 * 160),
     "FastResNet34": (lambda: encoders.FastResNet34([1, 1, 1, 1], 8, 6), 4 * 160),
     "CAMPlusPlus": (lambda: encoders.CAMPlusPlus([1, 1], 4, 8, 2, 6, 32), 2 * 160),
-    "VisionTransformer": (
-        lambda: encoders.VisionTransformer(patch_size=8, embedding_dim=16, depth=1, heads=2),
-        8 * 160,
-    ),
+    "VisionTransformer": (lambda: encoders.VisionTransformer(64, 16, 32, 2, 2, 8, 64), 16 * 160),
     "SampleCNN": (lambda: encoders.SampleCNN([4] * 5), 3**5),
     "SincNet": (lambda: encoders.SincNet([6, 4], [33, 5], [3, 3], embedding_dim=10), 9),
     "CPC": (lambda: encoders.CPC(channels=16, context="gru"), 160),
