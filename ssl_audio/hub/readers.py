@@ -37,10 +37,8 @@ class Reader(Protocol):
         ...
 
 
-READERS: tuple[Reader, ...] = (
-    saved, torchscript, singer_identity, singer_identity_training, clmr, checkpoint,
-)  # fmt: skip
 # the last takes any file
+READERS: tuple[Reader, ...] = (saved, torchscript, singer_identity, singer_identity_training, clmr, checkpoint)
 
 
 def load_path(path: Path, options: Options) -> EmbeddingModel:
