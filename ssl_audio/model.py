@@ -30,6 +30,8 @@ class EmbeddingModel(nn.Module):
         dim: size of the output.
         minimum_samples: length of the shortest clip, in samples.
         licence: licence of the weights, as the card or the package states it, or "unknown".
+        checkpoint: of a model of a training: which checkpoint it is, of which step, chosen by which value of which
+            metric (see `ssl_audio.utils.checkpoints.origin`); else empty.
 
     Example:
         >>> from ssl_audio.encoders import CompactCNN
@@ -52,12 +54,13 @@ class EmbeddingModel(nn.Module):
         self.dim = encoder.dim if head is None else cast(int, head.dim)
         self.minimum_samples = frontend.samples_for(encoder.minimum_frames)
         self.licence = UNKNOWN_LICENCE
+        self.checkpoint: dict[str, Any] = {}
 
     def with_parts(self, **parts: Any) -> "EmbeddingModel":
-        """The same model with other parts: `with_parts(head=None)`; weights and licence stay."""
+        """The same model with other parts: `with_parts(head=None)`; weights, licence and checkpoint stay."""
         own = {"frontend": self.frontend, "encoder": self.encoder, "sample_rate": self.sample_rate, "head": self.head}
         model = EmbeddingModel(**{**own, **parts})
-        model.licence = self.licence
+        model.licence, model.checkpoint = self.licence, self.checkpoint
         return model if self.training else model.eval()
 
     def forward(self, waveforms: Tensor) -> Tensor:
