@@ -69,7 +69,7 @@ class HeldOut:
         parts = {name: getattr(self.trials, name)[usable] for name in ("pairs", "labels", "lines")}
         result = verify(embeddings, replace(self.trials, **parts), seed=self.seed, resamples=resamples, mnr=False)
         assert result.eer is not None
-        return {"eer": result.eer, "eer_se": float(np.std(result.resampled["eer"]))}
+        return {"eer": result.eer, "eer_se": float(np.nanstd(result.resampled["eer"]))}
 
     def _embed(self, pl_module: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """(recordings, dim) of all, and which could be read."""

@@ -174,7 +174,7 @@ class Verification(Callback):
         )
         result = evaluate_model("", embeddings, test_set, resamples=RESAMPLES, seed=self.seed, probe=self.probe)
         assert result.verification.eer is not None and result.verification.mnr is not None
-        deviation = float(np.std(result.verification.resampled["eer"]))
+        deviation = float(np.nanstd(result.verification.resampled["eer"]))
         metrics = {"eer": result.verification.eer, "eer_se": deviation, "mnr": result.verification.mnr}
         if result.probe is not None:
             metrics["probe"] = result.probe.metrics.summary["accuracy"]
