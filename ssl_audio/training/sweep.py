@@ -201,7 +201,10 @@ def read_metrics(folder: Path) -> dict[str, float]:
         losses = [row["loss/train_epoch"] for _, row in sorted(rows.items()) if row.get("loss/train_epoch")]
         return {"loss/train_epoch last": float(losses[-1])} if losses else {}
     step = _checkpoint_step(folder)
-    best = points[-1] if step is None else min(points, key=lambda row: abs(int(row["step"]) + 1 - step))
+    if step is None:  # a run of 0.1, whose best checkpoint was the one of the least loss
+        best = min(points, key=lambda row: float(row["loss/val"]))
+    else:
+        best = min(points, key=lambda row: abs(int(row["step"]) + 1 - step))
     wanted = [key for key in best if key.endswith("/val") or key.startswith("verification/")]
     at_best = {key: float(best[key]) for key in wanted if best[key]}
     return at_best | {f"{key} last": float(points[-1][key]) for key in wanted if points[-1][key]}
