@@ -23,12 +23,13 @@ from ssl_audio.evaluation.bootstrap import paired_test
 from ssl_audio.evaluation.recordings import find_recordings
 from ssl_audio.evaluation.trials import all_pairs
 from ssl_audio.evaluation.verification import verify
+from ssl_audio.hub import load_model
 from ssl_audio.utils.files import write_text
 
 RESAMPLES = 1000
 KEEP = ("--callbacks.periodic.every_n_epochs", "1", "--trainer.enable_progress_bar", "false")
 RULES: dict[str, Callable[[Path, list[dict[str, float]]], float]] = {  # run folder, rows of epochs -> optimiser step
-    "the default": lambda folder, rows: json.loads((folder / "run.json").read_text())["checkpoint"]["step"],
+    "the default": lambda folder, _: load_model(folder).checkpoint["step"],
     "least verification/eer": lambda _, rows: least(rows, "verification/eer"),
     "least eer_embeddings/val": lambda _, rows: least(rows, "eer_embeddings/val"),
     "least loss/val (0.1)": lambda _, rows: least(rows, "loss/val"),
@@ -106,7 +107,6 @@ def tested(folder: Path, step: float, sets: dict[str, Path]) -> Tested:
 
 def _tested(folder: Path, step: float, place: Path) -> tuple[float, list[float]]:
     from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
-    from ssl_audio.hub import load_model
 
     recordings = find_recordings(place)
     model: Any = load_model(_checkpoint(folder, step))
