@@ -78,6 +78,29 @@ def find(path: str) -> Any:
     return getattr(module, name)
 
 
+def accepted_arguments(kind: Any) -> list[str] | None:
+    """Names of a class's arguments, with those that `**kwargs` passes to its bases; None if they are not known."""
+    if not inspect.isclass(kind):
+        return [*inspect.signature(kind).parameters]
+    names: dict[str, None] = {}
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        if base is object:
+            return list(names)
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        names.update(
+            {
+                p.name: None
+                for p in parameters
+                if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            }
+        )
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return list(names)
+    return None
+
+
 def canonical_path(path: str) -> str:
     """The same path for all paths of one class. A path that names no class is returned unchanged."""
     try:

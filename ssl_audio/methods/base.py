@@ -70,7 +70,7 @@ class Method(LightningModule):
     """
 
     clip_keys: ClassVar[tuple[str, ...]] = ()
-    data_remedy: ClassVar[str] = "set data.class_path to ssl_audio.data.AudioDataModule (--config data/folder)"
+    data_remedy: ClassVar[str] = "set data.class_path to ssl_audio.data.AudioDataModule and data.labels to false"
     projection: nn.Module
 
     def __init__(
