@@ -171,6 +171,11 @@ class Method(LightningModule):
         clips = torch.randn(size, generator=generator).mul_(0.1).to(self.device)
         try:
             with evaluating(self), torch.no_grad():
+                if self.feature_augmentation is not None and self.frontend(clips[0]).ndim == 2:
+                    raise InputError(
+                        f"model.feature_augmentation changes spectrograms, and {type(self.frontend).__name__} gives "
+                        "samples; set model.feature_augmentation to null, or take an encoder with a spectrogram"
+                    )
                 self.dry_run(dict(zip(self.clip_keys, clips, strict=True)))
         except (ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())
