@@ -14,7 +14,7 @@ from ssl_audio.data.batch_spec import BatchSpec, batch_spec_of
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.whitened import Whitened, Whitening
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import Frontend
+from ssl_audio.frontends import Frontend, Waveform
 from ssl_audio.heads import Identity
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.modes import evaluating
@@ -165,17 +165,17 @@ class Method(LightningModule):
         for name in ("encoder", "projection"):
             if (dim := getattr(getattr(self, name), "dim", 1)) < 1:
                 raise InputError(f"model.{name} gives {dim} dimensions; it must give at least 1")
+        if self.feature_augmentation is not None and isinstance(self.frontend, Waveform):
+            raise InputError(
+                "model.feature_augmentation changes spectrograms, and Waveform gives samples; set "
+                "model.feature_augmentation to null, or take an encoder with a spectrogram"
+            )
         generator = torch.Generator().manual_seed(0)
         shortest = self.frontend.samples_for(self.encoder.minimum_frames)
         size = (len(self.clip_keys), min(batch_size, 2), min(samples, max(_MAX_CHECK_SAMPLES, shortest)))
         clips = torch.randn(size, generator=generator).mul_(0.1).to(self.device)
         try:
             with evaluating(self), torch.no_grad():
-                if self.feature_augmentation is not None and self.frontend(clips[0]).ndim == 2:
-                    raise InputError(
-                        f"model.feature_augmentation changes spectrograms, and {type(self.frontend).__name__} gives "
-                        "samples; set model.feature_augmentation to null, or take an encoder with a spectrogram"
-                    )
                 self.dry_run(dict(zip(self.clip_keys, clips, strict=True)))
         except (ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())
