@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from ssl_audio.evaluation.bootstrap import bootstrap_verification, singer_multiplicities
-from ssl_audio.evaluation.comparison import TestSet, evaluate
+from ssl_audio.evaluation.comparison import TestSet, evaluate_model
 from ssl_audio.evaluation.metrics import equal_error_rate
 from ssl_audio.evaluation.probes import probe
 from ssl_audio.evaluation.ranks import mean_normalized_rank
 from ssl_audio.evaluation.recordings import Recordings
-from ssl_audio.evaluation.report import write_report
+from ssl_audio.evaluation.report import write_comparison_report
 from ssl_audio.evaluation.scoring import all_pairs_curve, score_trials
 from ssl_audio.evaluation.trials import all_pairs
 
 FILES, SINGERS, DIM, TRIALS = 6_000, 20, 1000, 20_000
-PLAIN_DRAWS, PLAIN_PAIRS, PLAIN_ANCHORS = 20, 3_000, 50
+PLAIN_RUNS, PLAIN_PAIRS, PLAIN_ANCHORS = 20, 3_000, 50
 
 
 def rows() -> Iterator[tuple[str, float | None, float, str]]:
@@ -48,9 +48,14 @@ def rows() -> Iterator[tuple[str, float | None, float, str]]:
 
     trial_scores, codes = score_trials(x, pairs), singers[pairs]
     times = singer_multiplicities(SINGERS, 1000, 0)
-    plain = _seconds(lambda: _plain_bootstrap(labels, trial_scores, codes, times[:PLAIN_DRAWS])) * 1000 / PLAIN_DRAWS
+    plain = _seconds(lambda: _plain_bootstrap(labels, trial_scores, codes, times[:PLAIN_RUNS])) * 1000 / PLAIN_RUNS
     ours = _seconds(lambda: bootstrap_verification(labels, trial_scores, codes, times))
-    yield f"1,000 bootstrap draws of {TRIALS:,} trials", plain, ours, f"plain: repeat and sort, {PLAIN_DRAWS} scaled up"
+    yield (
+        f"1,000 bootstrap resamples of {TRIALS:,} trials",
+        plain,
+        ours,
+        f"plain: repeat, sort; {PLAIN_RUNS} scaled up",
+    )
 
     yield _all_pairs(rng)
     yield _linear_probe(rng)
@@ -85,9 +90,9 @@ def _report(x: np.ndarray, singers: np.ndarray) -> tuple[str, None, float, str]:
 
     def both() -> None:
         noise = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
-        results = [evaluate(name, x + s * noise, test_set) for name, s in (("a", 0.0), ("b", 0.3))]
+        results = [evaluate_model(name, x + s * noise, test_set) for name, s in (("a", 0.0), ("b", 0.3))]
         with tempfile.TemporaryDirectory() as folder:
-            write_report(results, Path(folder) / "report", settings={}, progress=False)
+            write_comparison_report(results, Path(folder) / "report", settings={}, progress=False)
 
     before = time.process_time()
     seconds = _seconds(both)

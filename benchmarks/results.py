@@ -215,7 +215,9 @@ def scores(model: Any, splits: Path) -> dict[str, dict[str, float]]:
         tested.standardize = False
         raw = embed_recordings(tested, recordings.paths(), progress=None)
         z = (raw - raw.mean(0)) / np.maximum(raw.std(0), 1e-9)
-        figures = {key: float(verify(x, trials, draws=0, mnr=False).eer or 0) for key, x in (("raw", raw), ("z", z))}
+        figures = {
+            key: float(verify(x, trials, resamples=0, mnr=False).eer or 0) for key, x in (("raw", raw), ("z", z))
+        }
         if name in RETRIEVAL:
             for key, x in (("raw", raw), ("z", z)):
                 found = library_metrics(x, recordings.singers, takes=recordings.recording)

@@ -1,4 +1,4 @@
-"""What an embedding has to beat: statistics of MFCCs, the mean mel spectrum, and the same network without training."""
+"""Baselines of an embedding: statistics of MFCCs, the mean mel spectrum, and the same network with random weights."""
 
 import math
 
@@ -11,18 +11,18 @@ from ssl_audio.model import EmbeddingModel
 
 
 class MelStatistics(nn.Module):
-    """Mean over time of the log mel spectrum, or mean and deviation of its cosine transform; nothing is learned.
+    """Statistics over time of the log mel spectrum or of its cosine transform (MFCCs). It has no trained parameters.
 
     Args:
-        sample_rate: of the audio in Hz; the mel bank covers all of it.
-        n_mels: bands.
-        n_mfcc: coefficients of the orthonormal DCT-II; 0 keeps the mel bands.
-        deviation: append the standard deviation over time.
+        sample_rate: sample rate of the audio in Hz; the mel bank covers all frequencies.
+        n_mels: number of mel bands.
+        n_mfcc: number of coefficients of the orthonormal DCT-II; 0 keeps the mel bands.
+        deviation: append the standard deviation over time to the mean over time.
 
     Attributes:
-        dim, sample_rate, minimum_samples: as of an `EmbeddingModel`.
-        standardize: True; its dimensions have scales of their own, so that cosines need each to be brought to zero
-            mean and unit deviation over the data set first (which halves its error rates).
+        dim, sample_rate, minimum_samples: see `EmbeddingModel`.
+        standardize: True. The dimensions have different scales, so before cosines are computed, each dimension must be
+            scaled to zero mean and unit deviation over the data set. This halves the error rates.
     """
 
     standardize = True
@@ -49,20 +49,24 @@ class MelStatistics(nn.Module):
 
 
 def mfcc_statistics(sample_rate: int = 16000) -> MelStatistics:
-    """Mean and standard deviation of 20 MFCCs, (batch, 40)."""
+    """Mean and standard deviation of 20 MFCCs: `(batch, samples)` -> `(batch, 40)`."""
     return MelStatistics(sample_rate, n_mfcc=20, deviation=True)
 
 
 def mean_mel(sample_rate: int = 16000) -> MelStatistics:
-    """Mean log mel spectrum, (batch, 128)."""
+    """Mean log mel spectrum: `(batch, samples)` -> `(batch, 128)`."""
     return MelStatistics(sample_rate)
 
 
 def untrained(model: EmbeddingModel, seed: int = 0) -> EmbeddingModel:
-    """The same architecture with fresh random weights, drawn from `seed`; the global random state stays as it was.
+    """A model of the same architecture with random weights. The global random state is not changed.
+
+    Args:
+        model: the model.
+        seed: of the weights.
 
     Raises:
-        InputError: a part of the model does not store its arguments, so that it cannot be made again.
+        InputError: a part of the model does not store its arguments, so that it cannot be rebuilt.
     """
     spec = without_pretrained(describe(model))
     with torch.random.fork_rng(devices=[]):
@@ -71,7 +75,7 @@ def untrained(model: EmbeddingModel, seed: int = 0) -> EmbeddingModel:
 
 
 def _dct(n: int) -> Tensor:
-    """(n, n) orthonormal DCT-II, a row a coefficient."""
+    """(n, n) matrix of the orthonormal DCT-II, one row per coefficient."""
     k, i = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
     rows = torch.cos(math.pi * k * (2 * i + 1) / (2 * n)) * math.sqrt(2 / n)
     rows[0] /= math.sqrt(2)

@@ -1,4 +1,4 @@
-"""What a result depends on besides its settings: versions, the state of the code, the weights of a model."""
+"""Provenance of a result: versions of packages, the git state of the code, and the fingerprint of a model."""
 
 import hashlib
 import json
@@ -20,7 +20,14 @@ PACKAGES = ("torch", "numpy", "soundfile", "soxr", "nnAudio")
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
-    """Of Python, of this package and of those whose change can change a result; None for what is not installed."""
+    """Versions of Python, of this package and of packages that can change a result.
+
+    Args:
+        packages: names of packages.
+
+    Returns:
+        {name: version}; None for a package that is not installed.
+    """
     found: dict[str, str | None] = {"python": platform.python_version(), "ssl-audio": __version__}
     for package in packages:
         try:
@@ -31,7 +38,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the code that runs and which files differ from it; None outside a clone."""
+    """{"commit", "changed_files"} of the running code; None if it is not in a git clone."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
@@ -46,7 +53,7 @@ def git_state() -> dict[str, Any] | None:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over the names and bytes of all weights: two models with the same digest give the same embeddings."""
+    """SHA-256 of the names, shapes, types and values of all weights and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -55,13 +62,13 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Sixteen hex digits that follow from a model's description, rate and weights.
+    """Sixteen hex digits that identify a model by its description, sample rate and weights.
 
     Args:
-        model: described by `config.describe`, or with a TorchScript module in it; has `sample_rate`.
+        model: a module with `sample_rate` that `config.describe` can describe or that contains a TorchScript module.
 
     Raises:
-        InputError: a part does not store its arguments, so that two different models could look alike.
+        InputError: a part does not store its arguments, so that two different models could have one fingerprint.
     """
     parts = list(model.modules())
     outside = any(getattr(part, "outside", None) is not None for part in parts)
@@ -71,15 +78,15 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def made_by(model: nn.Module, recorded: str) -> bool:
-    """Whether the fingerprint in a file is this model's, as this release computes it or as 0.1.0 did."""
+    """Whether a recorded fingerprint is that of the model, as computed by this release or by 0.1.0."""
     return recorded in (fingerprint(model), fingerprint_in_0_1(model))
 
 
 def fingerprint_in_0_1(model: nn.Module) -> str:
-    """What `fingerprint` of 0.1.0 gave: it saw the frontend, encoder and head alone.
+    """The fingerprint of a model as computed by 0.1.0, which used only the frontend, encoder and head.
 
-    "" for models that it could not tell apart (the statistics of mel bands, wrappers), and for those that 0.1.0 could
-    not have made.
+    Returns:
+        The fingerprint; "" for models that 0.1.0 could not distinguish (statistics of mel bands, wrappers) or not make.
     """
     if not {"frontend", "encoder", "head"} <= {*dict(model.named_children()), *vars(model)}:
         return ""
@@ -92,7 +99,7 @@ def fingerprint_in_0_1(model: nn.Module) -> str:
 
 
 def description_in_0_1(module: nn.Module) -> Any:
-    """What `config.describe` of 0.1.0 gave: with the modules' private paths, and without the arguments of today."""
+    """The description of a module as `config.describe` of 0.1.0 gave it: private class paths, no newer arguments."""
     return _with_old_paths(identity(describe(module)))
 
 
@@ -107,6 +114,11 @@ def _with_old_paths(description: Any) -> Any:
         old = [old for old, new in MOVED.items() if find(new) is kind]
         changed["class_path"] = old[0] if old else f"{kind.__module__}.{kind.__qualname__}"
     return changed
+
+
+def short_digest(content: bytes) -> int:
+    """The first 63 bits of SHA-256: enough to tell recordings, or names that are not to be given away, apart."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
 
 
 def _digest(content: Any) -> str:

@@ -1,4 +1,4 @@
-"""The surface of wav2rec (https://github.com/TariqAHassan/wav2rec) over this package: change the import, keep the code.
+"""The classes of wav2rec (https://github.com/TariqAHassan/wav2rec), so that its users need to change only the import.
 
     from ssl_audio.wav2rec import Wav2Rec, Wav2RecDataset
 
@@ -6,9 +6,14 @@
     model = Wav2Rec("runs/simsiam").fit(dataset)
     metrics, paths = model.recommend(dataset.load_audio("song.mp3"), n=3)
 
-What differs, on purpose: cosine similarities are true ones, in [-1, 1] and not clipped at 0; a dataset of another rate
-than the model's is resampled; an unreadable file is left out with a warning; files are in sorted order. For an index
-that is saved, updated and knows whole tracks, take `ssl_audio.retrieval.Index`.
+There are four differences to wav2rec:
+
+- Cosine similarities are in [-1, 1] and not clipped at 0.
+- A data set with another sample rate than the model is resampled.
+- An unreadable file is left out with a warning.
+- Files are in sorted order.
+
+For an index that can be saved and updated and that embeds whole tracks, use `ssl_audio.retrieval.Index`.
 """
 
 import os
@@ -31,20 +36,21 @@ from ssl_audio.utils.device import best_device
 
 
 class NoAudioFilesError(InputError, OSError):
-    """A folder without audio files of the wanted kind. Both what this package and what wav2rec raises."""
+    """The folder has no audio files with the suffix; an `InputError`, and an `OSError` as in wav2rec."""
 
 
 class Wav2RecDataset(Dataset):
-    """The same stretch of every audio file under a folder.
+    """A data set of one excerpt of every audio file below a folder.
 
     Args:
         audio_path: the folder.
-        sr: rate that files are brought to, in Hz.
-        offset, duration: the stretch, in seconds, fractions allowed.
-        ext: suffix, or several.
-        res_type: accepted as wav2rec had it; soxr resamples.
-        zero_pad: fill files that end earlier, so that all items are `n_features` long.
-        verbose: progress bars.
+        sr: sample rate of the items in Hz; files with another rate are resampled.
+        offset: start of the excerpt in seconds.
+        duration: length of the excerpt in seconds.
+        ext: a suffix, or several.
+        res_type: ignored; wav2rec has this argument. The resampler is soxr.
+        zero_pad: pad shorter files with zeros, so that all items have `n_features` samples.
+        verbose: show progress bars.
     """
 
     def __init__(
@@ -64,19 +70,19 @@ class Wav2RecDataset(Dataset):
 
     @property
     def n_features(self) -> int:
-        """Samples of a full item."""
+        """Number of samples of a full item."""
         return round(self.duration * self.sr)
 
     def get_audio_files(self) -> Iterator[Path]:
-        """The files, to be overridden for other choices: all with one of the suffixes, in any case, sorted."""
+        """All files with one of the suffixes, in upper or lower case, sorted. Override it to choose other files."""
         suffixes = {f".{ext.lstrip('.').lower()}" for ext in ([self.ext] if isinstance(self.ext, str) else self.ext)}
         return (Path(e.path) for e in audio.walk_files(self.audio_path) if Path(e.name).suffix.lower() in suffixes)
 
     def scan(self) -> "Wav2RecDataset":
-        """Look for the files, and return self.
+        """Find the files, and return self.
 
         Raises:
-            NoAudioFilesError: there are none (an OSError, as in wav2rec).
+            NoAudioFilesError: there are none.
         """
         self.files = list(self.get_audio_files())
         if not self.files:
@@ -84,7 +90,14 @@ class Wav2RecDataset(Dataset):
         return self
 
     def load_audio(self, path: str | os.PathLike) -> Tensor:
-        """`(n_features,)` float32 mono at `sr`; shorter only without `zero_pad`. Raises AudioError."""
+        """Load the excerpt of a file.
+
+        Returns:
+            `(n_features,)` float32 mono at `sr`; without `zero_pad` it may be shorter.
+
+        Raises:
+            AudioError: the file cannot be read.
+        """
         waveform = audio.read(path, self.sr, round(self.offset * self.sr), self.n_features)
         if self.zero_pad:
             waveform = np.pad(waveform, (0, self.n_features - len(waveform)))
@@ -107,18 +120,19 @@ def cosine_similarity(x1: np.ndarray, x2: np.ndarray) -> float:
 
 
 class Wav2Rec:
-    """Recommendations from a dataset.
+    """Recommends similar files of a data set.
 
     Args:
-        model_path: anything that `load_model` takes: a run, a checkpoint, a published name.
-        distance_metric: "euclidean" or "cosine", by which neighbours are found.
-        normalize: embeddings of unit length.
-        similarity_metric: what `recommend` reports: a function of two 1-D arrays, or None for the distances.
-        batch_size, num_workers, pin_memory, prefetch_factor: of the DataLoader in `fit`.
-        device: where the model runs; CUDA if there is one.
-        verbose: progress bars.
-        projection: use the projection head's output, as wav2rec did, instead of the encoder's (runs and checkpoints).
-        **kwargs: wav2rec's settings of scikit-learn's search (n_jobs, leaf_size, ...) are accepted and not needed.
+        model_path: any name for `load_model`: a run, a checkpoint, a published name.
+        distance_metric: "euclidean" or "cosine"; defines which files are nearest.
+        normalize: scale embeddings to length 1.
+        similarity_metric: the values that `recommend` returns: a function of two 1-D arrays, or None for the distances.
+        batch_size, num_workers, pin_memory, prefetch_factor: arguments of the DataLoader in `fit`.
+        device: device of the model; default: a GPU if there is one.
+        verbose: show progress bars.
+        projection: use the output of the projection head, as wav2rec does, instead of the encoder's (runs and
+            checkpoints only).
+        **kwargs: settings of scikit-learn's search (n_jobs, leaf_size, ...), which wav2rec has; they are ignored.
     """
 
     def __init__(
@@ -146,18 +160,22 @@ class Wav2Rec:
         self.pin_memory, self.prefetch_factor, self.verbose = pin_memory, prefetch_factor, verbose
         self.device = best_device(device)
         self.net = load_model(model_path, projection=projection).to(self.device)
-        self.sr: int = self.net.sample_rate  # of waveforms that come without a rate; a fitted dataset sets it
+        self.sr: int = self.net.sample_rate  # rate of waveforms without one; `fit` sets it to the rate of the data set
         self.paths: np.ndarray | None = None
         self._searcher: Searcher | None = None
 
     def get_projection(self, x: Tensor | np.ndarray, sr: int | None = None) -> np.ndarray:
-        """`(samples,)` or `(batch, samples)` -> `(batch, dim)`, of unit length if `normalize`.
+        """Embed audio.
 
         Args:
-            sr: rate of `x` in Hz; by default the fitted dataset's, before `fit` the model's.
+            x: `(samples,)` or `(batch, samples)`.
+            sr: sample rate of `x` in Hz; default: that of the fitted data set, or before `fit` that of the model.
+
+        Returns:
+            `(batch, dim)`, of length 1 with `normalize`.
 
         Raises:
-            IndexError: more than two dimensions.
+            IndexError: the audio has more than two dimensions.
         """
         if x.ndim > 2:
             raise IndexError(f"audio of shape {tuple(x.shape)}; it must be (samples,) or (batch, samples)")
@@ -165,7 +183,7 @@ class Wav2Rec:
         return normalize(embeddings, "cosine") if self.normalize else embeddings
 
     def fit(self, dataset: Wav2RecDataset) -> "Wav2Rec":
-        """Embed every item of the dataset, in order; unreadable files are left out with a warning.
+        """Embed every item of the data set. Unreadable files are left out with a warning.
 
         Raises:
             InputError: no file can be embedded.
@@ -184,28 +202,35 @@ class Wav2Rec:
             for _, reason in (item for item in batch if isinstance(item[1], str)):
                 warnings.warn(f"left out: {reason}", stacklevel=2)
             good = [(path, clip) for path, clip in batch if not isinstance(clip, str)]
-            for length in dict.fromkeys(len(clip) for _, clip in good):  # without zero_pad lengths differ
-                alike = [(path, clip) for path, clip in good if len(clip) == length]
-                paths += [path for path, _ in alike]
-                embeddings.append(self.get_projection(torch.stack([clip for _, clip in alike])))
+            for length in dict.fromkeys(len(clip) for _, clip in good):  # lengths differ without zero_pad
+                equal = [(path, clip) for path, clip in good if len(clip) == length]
+                paths += [path for path, _ in equal]
+                embeddings.append(self.get_projection(torch.stack([clip for _, clip in equal])))
         if not paths:
-            raise InputError("none of the dataset's files can be embedded; call scan() first and check its files")
+            raise InputError("no file of the data set can be embedded; call scan() first and check its files")
         rows = normalize(np.concatenate(embeddings), self.distance_metric)
         self.paths, self._searcher = np.array(paths), make_searcher(rows, self.distance_metric)
         return self
 
     def recommend(self, x: Tensor | np.ndarray, n: int = 5) -> tuple[np.ndarray, np.ndarray]:
-        """`(samples,)` or `(batch, samples)` audio -> metrics `(batch, n)` and paths `(batch, n)`, the nearest first.
+        """Recommend files that are similar to audio.
+
+        Args:
+            x: `(samples,)` or `(batch, samples)`.
+            n: number of files.
+
+        Returns:
+            (metrics `(batch, n)`, paths `(batch, n)`), the nearest file first.
 
         Raises:
-            AttributeError: not fitted.
-            ValueError: `n` exceeds the fitted files.
-            IndexError: audio of more than two dimensions.
+            AttributeError: `fit` was not called.
+            ValueError: `n` is larger than the number of files.
+            IndexError: the audio has more than two dimensions.
         """
         if self._searcher is None or self.paths is None:
             raise AttributeError("Wav2Rec is not fitted; call fit(dataset) first")
         if not 1 <= n <= len(self.paths):
-            raise InputError(f"n is {n}; it must lie between 1 and the {len(self.paths)} fitted files")
+            raise InputError(f"n is {n}; it must be between 1 and {len(self.paths)}, the number of files")
         queries = self.get_projection(x)
         scores, rows = self._searcher.nearest(normalize(queries, self.distance_metric), n)
         if self.similarity_metric is None:
@@ -218,7 +243,7 @@ class Wav2Rec:
 
 
 class _Reported(Dataset):
-    """Items of a dataset, with the reason in place of the audio of an unreadable file."""
+    """The items of a data set; an unreadable file has the reason in place of its audio."""
 
     def __init__(self, dataset: Wav2RecDataset) -> None:
         self.dataset = dataset

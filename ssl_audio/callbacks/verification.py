@@ -13,7 +13,7 @@ from ssl_audio.callbacks.timing import Stopwatch
 from ssl_audio.data.base import recording_data
 from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.comparison import TestSet, evaluate, load_test_set
+from ssl_audio.evaluation.comparison import TestSet, evaluate_model, load_test_set
 
 CHANCE = 0.5
 
@@ -111,14 +111,14 @@ class Verification(Callback):
         with isolate_rng():
             try:
                 embeddings = embed_recordings(model, paths, self.batch_size, pl_module.device, "verification")
-                result = evaluate("", embeddings, self._test_set, draws=0, seed=self.seed, probe=self.probe)
+                result = evaluate_model("", embeddings, self._test_set, resamples=0, seed=self.seed, probe=self.probe)
             except InputError as error:  # collapsed or diverged; other callbacks say so and may end the run
                 warnings.warn(f"verification is at chance: {error}", UserWarning, stacklevel=2)
                 return {"eer": CHANCE, "mnr": CHANCE} | ({"probe": 0.0} if "probe" in self.metrics else {})
         assert result.verification.eer is not None and result.verification.mnr is not None
         metrics = {"eer": result.verification.eer, "mnr": result.verification.mnr}
         if result.probe is not None:
-            metrics["probe"] = result.probe.figures.summary["accuracy"]
+            metrics["probe"] = result.probe.metrics.summary["accuracy"]
         return metrics
 
     def state_dict(self) -> dict[str, Any]:

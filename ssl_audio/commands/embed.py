@@ -51,10 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ssl_audio.embedding.table import EmbeddingTable, check_output, find_recordings
+    from ssl_audio.embedding.table import EmbeddingTable, check_output, files_to_embed
 
     check_output(args.output)
-    recordings = find_recordings(args.input)
+    files = files_to_embed(args.input)
     settings = {"window_seconds": args.window, "hop_seconds": args.hop, "aggregate": args.aggregate}
     options = {"batch_size": args.batch_size, "workers": args.workers}
     if args.devices < 1 or args.num_nodes < 1:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     model = load(args)
     restart = args.restart and not (several and _is_child())
-    table = EmbeddingTable(model, recordings, args.output, settings, restart)
+    table = EmbeddingTable(model, files, args.output, settings, restart)
     started = time.perf_counter()
     already = len(table.missing()) < table.shards
     if several:
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     clips, unreadable = table.assemble()
     took = time.perf_counter() - started
     rate = "" if already else f" ({clips / took:.1f} clips/s)"
-    print(f"{args.output}: {clips} clips of {len(recordings) - unreadable} files, {took:.1f} s{rate}")
+    print(f"{args.output}: {clips} clips of {len(files) - unreadable} files, {took:.1f} s{rate}")
     if unreadable:
         print(f"{unreadable} unreadable files are listed in {table.unreadable}", file=sys.stderr)
     return 3 if unreadable else 0
@@ -92,7 +92,7 @@ def _write_missing(table: "EmbeddingTable", options: dict[str, Any]) -> None:
     from ssl_audio.embedding.table import SHARD
 
     missing = table.missing()
-    total = len(table.recordings)
+    total = len(table.files)
     todo = sum(min(SHARD, total - shard * SHARD) for shard in missing)
     started, clips = time.perf_counter(), 0
     if todo < total:

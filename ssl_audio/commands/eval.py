@@ -1,6 +1,6 @@
-"""Run the published protocol on trial lists: equal error rate (EER) and mean normalised rank (MNR) of one model.
+"""Test one model on trial lists by the published protocol: equal error rate (EER) and mean normalised rank (MNR).
 
-Both come with 95 % intervals over singers. To compare models in a report, use `ssl-audio evaluate`.
+Both come with 95 % intervals over singers. To compare several models in a report, use `ssl-audio evaluate`.
 
 Reads:
   META/DATASET/speaker_pairs.txt    the trials
@@ -77,9 +77,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rank_protocol", choices=("exact", "paper"), default="exact",
         help="exact: rank among all recordings of others; paper: 1,000 trials, each among 512 random ones "
         "(exact)")  # fmt: skip
-    add("--draws", type=int, default=1000, help="bootstrap resamples of the singers; 0: no intervals (1000)")
+    add_resamples(parser, 1000, "bootstrap resamples of the singers; 0: no intervals (1000)")
     add_scoring_arguments(parser)
     add("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
+
+
+def add_resamples(parser: argparse.ArgumentParser, default: int, help: str) -> None:
+    """The option `--resamples`, or `--draws` as in 0.1; its value is `args.draws`, the key in written files."""
+    parser.add_argument("--resamples", dest="draws", type=int, default=default, metavar="N", help=help)
+    parser.add_argument("--draws", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,9 +107,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("nothing to compute: set --compute_eer or --compute_rank to True")
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch_size must be at least 1, got {args.batch_size}")
-    for name in ("seed", "draws"):
-        if getattr(args, name) < 0:
-            raise InputError(f"--{name} must not be negative, got {getattr(args, name)}")
+    for option, value in (("--seed", args.seed), ("--resamples", args.draws)):
+        if value < 0:
+            raise InputError(f"{option} must not be negative, got {value}")
     if not compute_eer and (args.normalize_scores or args.calibrate):
         raise InputError("--normalize_scores and --calibrate change only the EER; add --compute_eer True")
     from ssl_audio.embedding.recordings import EvalProtocol
@@ -213,13 +219,13 @@ def _test(
     paths = [args.root / name / file for file in trials.files]
     embeddings = embed_recordings(model, paths, args.batch_size, args.device, f"embedding {name}")
     result = verify(
-        embeddings, trials, seed=args.seed, draws=args.draws, rank_protocol=args.rank_protocol, eer=compute_eer,
+        embeddings, trials, seed=args.seed, resamples=args.draws, rank_protocol=args.rank_protocol, eer=compute_eer,
         mnr=args.compute_rank, scorer=scorer,
     )  # fmt: skip
     row = experiment_name(args) + ("_projection" if case == "projection" else "")
     if result.scores is not None:
         _write_scores(args.metadata_dir / name / experiment_name(args) / f"scores_{case}.csv", trials, result.scores)
-    return {"model": row, "dataset": name, "case": case, **result.figures()}
+    return {"model": row, "dataset": name, "case": case, **result.metrics()}
 
 
 def experiment_name(args: argparse.Namespace) -> str:

@@ -1,4 +1,4 @@
-"""Compare models on folders of recordings and write a report: which is better, by how much, and is it chance.
+"""Compare several models and write a report: which is better, by how much, and whether this is significant.
 
 A folder holds singer/**/file. The trials are all pairs of its recordings, a given list, or drawn by --trials_kind.
 The report adds baselines: each architecture untrained, statistics of MFCCs, the mean mel spectrum. All arguments and
@@ -33,7 +33,7 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ssl_audio.commands.eval import add_scoring_arguments
+    from ssl_audio.commands.eval import add_resamples, add_scoring_arguments
 
     add = parser.add_argument
     add("--model", action="append", required=True, help=MODEL + "; repeatable")
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--runs", type=Path, default=None,
         help="folder of earlier reports for the leaderboard (default: the parent of --output)")  # fmt: skip
     add("--seed", type=int, default=123, help="seed of trials, bootstrap, folds and untrained networks (123)")
-    add("--draws", type=int, default=1000, help="bootstrap resamples of the singers (1000)")
+    add_resamples(parser, 1000, "bootstrap resamples of the singers (1000)")
     add("--rank_protocol", choices=("exact", "paper"), default="exact", help="see ssl-audio eval --help (exact)")
     add_scoring_arguments(parser)
     add("--probe", choices=("knn", "linear", "none"), default="knn", help="classifier that identifies singers (knn)")
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     evaluations = _evaluate(args, sets, models, backend)
     settings = {key: _plain(value) for key, value in vars(args).items()}
     settings["licences"] = {name: model.licence for name, (model, baseline) in models.items() if not baseline}
-    sentences = report.write_report(
+    sentences = report.write_comparison_report(
         evaluations, args.output, settings=settings, runs=args.runs, map_method=args.map, seed=args.seed
     )
     print("\n".join(sentences))
@@ -105,7 +105,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.n_trials < 2:
         raise InputError(f"--n_trials must be at least 2, got {args.n_trials}")
     if args.draws < 100:
-        raise InputError(f"--draws must be at least 100 for an interval, got {args.draws}")
+        raise InputError(f"--resamples must be at least 100 for an interval, got {args.draws}")
     if args.seed < 0:
         raise InputError(f"--seed must not be negative, got {args.seed}")
     if args.batch_size is not None and args.batch_size < 1:
@@ -201,7 +201,7 @@ def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | N
 
 def _evaluate(args: argparse.Namespace, sets: list[Any], models: dict[str, tuple[Any, bool]], backend: Any) -> list:
     from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings, standardized
-    from ssl_audio.evaluation.comparison import evaluate
+    from ssl_audio.evaluation.comparison import evaluate_model
 
     beside: dict[str, Any] = {}  # embeddings of cohort and calibration files, which serve every test set
     found = []
@@ -214,8 +214,8 @@ def _evaluate(args: argparse.Namespace, sets: list[Any], models: dict[str, tuple
             raw = embed(test_set.recordings.paths(), progress=label)
             embeddings, others = standardized(tested, raw, beside.get(name, raw[:0]))
             try:
-                found.append(evaluate(
-                    name, embeddings, test_set, baseline=baseline, seed=args.seed, draws=args.draws,
+                found.append(evaluate_model(
+                    name, embeddings, test_set, baseline=baseline, seed=args.seed, resamples=args.draws,
                     rank_protocol=args.rank_protocol, probe=None if args.probe == "none" else args.probe,
                     scorer=backend.scorer(others),
                 ))  # fmt: skip

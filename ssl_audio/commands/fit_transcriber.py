@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from ssl_audio.data.corpora.musicnet import instrument_name
     from ssl_audio.errors import InputError
     from ssl_audio.transcription import save_transcriber
-    from ssl_audio.transcription.fit import evaluate, fit, make_transcriber, read_folder
+    from ssl_audio.transcription.fit import FitSettings, evaluate_transcriber, fit, make_transcriber, read_folder
     from ssl_audio.utils.device import best_device
     from ssl_audio.utils.files import write_text
 
@@ -84,12 +84,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"without metrics of their own, because no training recording has them: {', '.join(unknown)}")
     transcriber = make_transcriber(models, train.instruments(), args.mode, args.head, samples, args.seed)
     transcriber.to(best_device(args.device))
-    history = fit(
-        transcriber, train, valid, args.mode, epochs=args.epochs, batch_size=args.batch_size, lr=args.lr,
-        seed=args.seed, workers=args.workers,
-    )  # fmt: skip
+    how = FitSettings(args.mode, args.epochs, args.batch_size, args.lr, args.seed, args.workers)
+    history = fit(transcriber, train, valid, how)
     save_transcriber(transcriber, args.output)
-    metrics = evaluate(transcriber, test, args.batch_size)
+    metrics = evaluate_transcriber(transcriber, test, args.batch_size)
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     record = {"settings": settings, "tested_on": "test" if has_test else "valid", "figures": metrics, "epochs": history}
     write_text(args.output / "figures.json", json.dumps(record, indent=2) + "\n")

@@ -3,7 +3,7 @@
 import os
 from argparse import ArgumentParser, Namespace
 
-from ssl_audio.retrieval.map import PROJECTIONS
+from ssl_audio.evaluation.projection import PROJECTIONS
 
 EXAMPLES = """examples:
   ssl-audio map --index music.index --output map.html

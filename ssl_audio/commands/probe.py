@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_audio.commands._models import MODEL, add_trusted, load
-from ssl_audio.commands.eval import model_name
+from ssl_audio.commands.eval import add_resamples, model_name
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--clip", type=float, default=None, metavar="SECONDS",
         help="length of a clip (default: 3, or the shortest that the model takes)")  # fmt: skip
     add("--hop", type=float, default=None, metavar="SECONDS", help="distance between clips (default: --clip)")
-    add("--draws", type=int, default=200, help="bootstrap resamples of the groups, for the intervals (200)")
+    add_resamples(parser, 200, "bootstrap resamples of the groups, for the intervals (200)")
     add("--skip_unreadable", action="store_true", help="leave out files that cannot be read, and print how many")
     add("--no_baselines", action="store_true", help="leave the baselines out")
     add("--output", type=Path, default=None, help="folder for metrics, pictures and the model with its classifier")
@@ -106,14 +106,14 @@ def run(args: argparse.Namespace) -> int:
         task = replace(task, notes=(*task.notes, _SAVED[args.mode]))
     for note in task.notes:
         print(note)
-    for name, reason in rows[0].result.figures.left_out.items():
+    for name, reason in rows[0].result.metrics.left_out.items():
         print(f"{name} is left out of the averages: {reason}")
     whole = max((row.result for row in rows), key=lambda result: result.n_train)
     print(f"{whole.n_train} files for training, {whole.n_test} for testing")
     print(report.table(rows))
     if args.output is not None:
         settings = {key: _plain(value) for key, value in vars(args).items()}
-        report.write_report(args.output, task, rows, {**settings, "clip_seconds": seconds})
+        report.write_probe_report(args.output, task, rows, {**settings, "clip_seconds": seconds})
         print(f"written: {args.output}")
     return 0
 
@@ -137,6 +137,7 @@ def _frozen(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> 
     from ssl_audio.downstream.features import extract
     from ssl_audio.downstream.frozen import common_files, probe_frozen, save_tagger
     from ssl_audio.downstream.report import Row
+    from ssl_audio.evaluation.probes import ProbeSettings
 
     models = beside(args.model, model, {} if args.no_baselines else baselines(model))
     options = {"batch_size": args.batch_size, "device": args.device}
@@ -148,7 +149,8 @@ def _frozen(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> 
     for name, found in features.items():
         own = name == next(iter(models))
         keep = own and args.output is not None
-        results = probe_frozen(found, task, args.head, args.fractions, args.seeds, args.draws, keep, args.hidden)
+        settings = ProbeSettings(args.head, args.hidden, resamples=args.draws, keep_head=keep, progress=True)
+        results = probe_frozen(found, task, settings, args.fractions, args.seeds)
         rows += [Row(name, not own, result) for result in results]
         if keep and results[-1].head is not None:
             save_tagger(model, results[-1].head, seconds, args.output / "model")
@@ -157,10 +159,10 @@ def _frozen(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> 
 
 def _transfer(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> tuple[Any, list[Any]]:
     from ssl_audio.baselines import untrained
-    from ssl_audio.downstream.finetune import Settings, finetune
+    from ssl_audio.downstream.finetune import FinetuneSettings, finetune
     from ssl_audio.downstream.report import Row
 
-    settings = Settings(seconds, args.epochs, args.batch_size or 32, args.lr, args.device, args.draws)
+    settings = FinetuneSettings(seconds, args.epochs, args.batch_size or 32, args.lr, args.device, args.draws)
     models = beside(args.model, model, {} if args.no_baselines else {"from random weights": untrained(model)})
     rows = []
     for name, one in models.items():

@@ -1,1 +1,1 @@
-"""What an embedding is good for: labelled tasks, features kept on disk, probes, fine-tuning, tags."""
+"""Downstream tasks of an embedding: labelled data sets, cached features, probes, fine-tuning and tagging."""

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder: consecutive clips that cover each file, embedded once and kept in the user's cache."""
+"""Features of a frozen encoder: embeddings of consecutive clips of each file, cached in the user's cache folder."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ssl_audio.data.scan import cache_path
 from ssl_audio.embedding import FileEmbedding
-from ssl_audio.embedding.table import EmbeddingTable, Recording
+from ssl_audio.embedding.table import EmbeddingTable, SourceFile
 from ssl_audio.errors import InputError
 from ssl_audio.provenance import description_in_0_1, fingerprint, fingerprint_in_0_1
 from ssl_audio.utils.device import best_device
@@ -28,8 +28,8 @@ class Features:
 
     Attributes:
         values: (clips, dim) float32.
-        owner: (clips,) position of each clip's file, ascending.
-        unreadable: {position of a file without clips: why}.
+        owner: (clips,) position of the file of each clip, ascending.
+        unreadable: {position of a file that could not be embedded: reason}.
     """
 
     values: np.ndarray
@@ -37,23 +37,27 @@ class Features:
     unreadable: dict[int, str]
 
     def without(self, positions: Collection[int]) -> "Features":
-        """Without the files at these positions; the others move up."""
+        """The features without the files at these positions; the positions of the other files close up."""
         kept = ~np.isin(self.owner, list(positions))
         moved = self.owner[kept] - np.searchsorted(np.sort(list(positions)), self.owner[kept])
         return Features(self.values[kept], moved, {})
 
 
 def clip_seconds(model: Any, wanted: float | None = None) -> float:
-    """The clips' length: what was asked for, else 3 s, or the shortest clip that the model takes if that is longer.
+    """Length of a clip in seconds.
+
+    Args:
+        model: an `EmbeddingModel` or a baseline.
+        wanted: the length; None for 3 s, or for the shortest clip that the model accepts if it is longer.
 
     Raises:
-        InputError: asked for less than the model takes.
+        InputError: `wanted` is shorter than the model accepts.
     """
     shortest = model.minimum_samples / model.sample_rate
     if wanted is None:
         return max(CLIP_SECONDS, shortest)
     if round(wanted * model.sample_rate) < model.minimum_samples:
-        raise InputError(f"clips of {wanted} s are too short: this model needs {shortest:.3f} s or more")
+        raise InputError(f"clips of {wanted} s are too short; this model needs {shortest:.3f} s or more")
     return wanted
 
 
@@ -68,22 +72,26 @@ def extract(
     label: str = "features",
     cache: Path | None = None,
 ) -> Features:
-    """Embed consecutive clips that cover each file; what was embedded before comes from the cache.
+    """Embed consecutive clips that cover each file, or read their embeddings from the cache.
 
-    The last clip ends with the file, so that nothing is left out; a file shorter than a clip is one clip of its own
-    length, and one shorter than the model takes is repeated until it is long enough. Samples go in as they are on disk,
-    without normalisation. An interrupted extraction goes on where it stopped.
+    - The last clip ends at the end of the file.
+    - A file shorter than a clip is one clip of its own length.
+    - A file shorter than the model accepts is repeated until it is long enough.
+    - The samples are not normalised.
+    - An interrupted extraction continues where it stopped.
 
     Args:
         model: an `EmbeddingModel` or a baseline.
+        paths: audio files.
         seconds: length of a clip.
-        hop_seconds: from one clip's start to the next; default: the clip's length. Shorter gives overlapping clips.
-        device: None takes a GPU where there is one.
-        label: of the progress bar.
+        hop_seconds: from the start of one clip to the start of the next; default: the length of a clip.
+        batch_size: clips in a forward pass; None for a default that suits the device.
+        device: None uses a GPU if there is one.
+        label: text of the progress bar.
         cache: folder; default: `features` in `$SSL_AUDIO_CACHE` or `~/.cache/ssl_audio`.
 
     Raises:
-        InputError: not one of the files can be read.
+        InputError: no file can be embedded.
     """
     folder = cache or cache_path(".").parent.parent / "features"
     output = folder / f"{_key(model, paths, seconds, hop_seconds)}.parquet"
@@ -91,9 +99,9 @@ def extract(
     if before.is_file() and not output.is_file():
         output = before
     if not output.is_file():
-        recordings = [Recording(path, str(i), "") for i, path in enumerate(paths)]
+        files = [SourceFile(path, str(i), "") for i, path in enumerate(paths)]
         settings = {"window_seconds": seconds, "hop_seconds": hop_seconds, "aggregate": None}
-        table = EmbeddingTable(AnyLength(model), recordings, output, settings)  # type: ignore[arg-type]
+        table = EmbeddingTable(AnyLength(model), files, output, settings)  # type: ignore[arg-type]
         with tqdm(total=len(paths), desc=label, unit="file", leave=False, delay=1) as bar:
             seen = -1
 
@@ -108,7 +116,7 @@ def extract(
 
 
 class AnyLength(nn.Module):
-    """A model that repeats what is too short for it until it is long enough.
+    """Wraps a model so that it accepts clips of any length: a clip that is too short is repeated.
 
     Args:
         model: `(batch, samples)` -> `(batch, dim)` with `.sample_rate`, `.minimum_samples`, `.dim`.
@@ -128,12 +136,12 @@ class AnyLength(nn.Module):
 
 
 def _key(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
-    """A name that changes with the model, the clips, or any of the files."""
+    """A name that depends on the model, the clip settings and all files."""
     return _name([fingerprint(model), seconds, hop_seconds], paths)
 
 
 def _key_in_0_1(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
-    """The name that 0.1.0 gave; its features are as good as today's. "" for models that it did not know."""
+    """The name that 0.1.0 gave, whose features are still valid; "" for models that 0.1.0 could not distinguish."""
     try:
         built: Any = description_in_0_1(model)
     except InputError:  # TorchScript

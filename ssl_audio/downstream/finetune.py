@@ -1,4 +1,4 @@
-"""Fine-tuning on a task, end to end: a copy of the network for each split, stopped by validation, tested once."""
+"""Fine-tuning on a task: the encoder and a linear classifier are trained end to end, on a copy for each split."""
 
 import copy
 import logging
@@ -12,32 +12,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ssl_audio.downstream.features import AnyLength
 from ssl_audio.downstream.frozen import save_tagger
 from ssl_audio.downstream.tasks import Task
 from ssl_audio.embedding import embed_files
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.classification import ClassificationMetrics
-from ssl_audio.evaluation.probes import ProbeResult
-from ssl_audio.evaluation.splits import check_known, group_folds, limit_labels, splits_of
+from ssl_audio.evaluation.probes import Fold, ProbeResult, ProbeSettings, cross_validate
+from ssl_audio.evaluation.splits import group_folds, splits_of
 from ssl_audio.heads import ProbeHead
 from ssl_audio.utils.device import best_device
 
 
 @dataclass(frozen=True)
-class Settings:
+class FinetuneSettings:
     """How to fine-tune.
 
     Attributes:
-        clip_seconds: a random clip of this length of each file an epoch; tested on consecutive ones.
-        epochs: at most; training stops after `patience` epochs without a lower validation loss.
-        batch_size: lowered where there are fewer files.
+        clip_seconds: length of a clip. Training takes one random clip of each file per epoch; testing takes consecutive
+            clips.
+        epochs: maximum number of epochs.
+        batch_size: clips in a batch; reduced if there are fewer files.
         lr: learning rate of AdamW.
-        device: None takes a GPU where there is one.
-        draws: of the bootstrap.
-        patience: epochs.
+        device: None uses a GPU if there is one.
+        resamples: bootstrap resamples for the intervals.
+        patience: training stops after this number of epochs without a lower validation loss.
     """
 
     clip_seconds: float
@@ -45,64 +44,62 @@ class Settings:
     batch_size: int = 32
     lr: float = 1e-4
     device: str | None = None
-    draws: int = 200
+    resamples: int = 200
     patience: int = 10
 
 
 def finetune(
-    model: Any, task: Task, settings: Settings, fraction: float = 1.0, seed: int = 0, folder: Path | None = None
+    model: Any, task: Task, settings: FinetuneSettings, fraction: float = 1.0, seed: int = 0, folder: Path | None = None
 ) -> ProbeResult:
-    """Train encoder and a linear classifier on every split of the task, and score each test file once.
+    """Fine-tune the encoder with a linear classifier on every split of the task, and score each test file once.
 
     Args:
-        model: an `EmbeddingModel`; not changed.
-        fraction: share of the training labels, drawn from the seed.
-        folder: where the network of the last split is saved with its classifier; None saves nothing.
+        model: an `EmbeddingModel` without a head; it is not changed.
+        task: the task.
+        settings: how to fine-tune.
+        fraction: fraction of the training labels to use.
+        seed: of the folds, the label fraction, the training and the bootstrap.
+        folder: where to save the network of the last split with its classifier; None saves nothing.
 
     Raises:
-        InputError: too few labels to train on, files that cannot be read.
+        InputError: the model has a head, there are too few labels, or a file cannot be read.
     """
     if model.head is not None:
-        raise InputError("a model with a head cannot be tuned; load it without projection")
-    files = task.files
-    y = files.targets
+        raise InputError("a model with a head cannot be fine-tuned; load it without projection=True")
+    files, y = task.files, task.files.targets
     groups = np.unique(files.groups, return_inverse=True)[1] if files.groups is not None else np.arange(len(y))
     folds = np.asarray(files.folds) if files.folds is not None else group_folds(y, groups, 5, seed)
-    rng = np.random.default_rng(seed)
-    scores = np.full((len(y), len(files.classes)), np.nan)
-    epochs, sizes, trained = [], [], np.zeros(len(files.classes), dtype=bool)
-    splits = splits_of(folds)
-    check_known(splits, y)
-    for train, validation, test in tqdm(splits, "transfer", leave=False, disable=len(splits) < 2):
-        train, validation = limit_labels(train, validation, y, groups, fraction, rng)
+    last: tuple[Any, ProbeHead] | None = None
+
+    def fit(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Fold:
+        nonlocal last
         tuned, head, epoch = train_on(model, task, train, validation, settings, seed)
-        scores[test] = score(tuned, head, [files.paths[i] for i in test], settings)
-        epochs.append(float(epoch))
-        sizes.append(len(train) + len(validation))
-        trained |= y[train].any(axis=0) if y.ndim == 2 else np.bincount(y[train], minlength=len(files.classes)) > 0
-    tested = np.flatnonzero(np.isfinite(scores[:, 0]))
-    if folder is not None:
-        save_tagger(tuned, head, settings.clip_seconds, folder)
-    return ProbeResult(
-        kind="transfer",
-        figures=ClassificationMetrics(y[tested], scores[tested], files.classes, trained).bootstrap(
-            groups[tested], settings.draws, seed
-        ),
-        classes=files.classes,
-        chosen=epochs,
-        n_train=round(float(np.mean(sizes))),
-        n_test=len(tested),
-        label_fraction=fraction,
-        seed=seed,
-        scores=scores[tested],
-        tested=tested,
-    )
+        last = tuned, head
+        return Fold(score(tuned, head, [files.paths[i] for i in test], settings), float(epoch), train)
+
+    common = ProbeSettings(label_fraction=fraction, seed=seed, resamples=settings.resamples, progress=True)
+    result = cross_validate(fit, y, files.classes, splits_of(folds), groups, common, kind="transfer")
+    if folder is not None and last is not None:
+        save_tagger(*last, settings.clip_seconds, folder)
+    return result
 
 
 def train_on(
-    model: Any, task: Task, train: np.ndarray, validation: np.ndarray, settings: Settings, seed: int
+    model: Any, task: Task, train: np.ndarray, validation: np.ndarray, settings: FinetuneSettings, seed: int
 ) -> tuple[Any, ProbeHead, int]:
-    """(network, classifier, epoch) with the lowest validation loss; without validation files, of the last epoch."""
+    """Fine-tune a copy of the model on one split.
+
+    Args:
+        model: an `EmbeddingModel`; it is not changed.
+        task: the task.
+        train: positions of the training files.
+        validation: positions of the validation files; may be empty.
+        settings: how to fine-tune.
+        seed: of the training.
+
+    Returns:
+        (network, classifier, epoch) of the lowest validation loss, or of the last epoch without validation files.
+    """
     from pytorch_lightning import Trainer, seed_everything
     from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
@@ -120,11 +117,11 @@ def train_on(
         optimizer=partial(torch.optim.AdamW, lr=settings.lr),
     )  # fmt: skip
     device = best_device(settings.device)
-    chatter = logging.getLogger("pytorch_lightning.utilities.rank_zero")  # devices that are not there, advertisements
-    level = chatter.level
+    lightning = logging.getLogger("pytorch_lightning.utilities.rank_zero")  # reports devices and prints hints
+    level = lightning.level
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), ExitStack() as quiet:
-        chatter.setLevel(logging.WARNING)
-        quiet.callback(chatter.setLevel, level)
+        lightning.setLevel(logging.WARNING)
+        quiet.callback(lightning.setLevel, level)
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", module="lightning_fabric")
         best = ModelCheckpoint(folder, monitor="loss/val" if len(validation) else None, save_weights_only=True)
@@ -143,11 +140,20 @@ def train_on(
     return method.embedding_model().eval(), head.eval(), kept["epoch"] + 1
 
 
-def score(model: Any, head: ProbeHead, paths: list[Path], settings: Settings) -> np.ndarray:
-    """(files, classes) probabilities: the mean over consecutive clips of each file.
+def score(model: Any, head: ProbeHead, paths: list[Path], settings: FinetuneSettings) -> np.ndarray:
+    """Score files with a fine-tuned network.
+
+    Args:
+        model: the network.
+        head: its classifier.
+        paths: audio files.
+        settings: `clip_seconds` and `device` are used.
+
+    Returns:
+        (files, classes) probabilities, the mean over consecutive clips of each file.
 
     Raises:
-        InputError: a file that cannot be read.
+        InputError: a file cannot be read.
     """
     from ssl_audio.model import EmbeddingModel
 

@@ -1,4 +1,4 @@
-"""What a probe leaves behind: tables on the screen, figures as JSON and CSV, a confusion picture, the fitted model."""
+"""Results of probes: a text table, JSON and CSV files, and a plot of the confusion matrices."""
 
 import csv
 import io
@@ -18,12 +18,11 @@ from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.plotting import literal_text_style
 
 METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision")
-_SHOWN_CLASSES = 50  # of a confusion picture that get a name at the axes
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model's result on a task."""
+    """Result of one model on a task."""
 
     model: str
     baseline: bool
@@ -31,13 +30,16 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The results as text, per cent with 95 % intervals; figures of several seeds as mean and deviation over seeds."""
+    """The results as a text table, in per cent.
+
+    A result of one seed has its 95 % interval. Results of several seeds are shown as mean and standard deviation.
+    """
     lines = [f"{'model':<24}{'labels':>8}" + "".join(f"{name:>22}" for name in METRICS)]
     for (model, fraction), group in _by_seeds(rows).items():
         cells = []
         for name in METRICS:
-            values = [100 * row.result.figures.summary[name] for row in group]
-            low, high = group[0].result.figures.intervals.get(name, (np.nan, np.nan))
+            values = [100 * row.result.metrics.summary[name] for row in group]
+            low, high = group[0].result.metrics.intervals.get(name, (np.nan, np.nan))
             spread = f"[{100 * low:.1f}, {100 * high:.1f}]" if len(values) == 1 else f"± {np.std(values, ddof=1):.1f}"
             cells.append(f"{np.mean(values):.1f} {spread}")
         lines.append(f"{model:<24}{100 * fraction:>6.3g} %" + "".join(f"{cell:>22}" for cell in cells))
@@ -49,29 +51,40 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def differences(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """What the judged model is better by than each baseline: {metric: [difference, low, high]}, paired 95 % intervals.
+    """Differences between the model and each baseline, with paired 95 % intervals.
 
-    Only where both were tested on the same files with the same labels, and there are intervals at all.
+    Two results are compared if they have the same tested files, label fraction and seed, and if they have intervals.
+
+    Returns:
+        {"model", "other", "label_fraction", "seed", metric: [difference, low, high]} of each pair.
     """
     found = []
     for ours in (row for row in rows if not row.baseline):
         for other in (row for row in rows if row.baseline):
             a, b = ours.result, other.result
-            alike = (a.label_fraction, a.seed) == (b.label_fraction, b.seed) and np.array_equal(a.tested, b.tested)
-            if alike and a.figures.draws and b.figures.draws:
+            same = (a.label_fraction, a.seed) == (b.label_fraction, b.seed) and np.array_equal(a.tested, b.tested)
+            if same and a.metrics.resampled and b.metrics.resampled:
                 name: dict[str, Any] = {"model": ours.model, "other": other.model}
                 name |= {"label_fraction": a.label_fraction, "seed": a.seed}
                 for metric in METRICS:
-                    value, bounds = a.figures.difference(b.figures, metric)
+                    value, bounds = a.metrics.difference(b.metrics, metric)
                     name[metric] = [value, *bounds]
                 found.append(name)
     return found
 
 
-def write_report(folder: Path, task: Task, rows: Sequence[Row], settings: dict[str, Any]) -> None:
-    """Write `probe.json`, `figures.csv`, `classification_report.json`, `scores.npz` and `confusion.png`.
+def write_probe_report(folder: Path, task: Task, rows: Sequence[Row], settings: dict[str, Any]) -> None:
+    """Write the results of probes.
 
-    Everything for all rows but the confusion and the scores, which are of the rows with all labels.
+    - `probe.json` and `figures.csv`: the metrics of all rows.
+    - `classification_report.json`, `scores.npz` and `confusion.png`: of the rows with all labels. A multi-label task
+      has no confusion matrix.
+
+    Args:
+        folder: where to write.
+        task: the task.
+        rows: results.
+        settings: settings of the probes, for `probe.json`.
     """
     record = {
         "task": task.name,
@@ -93,12 +106,12 @@ def write_report(folder: Path, task: Task, rows: Sequence[Row], settings: dict[s
         with write_atomically(folder / "scores.npz") as temporary, open(temporary, "wb") as file:
             scores: dict[str, Any] = {_plain(row.model): row.result.scores for row in whole}
             np.savez_compressed(file, classes=task.files.classes, tested=whole[0].result.tested, **scores)
-        if whole[0].result.figures.confusion is not None:
+        if whole[0].result.metrics.confusion is not None:
             write_confusion(folder / "confusion.png", whole)
 
 
 def classification_report(task: Task, result: ProbeResult) -> dict[str, Any]:
-    """scikit-learn's report: precision, recall, f1-score and support per class, macro and weighted averages."""
+    """scikit-learn's classification report: precision, recall, f1-score and support per class, and their averages."""
     from sklearn.metrics import classification_report as report
 
     truth = task.files.targets[result.tested]
@@ -109,28 +122,10 @@ def classification_report(task: Task, result: ProbeResult) -> dict[str, Any]:
 
 @literal_text_style()
 def write_confusion(path: Path, rows: Sequence[Row]) -> None:
-    """What is taken for what: shares of each class's files, a panel a model; rows are the truth."""
-    from matplotlib.figure import Figure
+    """Draw the confusion matrices of single-label results; one panel per model."""
+    from ssl_audio.evaluation.report.plots import Confusion, confusion_figure
 
-    columns = min(len(rows), 2)
-    lines = -(-len(rows) // columns)
-    names = rows[0].result.classes
-    side = 3.6 + 0.08 * min(len(names), _SHOWN_CLASSES)
-    figure = Figure(figsize=(side * columns, side * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axis in axes[len(rows) :]:
-        axis.set_axis_off()
-    for axis, row in zip(axes, rows, strict=False):
-        counts = row.result.figures.confusion
-        assert counts is not None
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axis.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
-        accuracy = row.result.figures.summary["accuracy"]
-        axis.set(title=f"{row.model}: {100 * accuracy:.0f} % right", xlabel="taken for", ylabel="is")
-        places = list(range(len(names))) if len(names) <= _SHOWN_CLASSES else []
-        shown = [names[i] for i in places]
-        axis.set_xticks(places, shown, rotation=90, fontsize=6)
-        axis.set_yticks(places, shown, fontsize=6)
+    figure = confusion_figure([Confusion.of(row.model, row.result) for row in rows], "true class")
     with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
@@ -143,8 +138,8 @@ def _csv(rows: Sequence[Row]) -> str:
     for row in rows:
         result = row.result
         head = [row.model, row.baseline, result.kind, result.label_fraction, result.seed, result.n_train, result.n_test]
-        intervals = [end for name in METRICS for end in result.figures.intervals.get(name, ("", ""))]
-        writer.writerow([*head, *(result.figures.summary[name] for name in METRICS), *intervals])
+        intervals = [end for name in METRICS for end in result.metrics.intervals.get(name, ("", ""))]
+        writer.writerow([*head, *(result.metrics.summary[name] for name in METRICS), *intervals])
     return text.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Tags of a recording over time, by a model whose head knows the names of its outputs."""
+"""Tagging of a recording over time, by a model whose head holds the names of its outputs."""
 
 import json
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from ssl_audio.utils.plotting import literal_text_style
 
 @dataclass(frozen=True)
 class Tags:
-    """Tags of one recording.
+    """Tag probabilities of one recording.
 
     Attributes:
-        path: of the recording.
-        names: of the tags, in the order of the columns of `scores`.
-        multi_label: any number of tags at a time, or one of them.
-        times: (clips, 2) start and end in seconds.
+        path: the audio file.
+        names: names of the tags, in the order of the columns of `scores`.
+        multi_label: True if several tags can hold at a time; False if exactly one holds.
+        times: (clips, 2) start and end of each clip in seconds.
         scores: (clips, tags) probabilities.
     """
 
@@ -38,25 +38,34 @@ class Tags:
 
     @property
     def means(self) -> np.ndarray:
-        """(tags,) the recording's own scores: the mean over clips."""
+        """(tags,) mean probability over the clips."""
         return self.scores.mean(axis=0)
 
     def strongest(self, count: int) -> list[tuple[str, float, float]]:
-        """(name, mean score, time in the middle of the clip where it is strongest), the highest mean first."""
+        """The tags with the highest mean probability.
+
+        Args:
+            count: number of tags.
+
+        Returns:
+            (name, mean probability, middle of the clip with the highest probability in seconds) of each tag, the
+            highest mean first.
+        """
         order = np.argsort(-self.means, kind="stable")[:count]
         middles = self.times.mean(axis=1)
         return [(self.names[i], float(self.means[i]), float(middles[self.scores[:, i].argmax()])) for i in order]
 
 
 def load_tagger(name: str | Path, trusted: bool = False) -> Any:
-    """An `EmbeddingModel` with a `ProbeHead`.
+    """Load an `EmbeddingModel` with a `ProbeHead`.
 
     Args:
-        name: the folder that `ssl-audio probe --output` wrote or its `model`, a saved model, a supervised run.
+        name: the folder that `ssl-audio probe --output` wrote, its sub-folder `model`, a saved model, or the folder of
+            a supervised training run.
         trusted: see `load_model`.
 
     Raises:
-        InputError: no such model, or one whose outputs have no names.
+        InputError: there is no such model, or it has no classifier with named outputs.
     """
     from ssl_audio.hub import load_model
 
@@ -67,24 +76,26 @@ def load_tagger(name: str | Path, trusted: bool = False) -> Any:
         try:
             model = load_model(path, projection=True, trusted=trusted)  # a run or checkpoint of supervised training
         except InputError as error:
-            raise InputError(f"{name} has no classifier, so it knows no tags; make one with ssl-audio probe") from error
+            raise InputError(f"{name} has no classifier and no tags; fit one with ssl-audio probe --output") from error
     if not isinstance(model.head, ProbeHead):
-        raise InputError(f"{name} has no classifier, so it knows no tags; make one with ssl-audio probe --output")
+        raise InputError(f"{name} has no classifier and no tags; fit one with ssl-audio probe --output")
     return model
 
 
 def tag_file(
     model: Any, path: Path, seconds: float | None = None, hop_seconds: float | None = None, device: str | None = None
 ) -> Tags:
-    """Tags of consecutive (or overlapping) clips that cover the recording.
+    """Tag consecutive or overlapping clips that cover a recording.
 
     Args:
         model: from `load_tagger`.
-        seconds: length of a clip; default: what its head was fitted on, else 3 s or what the model needs.
-        hop_seconds: from one clip's start to the next; default: the clip's length.
+        path: the audio file.
+        seconds: length of a clip; default: the length that the head was fitted on, else see `clip_seconds`.
+        hop_seconds: from the start of one clip to the start of the next; default: the length of a clip.
+        device: None uses a GPU if there is one.
 
     Raises:
-        InputError: the file cannot be read, or the clips are too short for the model.
+        InputError: the file cannot be read, or the clips are shorter than the model accepts.
     """
     seconds = clip_seconds(model, model.head.clip_seconds if seconds is None else seconds)
     clips = embed_files(
@@ -101,7 +112,11 @@ def tag_file(
 
 
 def write_json(path: Path, tags: Tags) -> None:
-    """{file, multi_label, tags: [names], mean: {tag: score}, clips: [{start, end, scores: [in the order of tags]}]}."""
+    """Write tags as JSON.
+
+    The keys are `file`, `multi_label`, `tags` (the names), `mean` ({tag: probability}) and `clips` (a list of `start`
+    and `end` in seconds and `scores` in the order of the tags).
+    """
     content = {
         "file": str(tags.path),
         "multi_label": tags.multi_label,
@@ -117,7 +132,13 @@ def write_json(path: Path, tags: Tags) -> None:
 
 @literal_text_style()
 def write_taggram(path: Path, tags: Tags, count: int) -> None:
-    """The strongest tags over time as a PNG: dark is likely, a row a tag, the strongest on top."""
+    """Draw the probabilities of the strongest tags over time; one row per tag, the strongest on top.
+
+    Args:
+        path: the image to write.
+        tags: from `tag_file`.
+        count: number of tags.
+    """
     from matplotlib.figure import Figure
 
     order = np.argsort(-tags.means, kind="stable")[:count]
@@ -125,7 +146,7 @@ def write_taggram(path: Path, tags: Tags, count: int) -> None:
     axis = figure.subplots()
     starts, ends = tags.times[:, 0], tags.times[:, 1]
     middles = tags.times.mean(axis=1)
-    # Where clips overlap, each is drawn around its middle; the first and last reach to the ends of the recording.
+    # Each clip is drawn around its middle, up to the next clip; the first and last reach the ends of the recording.
     edges = np.concatenate([[starts[0]], (middles[1:] + middles[:-1]) / 2, [ends[-1]]])
     rows = np.arange(len(order) + 1) - 0.5
     mesh = axis.pcolormesh(edges, rows, tags.scores[:, order].T, vmin=0, cmap="Blues", rasterized=True)

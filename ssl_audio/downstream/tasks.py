@@ -1,4 +1,4 @@
-"""Labelled data sets as tasks: a named corpus under its official folds or split, a folder, or a CSV."""
+"""Classification tasks: a corpus with its official folds or split, a folder of class folders, or a CSV table."""
 
 import os
 from collections.abc import Collection
@@ -11,23 +11,25 @@ from ssl_audio.errors import InputError
 from ssl_audio.evaluation.labels import LabelledFiles, read_labels
 
 UNGROUPED = (
-    "nothing tells which files belong together: clips of one recording may be in training and in test, which flatters; "
-    "name a column that tells, such as --option group=song, or one of folds"
+    "the table has no groups or folds, so clips of one recording may be in training and in test, which makes the "
+    "results too good; name a column of groups, such as --option group=song, or of folds"
 )
 EACH_ALONE = (
-    "each file is split by itself: clips of one recording may be in training and in test, which flatters; put those of "
-    "one recording into a folder of their own below the class"
+    "every file is its own group, so clips of one recording may be in training and in test, which makes the results "
+    "too good; put the clips of one recording into a folder of their own below the class folder"
 )
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be predicted of which files, and how they are split.
+    """A classification task: labelled files and their split.
 
     Attributes:
-        name, split_name: figures under different splits cannot be compared.
-        files: with `folds` of fold names (each is tested once) or of the words train, valid and test.
-        notes: what is not there, in words.
+        name: name of the data set.
+        split_name: name of the split. Results with different splits cannot be compared.
+        files: the labelled files. Their `folds` are names of folds, each tested once, or the words train, valid and
+            test.
+        notes: notes about the data, such as files that were left out.
     """
 
     name: str
@@ -36,7 +38,7 @@ class Task:
     notes: tuple[str, ...] = ()
 
     def without(self, positions: Collection[int], note: str) -> "Task":
-        """Without the files at these positions."""
+        """The task without the files at these positions, with one more note."""
         kept = [i for i in range(len(self.files.paths)) if i not in positions]
         files = self.files
         chosen = LabelledFiles(
@@ -50,15 +52,15 @@ class Task:
 
 
 def load_task(name: str, root: str | os.PathLike, options: dict[str, Any]) -> Task:
-    """The task of this name.
+    """Load a task.
 
     Args:
         name: one of `ssl_audio.data.corpora.CORPORA`, or "csv".
-        root: the corpus's folder, or the CSV file.
-        options: arguments of the corpus's reader, or of `ssl_audio.evaluation.labels.read_labels`.
+        root: folder of the corpus, or the CSV file.
+        options: arguments of the reader of the corpus, or of `ssl_audio.evaluation.labels.read_labels`.
 
     Raises:
-        InputError: no such task or option, files missing, fewer than two classes.
+        InputError: the task or an option is unknown, files are missing, or there are fewer than two classes.
     """
     if name != "csv":
         task = task_of(corpora.load(name, root, **options))
@@ -72,36 +74,40 @@ def load_task(name: str, root: str | os.PathLike, options: dict[str, Any]) -> Ta
         raise InputError("csv needs --option label=COLUMN (several columns of 0 and 1: label=[a,b])")
     files = read_labels(root, **options)
     split = f"column {options['fold']}" if options.get("fold") else "5 random folds"
-    notes = (UNGROUPED,) if files.folds is None and files.groups is None else _torn(files)
+    notes = (UNGROUPED,) if files.folds is None and files.groups is None else _divided(files)
     return Task(os.path.basename(os.fspath(root)), split, files, notes)
 
 
 def _each_alone(files: LabelledFiles) -> bool:
-    """Whether each file of a folder is a group of its own; one in a folder below the class is of that folder's."""
+    """Whether every file is its own group, that is, no file is in a sub-folder of its class folder."""
     groups = files.groups or []
     return all(Path(group).name == path.name for group, path in zip(groups, files.paths, strict=True))
 
 
-def _torn(files: LabelledFiles) -> tuple[str, ...]:
-    """A note when given folds pull the files of a group apart."""
+def _divided(files: LabelledFiles) -> tuple[str, ...]:
+    """A note if the given folds divide groups."""
     if files.folds is None or files.groups is None:
         return ()
     folds: dict[str, set[str]] = {}
     for group, fold in zip(files.groups, files.folds, strict=True):
         folds.setdefault(group, set()).add(fold)
-    torn = [group for group, found in folds.items() if len(found) > 1]
-    if not torn:
+    divided = [group for group, found in folds.items() if len(found) > 1]
+    if not divided:
         return ()
     return (
-        f"{len(torn)} of {len(folds)} groups ({torn[0]} first) have files in more than one of the given folds, which "
-        "flatters where training and test share them",
+        f"{len(divided)} of {len(folds)} groups (the first: {divided[0]}) have files in several of the given folds; a "
+        "group in both training and test makes the results too good",
     )
 
 
 def task_of(corpus: corpora.Corpus) -> Task:
-    """A corpus as a task: cross-validation over its folds where it has any, else its one split."""
+    """The task of a corpus: cross-validation over its folds if it has folds, else its fixed split.
+
+    Raises:
+        InputError: the corpus has fewer than two labels.
+    """
     if len(corpus.label_names) < 2:
-        raise InputError(f"{corpus.name} has one label only ({', '.join(corpus.label_names)}); a task needs two")
+        raise InputError(f"{corpus.name} has one label only ({', '.join(corpus.label_names)}); a task needs two labels")
     tracks = corpus.tracks
     targets = corpus.targets(tracks)
     in_folds = all(track.fold for track in tracks)
@@ -112,5 +118,6 @@ def task_of(corpus: corpora.Corpus) -> Task:
         folds=[track.fold if in_folds else track.split for track in tracks],
         groups=[track.group for track in tracks],
     )
-    absent = len(corpus.left_out)
-    return Task(corpus.name, corpus.split_name, files, (f"{absent} tracks without audio left out",) if absent else ())
+    missing = len(corpus.left_out)
+    notes = (f"{missing} tracks without audio left out",) if missing else ()
+    return Task(corpus.name, corpus.split_name, files, notes)

@@ -1,4 +1,4 @@
-"""From files to embeddings: one by one, into a table on disk, over several devices, for a test set."""
+"""Embeddings of audio files: one by one, as a table on disk, on several devices, and of a test set."""
 
 from ssl_audio.embedding.files import FileEmbedding, embed_files
 

@@ -1,4 +1,4 @@
-"""The shards of an embedding table across devices and machines, through Lightning's predict loop."""
+"""Writing an embedding table on several devices or machines, with Lightning's predict loop."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from ssl_audio.embedding.table import EmbeddingTable
 
 
 class _ShardWriter(pl.LightningModule):
-    """Writes a part of the table for every shard that the loop gives this process."""
+    """Writes one part of the table for every shard that the loop assigns to this process."""
 
     def __init__(self, table: EmbeddingTable, options: dict[str, Any]) -> None:
         super().__init__()
-        self.model = table.model  # a submodule, so that Lightning moves it to this process's device
+        self.model = table.model  # a submodule, so that Lightning moves it to the device of this process
         self.table, self.options = table, options
 
     def predict_step(self, batch: list[int], batch_index: int) -> None:
@@ -28,16 +28,18 @@ def write_missing(
     accelerator: str | None = None,
     options: dict[str, Any] | None = None,
 ) -> bool:
-    """Write all parts that are missing, the shards dealt out to the processes.
+    """Write all missing parts of a table; the shards are divided among the processes.
 
     Args:
-        table: on a folder that all machines see.
-        devices, num_nodes, strategy: of `pytorch_lightning.Trainer`; the strategy is "ddp" by default.
-        accelerator: "cpu", "cuda" or None for what the machine has.
-        options: batch_size and workers of `embed_files`.
+        table: its output folder must be visible on all machines.
+        devices: number of devices per machine, see `pytorch_lightning.Trainer`.
+        num_nodes: number of machines.
+        strategy: Lightning's strategy; default: "ddp".
+        accelerator: "cpu", "cuda", or None for the best one of the machine.
+        options: `batch_size` and `workers` of `embed_files`.
 
     Returns:
-        Whether this is the process that goes on alone, to assemble the table; the others are done.
+        True in the process that has to assemble the table; False in all others, which have nothing left to do.
     """
     missing = table.missing()
     trainer = pl.Trainer(

@@ -1,8 +1,14 @@
-"""The one loop from files to embeddings: headers and samples are read in threads while the model runs.
+"""The loop that embeds files; all commands use it. Threads read headers and samples while the model runs.
 
-Four stages, each a generator that works a bounded distance ahead of the next, so memory does not grow with the number
-of files: plan (headers -> segments), read (segments -> clips), batch (clips of one exact length), forward. Nothing is
-padded, so a clip's embedding does not depend on what it is batched with.
+The loop has four stages:
+
+1. plan: read the header of a file and divide it into segments.
+2. read: read a segment and cut it into clips.
+3. batch: collect clips of exactly equal length.
+4. forward: embed a batch.
+
+Each stage is a generator that runs ahead of the next stage by a bounded amount, so memory does not grow with the number
+of files. No clip is padded, so the embedding of a clip does not depend on the other clips of its batch.
 """
 
 import math
@@ -27,9 +33,9 @@ from ssl_audio.utils.modes import evaluating
 if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
 
-CHUNK_SECONDS = 60.0  # a long file is read in pieces of about this length
-BATCH_SECONDS = 320.0  # a batch never holds more audio than this: 32 clips of 10 s
-AHEAD_SAMPLES = 2**25  # how much audio may wait between two stages: 128 MiB of float32
+CHUNK_SECONDS = 60.0  # length of the segments of a long file, about
+BATCH_SECONDS = 320.0  # audio in a batch, at most: 32 clips of 10 s
+AHEAD_SAMPLES = 2**25  # audio that waits between two stages, at most: 128 MiB of float32
 
 
 def embed_files(
@@ -44,28 +50,30 @@ def embed_files(
     workers: int | None = None,
     on_error: Literal["raise", "report"] = "raise",
 ) -> Iterator[FileEmbedding]:
-    """Embed files of any length, rate and format, in the order given.
+    """Embed audio files of any length, sample rate and format.
 
     Args:
-        model: put in evaluation mode while the iterator lives, then back as it was. One that looks embeddings up by
-            path (`table:`) is asked for these paths, and no audio is read.
+        model: an `EmbeddingModel`. It is in evaluation mode while the iterator is in use, and afterwards in the mode
+            that it was in before. A model that looks embeddings up by path (`table:`) gets these paths, and no audio
+            is read.
         paths: audio files.
-        batch_size: clips of one length a forward pass; by default 4 on a CPU (more only misses its caches), 64 else.
-        window_seconds: embed windows of this length; None embeds each file whole, as one clip. The last window is
-            moved back to end with the file; a file shorter than a window is one clip of its own length.
-        hop_seconds: from one window's start to the next; by default the window's length.
-        aggregate: "mean" gives one embedding a file, the mean over its windows.
-        device: moves the model there; None leaves it where it is.
-        workers: threads that read files (libsndfile and soxr release the GIL); by default the cores, 8 at most.
-        on_error: what an unreadable, too short or non-finite file does: "raise" its AudioError when its turn comes,
-            or "report" it as a result with `error` and without `embedding`.
+        batch_size: clips of one length in a forward pass; default: 4 on a CPU (larger batches miss its caches), 64 on
+            other devices.
+        window_seconds: length of the windows to embed; None embeds each file whole, as one clip. The last window is
+            moved back to end at the end of the file. A file shorter than a window is one clip of its own length.
+        hop_seconds: from the start of one window to the start of the next; default: the length of a window.
+        aggregate: "mean" gives one embedding per file, the mean over its windows.
+        device: where to move the model; None leaves it where it is.
+        workers: threads that read files (libsndfile and soxr release the GIL); default: the number of cores, at most 8.
+        on_error: what to do with a file that is unreadable, shorter than the model accepts, or not finite: "raise" its
+            AudioError when it is the file's turn, or "report" it as a result with `error` and without `embedding`.
 
     Returns:
-        Results in the order of `paths` and, within a file, of time.
+        Results in the order of `paths`; the windows of a file in the order of time.
 
     Raises:
-        InputError: the settings are impossible or a table lacks files (at the call), or (AudioError) a file is bad and
-            `on_error` is "raise".
+        InputError: a setting is invalid or a table lacks files (raised by the call itself); or a file is bad and
+            `on_error` is "raise" (AudioError, raised by the iterator).
     """
     settings = _Settings.checked(model, batch_size, window_seconds, hop_seconds, aggregate, device, workers, on_error)
     table = path_encoder(model)
@@ -80,10 +88,12 @@ def embed_files(
 
 @dataclass(frozen=True)
 class _Settings:
+    """The checked settings of `embed_files`, in samples at the sample rate of the model."""
+
     sample_rate: int
     minimum_samples: int
     batch_size: int
-    window: int | None  # samples at the model's rate
+    window: int | None  # None: each file is one clip
     hop: int
     aggregate: bool
     device: torch.device
@@ -103,7 +113,7 @@ class _Settings:
         on_error: str,
     ) -> "_Settings":
         if hop_seconds is not None and window_seconds is None:
-            raise InputError("hop_seconds means nothing without window_seconds; give both")
+            raise InputError("hop_seconds needs window_seconds; give both")
         numbers = {"batch_size": batch_size, "workers": workers, "window_seconds": window_seconds}
         for name, value in {**numbers, "hop_seconds": hop_seconds}.items():
             if value is not None and not (value > 0 and math.isfinite(value)):
@@ -116,7 +126,7 @@ class _Settings:
         window = None if window_seconds is None else round(window_seconds * rate)
         if window is not None and window < model.minimum_samples:
             needed = model.minimum_samples / rate
-            raise InputError(f"window_seconds {window_seconds} is too short: this model needs {needed:.3f} s or more")
+            raise InputError(f"window_seconds {window_seconds} is too short; this model needs {needed:.3f} s or more")
         if device is None:
             device = next((parameter.device for parameter in model.parameters()), "cpu")
         device = best_device(device)
@@ -152,7 +162,7 @@ def _embed(model: "EmbeddingModel", paths: Iterable[str | PathLike], settings: _
 def _map_ahead(
     pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int, cost: Callable[[Any], int] | None = None
 ) -> Iterator:
-    """`map` in order with at most `ahead` calls in flight, fewer when their costs exceed AHEAD_SAMPLES together."""
+    """An ordered `map` with at most `ahead` pending calls, or fewer if the sum of their costs exceeds AHEAD_SAMPLES."""
     waiting: deque[tuple[Future, int]] = deque()
     load = 0
     for item in items:
@@ -167,37 +177,39 @@ def _map_ahead(
         yield waiting.popleft()[0].result()
 
 
-# --- plan and read: in the reading threads
+# --- plan and read, in the reading threads
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """A stretch of one file that is read at once; all times in samples at the model's rate."""
+    """A part of one file that is read at once. All times are in samples at the sample rate of the model."""
 
     index: int
     path: Path
-    samples: int  # expected; 0 where the plan already failed
-    starts: Sequence[int] = (0,)
+    samples: int  # expected length; 0 if the plan failed
+    starts: Sequence[int] = (0,)  # of the windows
     window: int | None = None  # None: the whole file is one clip
     error: InputError | None = None
-    last: bool = True  # of its file
+    last: bool = True  # whether it is the last segment of its file
 
 
 @dataclass(eq=False)
 class _Clip:
+    """A clip to embed, and later its embedding."""
+
     index: int
     path: Path
     start: int  # samples
-    audio: np.ndarray | None  # (samples,) float32
+    audio: np.ndarray | None  # (samples,) float32; None after the forward pass, or with an error
     error: InputError | None = None
-    last: bool = True  # of its file
+    last: bool = True  # whether it is the last clip of its file
     samples: int = 0
-    order: int = -1
+    order: int = -1  # position among all clips
     embedding: np.ndarray | None = None
 
 
 def _plan(index: int, path: Path, settings: _Settings) -> list[_Segment]:
-    """Open the header and cut the file into stretches of about CHUNK_SECONDS."""
+    """Read the header of a file and divide the file into segments of about CHUNK_SECONDS."""
     try:
         info = audio.info(path)
     except InputError as error:
@@ -215,7 +227,7 @@ def _plan(index: int, path: Path, settings: _Settings) -> list[_Segment]:
 
 
 def _read(segment: _Segment, settings: _Settings) -> list[_Clip]:
-    """The clips of a stretch; a problem is a clip with `error`, so that it surfaces in its file's turn."""
+    """The clips of a segment. An error is returned as a clip with `error`, so that it is raised in the file's turn."""
     rate, window, index, path = settings.sample_rate, segment.window, segment.index, segment.path
     start, samples = (0, None) if window is None else (segment.starts[0], segment.samples)
     try:
@@ -226,7 +238,7 @@ def _read(segment: _Segment, settings: _Settings) -> list[_Clip]:
             raise audio.AudioError(path, f"ends at {(start + len(waveform)) / rate:.2f} s, before its header says")
         if len(waveform) < settings.minimum_samples:
             needed = settings.minimum_samples / rate
-            raise audio.AudioError(path, f"{len(waveform) / rate:.3f} s is too short: the model needs {needed:.3f} s")
+            raise audio.AudioError(path, f"{len(waveform) / rate:.3f} s is too short; the model needs {needed:.3f} s")
     except InputError as error:
         return [_Clip(index, path, 0, None, error)]
     if window is None:
@@ -241,8 +253,8 @@ def _read(segment: _Segment, settings: _Settings) -> list[_Clip]:
 
 
 def _batches(clips: Iterable[_Clip], settings: _Settings) -> Iterator[list[_Clip]]:
-    """Group clips of one exact length. No clip waits for longer than a fixed number of others."""
-    waiting: dict[int, list[_Clip]] = {}  # by length; the first bucket holds the oldest clip
+    """Group clips of exactly equal length. A clip waits for a bounded number of other clips."""
+    waiting: dict[int, list[_Clip]] = {}  # {length: clips}; the first bucket holds the oldest clip
     patience = max(64, 4 * settings.batch_size)
     held = 0
     for order, clip in enumerate(clips):
@@ -265,10 +277,10 @@ def _batches(clips: Iterable[_Clip], settings: _Settings) -> Iterator[list[_Clip
 
 
 class _Runner:
-    """Forward passes: one at a time on an accelerator; on a CPU as many as torch has threads, of one thread each.
+    """Runs forward passes: on a CPU one per torch thread in parallel, each on one thread; elsewhere one at a time.
 
-    Several small passes side by side use the cores better than one pass that splits every operation (measured on two
-    cores, EfficientNet-B0: 1.5 to 2.5 times), and they need no equal lengths.
+    On a CPU, several small passes in parallel use the cores better than one pass that splits every operation (measured
+    with EfficientNet-B0 on two cores: 1.5 to 2.5 times faster), and they can have different lengths.
     """
 
     def __init__(self, model: "EmbeddingModel", settings: _Settings, paths: Iterable) -> None:
@@ -297,13 +309,14 @@ class _Runner:
 
     def close(self) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(self.all_threads)  # the setting of a thread is also the default of threads to come
+        torch.set_num_threads(self.all_threads)  # a thread's setting is also the default of threads that start later
 
 
-# --- back in order, and one result a file where that was asked
+# --- results in the order of the files
 
 
 def _in_order(batches: Iterable[list[_Clip]]) -> Iterator[_Clip]:
+    """The clips of all batches, in the order in which they were read."""
     waiting: dict[int, _Clip] = {}
     turn = 0
     for batch in batches:
@@ -314,8 +327,9 @@ def _in_order(batches: Iterable[list[_Clip]]) -> Iterator[_Clip]:
 
 
 def _per_file(clips: Iterable[_Clip], settings: _Settings) -> Iterator[FileEmbedding]:
+    """Results of the clips: one per clip, or with `aggregate` one per file; a bad file has one result with `error`."""
     rate = settings.sample_rate
-    failed = -1  # index of the last file with a problem: it is reported once
+    failed = -1  # index of the last bad file, which is reported once
     total, count = np.zeros(0), 0
     for clip in clips:
         if clip.index == failed:

@@ -15,13 +15,21 @@ _TOLERANCE = 2e-3  # seconds: a window's length and start are whole samples at t
 
 @dataclass(frozen=True, eq=False)
 class FileEmbedding:
-    """The embedding of one file or of one window of it, or why there is none."""
+    """The embedding of a file or of one of its windows, or the reason why there is none.
 
-    index: int  # the file's position in the given paths
+    Attributes:
+        index: position of the file in the given paths.
+        path: the file.
+        start, end: of the window, in seconds.
+        embedding: (dim,) float32; None for a file that could not be embedded.
+        error: the reason; None if there is an embedding.
+    """
+
+    index: int
     path: Path
-    start: float  # seconds
-    end: float  # seconds
-    embedding: np.ndarray | None  # (dim,) float32; None for a file that could not be read
+    start: float
+    end: float
+    embedding: np.ndarray | None
     error: str | None = None
 
 
@@ -69,7 +77,16 @@ def _are_windows(rows: Rows, window: float, hop: float) -> bool:
 
 
 def window_starts(total: int, window: int, hop: int) -> list[int]:
-    """Where windows start so that they cover `total >= window` samples: every `hop`; the last ends with the file."""
+    """Starts of the windows that cover a file.
+
+    Args:
+        total: length of the file in samples, at least `window`.
+        window: length of a window in samples.
+        hop: from the start of one window to the start of the next, in samples.
+
+    Returns:
+        Multiples of `hop`; if the last of these windows ends before the file, one more that ends with the file.
+    """
     starts = list(range(0, total - window + 1, hop))
     if starts[-1] + window < total:
         starts.append(total - window)

@@ -1,4 +1,4 @@
-"""From files to embeddings, as a test needs them: every clip alone, peak-normalised, degraded on request."""
+"""Embeddings of the files of a test set, with the clips peak-normalised and optionally degraded."""
 
 import zlib
 from collections.abc import Sequence
@@ -15,28 +15,28 @@ from ssl_audio.errors import InputError
 from ssl_audio.resampling import Resample
 from ssl_audio.utils.device import best_device
 
-NARROW_RATE = 16000  # Hz, of the round trip
-_REVERB_SECONDS = (0.2, 0.8)  # until the tail has fallen by 60 dB
+NARROW_RATE = 16000  # Hz, lower rate of the round trip
+_REVERB_SECONDS = (0.2, 0.8)  # range of the reverberation time (decay by 60 dB)
 _DIRECT_TO_REVERB_DB = (0.0, 10.0)
 
 
 class EvalProtocol(nn.Module):
-    """A model with what happens to a clip before it in a test.
+    """The preprocessing of clips in an evaluation, followed by the model.
 
-    Each clip is scaled to a peak of 1, as in training; then, where asked, resampled to 16 kHz and back, and convolved
-    with the impulse response of a room. The room is exponentially decaying noise after the direct sound, drawn from
-    `reverb_seed` and the clip's own samples: another one for every clip, the same in every run, on every device.
+    1. Each clip is scaled to a peak of 1, as in training.
+    2. With `round_trip`, it is resampled to 16 kHz and back.
+    3. With `reverb_seed`, it is convolved with a room impulse response: the direct sound, followed by exponentially
+       decaying noise. The response is drawn from the seed and the samples of the clip. Every clip therefore has its own
+       room, which is the same in every run and on every device.
 
     Args:
         model: `(batch, samples)` -> `(batch, dim)` with `.sample_rate`, `.minimum_samples`, `.dim`.
-        round_trip: through 16 kHz.
-        reverb_seed: add reverb; None adds none.
+        round_trip: whether to resample to 16 kHz and back.
+        reverb_seed: seed of the reverberation; None adds none.
 
     Raises:
-        InputError: the audio is to be changed of a model that holds embeddings and takes none.
+        InputError: the audio is to be changed, and the model reads none because it looks embeddings up in a table.
     """
-
-    __test__ = False  # not a test case, whatever pytest thinks of the name
 
     def __init__(self, model: nn.Module, round_trip: bool = False, reverb_seed: int | None = None) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class EvalProtocol(nn.Module):
         self.dim: int = model.dim  # type: ignore[assignment]
         self.standardize: bool = getattr(model, "standardize", False)
         rates = [self.sample_rate, NARROW_RATE, self.sample_rate]
-        useful = round_trip and self.sample_rate > NARROW_RATE  # at 16 kHz or less there is nothing to take away
+        useful = round_trip and self.sample_rate > NARROW_RATE  # at 16 kHz or less, the round trip changes nothing
         self.narrow = nn.Sequential(Resample(*rates[:2]), Resample(*rates[1:])) if useful else nn.Identity()
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -84,19 +84,22 @@ def embed_recordings(
     progress: str | None = "embedding",
     standardize: bool = True,
 ) -> np.ndarray:
-    """(files, dim) float32 embeddings of whole files, in order.
+    """Embed whole files.
 
     Args:
-        model: an `EmbeddingModel` or anything with its attributes; one with `standardize` gets each dimension
-            brought to zero mean and unit deviation over these files.
+        model: an `EmbeddingModel` or a module with its attributes.
         paths: audio files of any length, rate and format.
-        batch_size: of clips of one length; None suits the device.
-        device: "cpu", "cuda", ...; None takes a GPU where there is one.
-        progress: label of the progress bar; None for no bar.
-        standardize: False leaves that to `standardized`, for models that want it.
+        batch_size: clips of one length in a forward pass; None for a default that suits the device.
+        device: "cpu", "cuda", ...; None uses a GPU if there is one.
+        progress: text of the progress bar; None for no bar.
+        standardize: if the model has the attribute `standardize`, scale each dimension to zero mean and unit deviation
+            over these files. False skips this; the caller can use `standardized` later.
+
+    Returns:
+        (files, dim) float32, in the order of `paths`.
 
     Raises:
-        InputError: a file that cannot be read or is too short for the model (AudioError, with its path).
+        InputError: a file cannot be read or is shorter than the model accepts (AudioError, with its path).
     """
     results = embed_files(model, list(paths), batch_size=batch_size, device=best_device(device))  # type: ignore[arg-type]
     bar = tqdm(results, progress, len(paths), unit="file", disable=progress is None, leave=False)
@@ -105,7 +108,16 @@ def embed_recordings(
 
 
 def standardized(model: nn.Module, embeddings: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """All tables, (files, dim) each, by the mean and deviation of the first, where the model asks for it."""
+    """Standardise embeddings for a model with the attribute `standardize`; of other models they are returned unchanged.
+
+    Args:
+        model: the model that made the embeddings.
+        embeddings: (files, dim); their mean and deviation are used for all arrays.
+        others: further arrays (files, dim).
+
+    Returns:
+        The arrays in the order given.
+    """
     if not getattr(model, "standardize", False):
         return [embeddings, *others]
     mean, deviation = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
@@ -113,6 +125,6 @@ def standardized(model: nn.Module, embeddings: np.ndarray, *others: np.ndarray) 
 
 
 def _peak_normalize(clips: Tensor) -> Tensor:
-    """Scale each clip to a peak of 1; silence stays silence."""
+    """Scale each clip to a peak of 1; a silent clip is not changed."""
     peak = clips.abs().amax(dim=1, keepdim=True)
     return clips / torch.where(peak > 0, peak, torch.ones_like(peak))

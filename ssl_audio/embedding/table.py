@@ -1,7 +1,8 @@
-"""Embeddings of many files on disk: written in parts as they come, put together at the end, continued after a break.
+"""A table of the embeddings of many files on disk. An interrupted run can be continued.
 
-While a run is under way, `<output>.parts/` holds `settings.json` and one Parquet file for every SHARD files. A run that
-finds it there does only what is missing, provided that the model, the windows and the list of files are the same.
+During a run, the folder `<output>.parts/` holds `settings.json` and one Parquet file (part) for every SHARD files. At
+the end the parts are joined into the output and removed. A run that finds parts of an earlier run writes only the
+missing ones, provided that the model, the windows and the list of files are the same.
 """
 
 import csv
@@ -30,9 +31,9 @@ from ssl_audio.utils.files import write_atomically, write_text
 if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
 
-SHARD = 64  # files a part
+SHARD = 64  # files in a part
 FORMATS = (".parquet", ".npz")
-_ROWS = 1024  # rows that are in memory at once
+_ROWS = 1024  # rows in memory at a time
 _COLUMNS = {
     "path": pa.string(),
     "group": pa.string(),
@@ -45,21 +46,29 @@ _PART_SCHEMA = pa.schema({**_COLUMNS, "error": pa.string()})
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A file to embed: where it is, what the table calls it, and whose it is."""
+class SourceFile:
+    """A file to embed.
+
+    Attributes:
+        file: where it is.
+        path: its name in the table: relative to the given folder, or as written in the given list.
+        group: the first folder below the given folder; of a file in a list, the folder of the file; "" if there is
+            none.
+    """
 
     file: Path
-    path: str  # relative to the given folder; as written in a list
-    group: str  # the first folder below the given one; in a list the file's folder; "" for files without one
+    path: str
+    group: str
 
 
-def find_recordings(source: str) -> list[Recording]:
-    """What a folder, a list file (one path a line, relative to the list), one audio file or a glob names.
+def files_to_embed(source: str) -> list[SourceFile]:
+    """The audio files that a source names. Files in audio formats that cannot be decoded are included, to be reported.
 
-    Audio in formats that cannot be decoded is included, so that it is reported rather than overlooked.
+    Args:
+        source: a folder, a text file (one path per line, relative to the text file), one audio file, or a glob pattern.
 
     Raises:
-        InputError: nothing there.
+        InputError: the source names no files.
     """
     suffixes = EXTENSIONS + UNSUPPORTED_EXTENSIONS
     if os.path.isdir(source):
@@ -68,12 +77,12 @@ def find_recordings(source: str) -> list[Recording]:
         if not files:
             raise InputError(f"{source}: no audio files in this folder ({', '.join(EXTENSIONS)})")
         groups = [name.partition("/")[0] if "/" in name else "" for name in names]
-        return [Recording(*row) for row in zip(files, names, groups, strict=True)]
+        return [SourceFile(*row) for row in zip(files, names, groups, strict=True)]
     if os.path.isfile(source) and not source.lower().endswith(suffixes):
         try:
             lines = [line.strip() for line in Path(source).read_text(encoding="utf-8-sig").splitlines()]
         except UnicodeDecodeError as error:
-            raise InputError(f"{source}: neither audio nor a list of paths, one a line") from error
+            raise InputError(f"{source}: neither audio nor a text file with one path per line") from error
         names = [line for line in lines if line and not line.startswith("#")]
         files = [Path(source).parent / name for name in names]
     else:
@@ -81,47 +90,47 @@ def find_recordings(source: str) -> list[Recording]:
         names = [name for name in names if not os.path.isdir(name)]
         files = [Path(name) for name in names]
     if not names:
-        raise InputError(f"{source}: no such folder, list of files or audio file, and nothing matches it as a pattern")
-    return [Recording(file, name, file.parent.name) for file, name in zip(files, names, strict=True)]
+        raise InputError(f"{source}: no such folder, list of files or audio file, and no file matches it as a pattern")
+    return [SourceFile(file, name, file.parent.name) for file, name in zip(files, names, strict=True)]
 
 
 class EmbeddingTable:
-    """The table `output` of the embeddings of `recordings`, and its parts.
+    """A table of the embeddings of files, and its parts.
 
     Args:
         model: an `EmbeddingModel`.
-        recordings: what to embed; rows keep this order.
+        files: the files to embed; the rows of the table have this order.
         output: `.parquet` (columns path, group, start, end, embedding) or `.npz` (arrays of the same names).
-        settings: window_seconds, hop_seconds and aggregate of `embed_files`.
-        restart: throw away the parts of an interrupted run.
+        settings: `window_seconds`, `hop_seconds` and `aggregate` of `embed_files`.
+        restart: delete the parts of an interrupted run.
 
     Raises:
-        InputError: another suffix, or there are parts made with another model, other settings or other files.
+        InputError: the suffix is another one, or there are parts of another model, other settings or other files.
     """
 
     def __init__(
         self,
         model: "EmbeddingModel",
-        recordings: Sequence[Recording],
+        files: Sequence[SourceFile],
         output: str | os.PathLike,
         settings: dict[str, Any],
         restart: bool = False,
     ) -> None:
-        self.model, self.recordings, self.settings = model, recordings, settings
+        self.model, self.files, self.settings = model, files, settings
         self.output = check_output(output)
-        embed_files(model, [], **settings)  # refuses impossible settings before anything is written
+        embed_files(model, [], **settings)  # refuses invalid settings before anything is written
         self.unreadable = self.output.with_suffix(".unreadable.csv")
         self.parts = self.output.with_name(self.output.name + ".parts")
-        self.shards = -(-len(recordings) // SHARD)
+        self.shards = -(-len(files) // SHARD)
         if restart and self.parts.exists():
             shutil.rmtree(self.parts)
         self._check_settings()
 
     def _check_settings(self) -> None:
-        names = "\n".join(str(recording.file) for recording in self.recordings)
+        names = "\n".join(str(source.file) for source in self.files)
         mine = {**self.settings, "model": fingerprint(self.model), "files": hashlib.sha256(names.encode()).hexdigest()}
         path = self.parts / "settings.json"
-        if not any(self.parts.glob("*.parquet")):  # nothing done yet: a call that failed at once binds nobody
+        if not any(self.parts.glob("*.parquet")):  # without parts, the settings of an earlier run do not matter
             write_text(path, json.dumps(mine, indent=1))
             return
         theirs = json.loads(path.read_text(encoding="utf-8"))
@@ -131,11 +140,11 @@ class EmbeddingTable:
         if differing:
             raise InputError(
                 f"{self.parts} holds an interrupted run with other {', '.join(differing)}; "
-                "give the same to go on with it, or --restart to throw it away"
+                "give the same to continue it, or --restart to delete it"
             )
 
     def missing(self) -> list[int]:
-        """Numbers of the shards that have no part yet."""
+        """Numbers of the shards without a part."""
         return [shard for shard in range(self.shards) if not self._part(shard).exists()]
 
     def _part(self, shard: int) -> Path:
@@ -147,31 +156,40 @@ class EmbeddingTable:
         on_result: Callable[[FileEmbedding], None] = lambda result: None,
         **options: Any,
     ) -> None:
-        """Embed the files of these shards in one go and write a part for each. `options` go to `embed_files`."""
-        recordings = [recording for shard in shards for recording in self._recordings(shard)]
-        shard_of = [shard for shard in shards for _ in self._recordings(shard)]
-        files = [recording.file for recording in recordings]
-        results = embed_files(self.model, files, on_error="report", **self.settings, **options)
+        """Embed the files of some shards, and write a part for each shard.
+
+        Args:
+            shards: numbers of shards.
+            on_result: called with every result.
+            options: `batch_size`, `device` and `workers` of `embed_files`.
+        """
+        files = [source for shard in shards for source in self._files(shard)]
+        shard_of = [shard for shard in shards for _ in self._files(shard)]
+        paths = [source.file for source in files]
+        results = embed_files(self.model, paths, on_error="report", **self.settings, **options)
         try:
             watched = _watched(results, on_result)
             for shard, group in itertools.groupby(watched, key=lambda result: shard_of[result.index]):
-                self._write_part(shard, group, recordings)
+                self._write_part(shard, group, files)
         finally:
             results.close()  # type: ignore[attr-defined]
 
-    def _recordings(self, shard: int) -> Sequence[Recording]:
-        return self.recordings[shard * SHARD : (shard + 1) * SHARD]
+    def _files(self, shard: int) -> Sequence[SourceFile]:
+        return self.files[shard * SHARD : (shard + 1) * SHARD]
 
-    def _write_part(self, shard: int, results: Iterator[FileEmbedding], recordings: Sequence[Recording]) -> None:
+    def _write_part(self, shard: int, results: Iterator[FileEmbedding], files: Sequence[SourceFile]) -> None:
         with write_atomically(self._part(shard)) as temporary, pq.ParquetWriter(temporary, _PART_SCHEMA) as writer:
             while rows := list(itertools.islice(results, _ROWS)):
-                writer.write_table(_table(rows, recordings))
+                writer.write_table(_table(rows, files))
 
     def assemble(self) -> tuple[int, int]:
-        """Put the parts together in `output` and `<output>.unreadable.csv`, remove them, and count.
+        """Join the parts into `output`, list unreadable files in `<output>.unreadable.csv`, and remove the parts.
 
         Returns:
-            Clips written and files that were unreadable (without any, there is no CSV).
+            (number of clips in the table, number of unreadable files). Without unreadable files there is no CSV file.
+
+        Raises:
+            InputError: parts are missing.
         """
         problems: list[tuple[str, str]] = []
         write = _write_parquet if self.output.suffix == ".parquet" else _write_npz
@@ -180,7 +198,7 @@ class EmbeddingTable:
                 clips = write(temporary, lambda: self._rows(problems), self.model.dim, self._description())
         except FileNotFoundError as error:
             raise InputError(
-                f"{self.parts}: parts are gone; another run with this output has taken them, or removed them"
+                f"{self.parts}: parts are missing, perhaps because another run has the same output; run this one again"
             ) from error
         if problems:
             with (
@@ -194,7 +212,7 @@ class EmbeddingTable:
         return clips, len(problems)
 
     def _rows(self, problems: list[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
-        """The rows of all parts in order, those with an error taken out and noted."""
+        """The rows of all parts in order. Rows with an error are left out and added to `problems`."""
         problems.clear()
         for shard in range(self.shards):
             with pq.ParquetFile(self._part(shard)) as part:
@@ -208,7 +226,7 @@ class EmbeddingTable:
 
 
 def check_output(output: str | os.PathLike) -> Path:
-    """The path, if its suffix is a format that can be written."""
+    """The path of a table. Raises InputError if it is a folder or has another suffix than `.parquet` or `.npz`."""
     output = Path(output)
     if output.is_dir():
         raise InputError(f"{output}: is a folder; give the name of a file")
@@ -218,6 +236,7 @@ def check_output(output: str | os.PathLike) -> Path:
 
 
 def _watched(results: Iterator[FileEmbedding], on_result: Callable[[FileEmbedding], None]) -> Iterator[FileEmbedding]:
+    """The results; `on_result` is called with each."""
     for result in results:
         on_result(result)
         yield result
@@ -227,12 +246,12 @@ def _texts(settings: dict[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in settings.items() if value is not None}
 
 
-def _table(rows: Iterable[FileEmbedding], recordings: Sequence[Recording]) -> pa.Table:
+def _table(rows: Iterable[FileEmbedding], files: Sequence[SourceFile]) -> pa.Table:
     rows = list(rows)
     return pa.table(
         {
-            "path": [recordings[row.index].path for row in rows],
-            "group": [recordings[row.index].group for row in rows],
+            "path": [files[row.index].path for row in rows],
+            "group": [files[row.index].group for row in rows],
             "start": [row.start for row in rows],
             "end": [row.end for row in rows],
             "embedding": [row.embedding for row in rows],
@@ -253,7 +272,7 @@ def _write_parquet(path: Path, rows: Callable[[], Iterator[pa.RecordBatch]], dim
 
 
 def _write_npz(path: Path, rows: Callable[[], Iterator[pa.RecordBatch]], dim: int, about: dict[str, str]) -> int:
-    """As `numpy.savez`, but the embeddings pass through in pieces."""
+    """Write a file as `numpy.savez` does, but without all embeddings in memory."""
     small: dict[str, list] = {name: [] for name in _SCHEMA.names if name != "embedding"}
     for batch in rows():
         for name, values in small.items():

@@ -1,4 +1,4 @@
-"""Scores, errors, ranks and probes of embeddings. Works on arrays: no Lightning here, and no model is known."""
+"""Evaluation of embeddings: scores, error rates, ranks, probes. It works on arrays; it knows no model, no Lightning."""
 
 from ssl_audio.evaluation.metrics import equal_error_rate
 from ssl_audio.evaluation.ranks import mean_normalized_rank

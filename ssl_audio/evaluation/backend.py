@@ -1,7 +1,8 @@
-"""From embeddings to scores: cosines, normalised with a cohort and calibrated where that is asked for.
+"""From embeddings to scores: cosines, optionally normalised with a cohort, optionally calibrated.
 
-Both take other singers than those that are tested: a cohort shows what a chance score looks like, calibration trials
-show which score means what odds. Without a second folder calibration is fitted across singers of the test set itself.
+Both options need recordings of singers who are not tested. A cohort shows which scores different singers get by chance.
+Calibration trials show which odds a score stands for. Without calibration trials, calibration is fitted across the
+singers of the test set.
 """
 
 import os
@@ -18,21 +19,22 @@ from ssl_audio.evaluation.recordings import Recordings, check_readable, find_rec
 from ssl_audio.evaluation.scoring import score_trials
 from ssl_audio.evaluation.trials import Trials, all_pairs, check_decidable
 
-ACROSS_SINGERS = "across"  # `--calibrate` without a folder
-MAX_TRIALS = 40_000  # that calibration is fitted on
+ACROSS_SINGERS = "across"  # the value of `--calibrate` without a folder
+MAX_TRIALS = 40_000  # trials that calibration is fitted on, at most
 NAMES = {None: "cosine", "z": "z-norm", "s": "s-norm", "as": "adaptive s-norm"}
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores of one model.
+    """Computes the scores of trials for one model.
 
     Attributes:
         normalization: None, "z", "s" or "as".
-        cohort: (recordings, dim) embeddings of other singers, for normalisation.
-        held_out: (embeddings (files, dim), trials) of other singers, that calibration is fitted on.
-        across_singers: fit it on the tested trials, never on those of the singers it is used on.
-        cohort_name, held_out_name: for the report.
+        cohort: (recordings, dim) embeddings of the cohort; None without normalisation.
+        held_out: calibration trials of other singers: their embeddings (files, dim) and the trials; or None.
+        across_singers: fit the calibration on the tested trials, singer by singer (see `cross_calibrate`).
+        cohort_name: description of the cohort for the report.
+        held_out_name: description of the calibration trials for the report.
     """
 
     normalization: str | None = None
@@ -43,7 +45,15 @@ class Scorer:
     held_out_name: str = ""
 
     def __call__(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """(trials,) scores of pairs of positions in `embeddings`."""
+        """Score trials.
+
+        Args:
+            embeddings: (files, dim).
+            pairs: (trials, 2) positions in `embeddings`.
+
+        Returns:
+            (trials,).
+        """
         if self.normalization is None:
             return score_trials(embeddings, pairs)
         assert self.cohort is not None
@@ -51,15 +61,25 @@ class Scorer:
 
     @property
     def name(self) -> str:
-        """What a score is: cosine, s-norm, ..."""
+        """The kind of score: cosine, z-norm, s-norm or adaptive s-norm."""
         return NAMES[self.normalization]
 
     @property
     def calibrates(self) -> bool:
+        """Whether `calibrate` has what it needs."""
         return self.across_singers or self.held_out is not None
 
     def calibrate(self, trials: Trials, scores: np.ndarray, seed: int) -> tuple[np.ndarray, dict[str, float | str]]:
-        """((trials,) log-likelihood ratios, the line to use elsewhere and what it was fitted on).
+        """Turn scores into log-likelihood ratios.
+
+        Args:
+            trials: the tested trials.
+            scores: (trials,) their scores.
+            seed: of the folds over singers.
+
+        Returns:
+            (ratios (trials,), {"calibrated_on", "calibration_scale", "calibration_offset"}). The scale and the offset
+            are what to apply to scores of other recordings.
 
         Raises:
             InputError: see `fit_calibration` and `cross_calibrate`.
@@ -76,7 +96,16 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Backend:
-    """What turns embeddings into scores, before any model: `paths()` are embedded, then `scorer()` is ready."""
+    """The recordings that scoring needs in addition to the test set.
+
+    First embed the files of `paths()` with a model. Then `scorer(embeddings)` gives the `Scorer` of this model.
+
+    Attributes:
+        normalization: see `Scorer`.
+        cohort: recordings of the cohort, or None.
+        held_out: recordings and calibration trials, or None.
+        across_singers: see `Scorer`.
+    """
 
     normalization: str | None = None
     cohort: Recordings | None = None
@@ -84,18 +113,19 @@ class Backend:
     across_singers: bool = False
 
     def paths(self) -> list[Path]:
-        """Files that every model has to embed beside those that are tested."""
-        return [path for part in self._parts() for path in part.paths()]
+        """Files that every model has to embed in addition to the test set."""
+        return [path for part in self.parts() for path in part.paths()]
 
     def scorer(self, embeddings: np.ndarray) -> Scorer:
-        """For the embeddings of `paths()`, (files, dim)."""
+        """The scorer of the model that made `embeddings`, the (files, dim) embeddings of `paths()`."""
         split = len(self.cohort) if self.cohort is not None else 0
-        cohort, name = (embeddings[:split], _words(self.cohort)) if self.cohort is not None else (None, "")
+        cohort, name = (embeddings[:split], _describe(self.cohort)) if self.cohort is not None else (None, "")
         held_out = (embeddings[split:], self.held_out[1]) if self.held_out is not None else None
-        held_out_name = _words(self.held_out[0]) if self.held_out is not None else ""
+        held_out_name = _describe(self.held_out[0]) if self.held_out is not None else ""
         return Scorer(self.normalization, cohort, held_out, self.across_singers, name, held_out_name)
 
-    def _parts(self) -> list[Recordings]:
+    def parts(self) -> list[Recordings]:
+        """The cohort and the calibration recordings, as far as there are any."""
         return [part for part in (self.cohort, self.held_out[0] if self.held_out else None) if part is not None]
 
 
@@ -106,29 +136,31 @@ def load_backend(
     calibrate: str | os.PathLike | None = None,
     seed: int = 0,
 ) -> Backend:
-    """Check and read everything that scores need beside the test sets.
+    """Read and check the cohort and the calibration recordings.
 
     Args:
-        tested: the test sets, to refuse singers who are also in the cohort or among the calibration trials.
-        normalize: "z", "s" or "as", with `cohort`, a folder of singer/**/file; None for cosines.
-        calibrate: a folder of singer/**/file, all pairs of which are calibration trials; `ACROSS_SINGERS` fits across
-            the singers of the test set; None does not calibrate.
-        seed: of the pairs that are drawn where there are more than `MAX_TRIALS`.
+        tested: the test sets; their singers must not be in the cohort or in the calibration trials.
+        normalize: "z", "s" or "as", together with `cohort`; None keeps cosines.
+        cohort: folder `singer/**/file`.
+        calibrate: folder `singer/**/file`, whose pairs are the calibration trials; `ACROSS_SINGERS` to fit across the
+            singers of the test set; None for no calibration.
+        seed: of the calibration trials that are drawn if there are more than `MAX_TRIALS` pairs.
 
     Raises:
-        InputError: one without the other, a folder that cannot be used, or singers who are tested too.
+        InputError: `normalize` without `cohort` or the reverse; a folder that cannot be used; singers who are also
+            tested.
     """
     if normalize is not None and normalize not in KINDS:
-        raise InputError(f"no score normalisation {normalize!r}; there are {', '.join(KINDS)}")
+        raise InputError(f"unknown score normalisation {normalize!r}; choose one of {', '.join(KINDS)}")
     if normalize is not None and cohort is None:
         raise InputError(f"--normalize_scores {normalize} needs --cohort FOLDER, recordings of other singers")
     if normalize is None and cohort is not None:
-        raise InputError("--cohort is used by --normalize_scores z, s or as; give both or neither")
+        raise InputError("--cohort needs --normalize_scores z, s or as; give both or neither")
     others, held_out = None, None
     if cohort is not None:
         others = find_recordings(cohort)
         if len(set(others.singers)) < 2:
-            raise InputError(f"{cohort}: a cohort needs recordings of several singers, here is one")
+            raise InputError(f"{cohort}: holds recordings of one singer; a cohort needs several singers")
         _check_apart(others, tested, "the cohort", "tested")
     if calibrate is not None and calibrate != ACROSS_SINGERS:
         found = find_recordings(calibrate)
@@ -139,25 +171,26 @@ def load_backend(
             _check_apart(found, [others], "the calibration", "in the cohort")
         held_out = (found, trials)
     backend = Backend(normalize, others, held_out, calibrate == ACROSS_SINGERS)
-    for part in backend._parts():
+    for part in backend.parts():
         check_readable(part)
     return backend
 
 
 def _check_apart(part: Recordings, others: Sequence[Recordings], what: str, role: str) -> None:
+    """Raise InputError if a singer or a file of `part` is also in one of the others."""
     files = {path.resolve() for path in part.paths()}
     for other in others:
         shared = sorted(set(part.singers) & set(other.singers))
         if shared:
             raise InputError(
-                f"{part.root}: singer {shared[0]} is also {role} ({other.root}); {what} must be of other singers "
-                "(rename the folder if this is another person)"
+                f"{part.root}: singer {shared[0]} is also {role} ({other.root}); {what} needs other singers "
+                "(if this is another person of the same name, rename the folder)"
             )
         twice = [path for path in other.paths() if path.resolve() in files]
         if twice:
-            raise InputError(f"{part.root}: {twice[0]} is also {role}; {what} must be other recordings")
+            raise InputError(f"{part.root}: {twice[0]} is also {role}; {what} needs other recordings")
 
 
-def _words(recordings: Recordings) -> str:
-    """`cohort: 120 recordings of 10 singers`."""
-    return f"{recordings.root.name}: {len(recordings)} recordings of {len(set(recordings.singers))} singers"
+def _describe(recordings: Recordings) -> str:
+    """`120 recordings of 10 singers (cohort)`; the folder is in parentheses."""
+    return f"{len(recordings)} recordings of {len(set(recordings.singers))} singers ({recordings.root.name})"

@@ -1,9 +1,9 @@
-"""Intervals and paired tests by bootstrap over singers.
+"""Confidence intervals and paired tests by a bootstrap over singers.
 
-Trials of one singer are not independent: whoever is hard to recognise is hard in every trial. So singers are drawn with
-replacement, not trials. In one draw a singer has a multiplicity; a trial of two different singers counts as often as
-the product of theirs, a trial of one singer as often as that singer was drawn (its copies are compared with themselves,
-not with each other, because copies of one singer are no second singer).
+We resample singers with replacement, not trials, because the trials of one singer are dependent: a singer who is hard
+to recognise is hard in every trial. In a resample each singer has a count. A different-singer trial is weighted by the
+product of its two singers' counts. A same-singer trial is weighted by that singer's count and not by its square: two
+copies of a singer are not two singers.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.metrics import check_trials, equal_error_rate
+from ssl_audio.evaluation.metrics import check_trials, crossing, equal_error_rate
 
-DRAWS = 1000
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Model a against model b on the same trials: `difference` is the metric of a minus that of b.
+    """Test of model a against model b on the same trials.
 
     Attributes:
-        difference: on all trials.
+        difference: the metric of a minus the metric of b, on all trials.
         interval: 95 % interval of the difference.
-        p_value: two-sided; how often a difference this far on one side would come from the choice of singers alone.
+        p_value: two-sided: how often a difference at least this large would come from the choice of singers alone.
     """
 
     difference: float
@@ -32,12 +32,19 @@ class PairedTest:
     p_value: float
 
 
-def singer_multiplicities(n_singers: int, draws: int, seed: int) -> np.ndarray:
-    """(draws, singers) float: how often each singer was drawn; rows sum to the number of singers."""
+def singer_multiplicities(n_singers: int, resamples: int, seed: int) -> np.ndarray:
+    """Draw the singers of every resample.
+
+    Returns:
+        (resamples, singers) float: how often each singer was drawn; each row sums to the number of singers.
+
+    Raises:
+        InputError: fewer than two singers.
+    """
     if n_singers < 2:
-        raise InputError(f"an interval over singers needs at least two of them, here is {n_singers}")
+        raise InputError(f"an interval over singers needs at least two singers, got {n_singers}; add recordings")
     rng = np.random.default_rng(seed)
-    return rng.multinomial(n_singers, np.full(n_singers, 1 / n_singers), size=draws).astype(np.float64)
+    return rng.multinomial(n_singers, np.full(n_singers, 1 / n_singers), size=resamples).astype(np.float64)
 
 
 def bootstrap_verification(
@@ -48,17 +55,20 @@ def bootstrap_verification(
     p_target: float = 0.01,
     false_accepts: ArrayLike = (),
 ) -> dict[str, np.ndarray]:
-    """EER and minDCF of every draw, from one sort of the scores.
+    """EER and minDCF of every resample, from one sort of the scores.
 
     Args:
-        labels, scores: (trials,) as in `equal_error_rate`.
+        labels: (trials,), see `equal_error_rate`.
+        scores: (trials,), see `equal_error_rate`.
         singers: (trials, 2) number of the singer on each side, from 0.
-        multiplicities: (draws, singers) of `singer_multiplicities`; the same array pairs several models.
-        p_target: of the detection cost.
-        false_accepts: rates at which the misses of each draw are wanted, for the band of a DET curve.
+        multiplicities: (resamples, singers) from `singer_multiplicities`; give the same array for every model that a
+            paired test compares.
+        p_target: prior of a same-singer trial in the detection cost.
+        false_accepts: (rates,) false-accept rates at which to report the miss rate, for the band of a DET curve.
 
     Returns:
-        {"eer": (draws,), "min_dcf": (draws,), "miss": (draws, rates)}; NaN for a draw without trials of both classes.
+        {"eer": (resamples,), "min_dcf": (resamples,), "miss": (resamples, rates)}; NaN for a resample without trials of
+        both classes.
     """
     labels, scores = check_trials(labels, scores)
     order = np.argsort(-scores, kind="stable")
@@ -67,42 +77,39 @@ def bootstrap_verification(
     last_of_tie = np.flatnonzero(np.r_[np.diff(scores) != 0, True])
     positive, negative = np.flatnonzero(labels), np.flatnonzero(~labels)
     rates = np.asarray(false_accepts, dtype=np.float64)
-    draws = len(multiplicities)
-    eer, cost, misses = np.empty(draws), np.empty(draws), np.empty((draws, len(rates)))
+    resamples = len(multiplicities)
+    eer, cost, misses = np.empty(resamples), np.empty(resamples), np.empty((resamples, len(rates)))
     hits, accepts = np.zeros(len(labels) + 1), np.zeros(len(labels) + 1)
     points = np.r_[0, last_of_tie + 1]
-    for draw, times in enumerate(multiplicities):
+    for i, times in enumerate(multiplicities):
         hits[1:], accepts[1:] = 0, 0
         hits[positive + 1] = times[first[positive]]
         accepts[negative + 1] = times[first[negative]] * times[second[negative]]
         miss, false_accept = np.cumsum(hits)[points], np.cumsum(accepts)[points]
         if not miss[-1] or not false_accept[-1]:
-            eer[draw] = cost[draw] = np.nan
-            misses[draw] = np.nan
+            eer[i] = cost[i] = np.nan
+            misses[i] = np.nan
             continue
         miss, false_accept = 1 - miss / miss[-1], false_accept / false_accept[-1]
-        eer[draw] = _crossing(false_accept, miss)
+        after = int(np.searchsorted(false_accept - miss, 0.0))
+        eer[i] = crossing(false_accept[after - 1 : after + 1], miss[after - 1 : after + 1])[0]
         costs = p_target * miss + (1 - p_target) * false_accept
-        cost[draw] = costs.min() / min(p_target, 1 - p_target)
+        cost[i] = costs.min() / min(p_target, 1 - p_target)
         if len(rates):
-            misses[draw] = np.interp(rates, false_accept, miss)
+            misses[i] = np.interp(rates, false_accept, miss)
     return {"eer": eer, "min_dcf": cost, "miss": misses}
 
 
-def _crossing(false_accept: np.ndarray, miss: np.ndarray) -> float:
-    gap = false_accept - miss
-    low = int(np.searchsorted(gap, 0.0))
-    share = -gap[low - 1] / (gap[low] - gap[low - 1])
-    return false_accept[low - 1] + share * (false_accept[low] - false_accept[low - 1])
-
-
 def bootstrap_mean(values: ArrayLike, singers: np.ndarray, multiplicities: np.ndarray) -> np.ndarray:
-    """(draws,) the mean of values that belong to one singer each, such as ranks.
+    """Mean of every resample, of values that belong to one singer each, such as ranks.
 
     Args:
         values: (values,).
-        singers: (values,) number of the singer of each.
-        multiplicities: (draws, singers).
+        singers: (values,) number of the singer that each value belongs to.
+        multiplicities: (resamples, singers).
+
+    Returns:
+        (resamples,).
     """
     n_singers = multiplicities.shape[1]
     sums = np.bincount(singers, weights=np.asarray(values, dtype=np.float64), minlength=n_singers)
@@ -111,53 +118,95 @@ def bootstrap_mean(values: ArrayLike, singers: np.ndarray, multiplicities: np.nd
         return (multiplicities @ sums) / (multiplicities @ counts)
 
 
-def bootstrap_class_means(
-    labels: np.ndarray, values: ArrayLike, singers: np.ndarray, multiplicities: np.ndarray
-) -> np.ndarray:
-    """(draws,) the average of the means over same- and over different-singer trials, such as Cllr of costs of trials.
+def bootstrap_different(values: ArrayLike, singers: np.ndarray, multiplicities: np.ndarray) -> np.ndarray:
+    """Mean of the values of different-singer trials in every resample.
 
     Args:
-        labels: (trials,) bool; values: (trials,).
+        values: (trials,).
         singers: (trials, 2) number of the singer on each side.
-        multiplicities: (draws, singers).
+        multiplicities: (resamples, singers).
+
+    Returns:
+        (resamples,).
     """
     from scipy.sparse import csr_array
 
-    values, (first, second) = np.asarray(values, dtype=np.float64), singers.T
-    same = bootstrap_mean(values[labels], first[labels], multiplicities)
-    places, shape = (first[~labels], second[~labels]), (multiplicities.shape[1],) * 2
-    sums, counts = (csr_array((v, places), shape) for v in (values[~labels], np.ones(int((~labels).sum()))))
+    values, places = np.asarray(values, dtype=np.float64), tuple(singers.T)
+    shape = (multiplicities.shape[1],) * 2
+    sums, counts = (csr_array((v, places), shape) for v in (values, np.ones(len(values))))
     total, number = ((multiplicities @ table * multiplicities).sum(axis=1) for table in (sums, counts))
     with np.errstate(invalid="ignore"):
-        return (same + total / number) / 2
+        return total / number
 
 
-def interval(draws: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
-    """(low, high) percentiles of bootstrap draws, NaN draws left out."""
-    values = np.asarray(draws, dtype=np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        raise InputError("no bootstrap draw had trials of both classes; the set has too few singers for an interval")
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+def bootstrap_class_means(
+    labels: np.ndarray, values: ArrayLike, singers: np.ndarray, multiplicities: np.ndarray
+) -> np.ndarray:
+    """Average of the same-singer mean and the different-singer mean in every resample, as Cllr needs it.
+
+    Args:
+        labels: (trials,) bool.
+        values: (trials,), such as the cost of each trial.
+        singers: (trials, 2) number of the singer on each side.
+        multiplicities: (resamples, singers).
+
+    Returns:
+        (resamples,).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    same = bootstrap_mean(values[labels], singers[labels, 0], multiplicities)
+    return (same + bootstrap_different(values[~labels], singers[~labels], multiplicities)) / 2
+
+
+def percentile_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """(low, high) percentiles of the values of all resamples; NaN is left out. (NaN, NaN) if nothing else is there."""
+    array = np.asarray(values, dtype=np.float64)
+    array = array[np.isfinite(array)]
+    if not len(array):
+        return float("nan"), float("nan")
+    low, high = np.quantile(array, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
-def paired_test(value_a: float, value_b: float, draws_a: np.ndarray, draws_b: np.ndarray) -> PairedTest:
-    """Compare two models by draws that used the same multiplicities (so a lucky choice of singers helps both)."""
-    if len(draws_a) != len(draws_b):
-        raise InputError(f"a paired test needs draws of the same singers, got {len(draws_a)} and {len(draws_b)}")
-    differences = np.asarray(draws_a) - np.asarray(draws_b)
+def interval(values: ArrayLike) -> tuple[float, float]:
+    """95 % `percentile_interval` of a verification metric. Raises InputError if no resample defines the metric."""
+    found = percentile_interval(values)
+    if np.isnan(found[0]):
+        raise InputError("no resample of the singers has trials of both classes; an interval needs more singers")
+    return found
+
+
+def paired_test(value_a: float, value_b: float, resampled_a: np.ndarray, resampled_b: np.ndarray) -> PairedTest:
+    """Compare two models on the same resamples, so that the choice of the singers has the same effect on both.
+
+    Args:
+        value_a, value_b: the metric of each model on all trials.
+        resampled_a, resampled_b: (resamples,) the metric of each model, from the same multiplicities.
+
+    Raises:
+        InputError: the numbers of resamples differ, or no resample defines both metrics.
+    """
+    if len(resampled_a) != len(resampled_b):
+        raise InputError(
+            f"a paired test needs the same resamples for both models, got {len(resampled_a)} and {len(resampled_b)}"
+        )
+    differences = np.asarray(resampled_a) - np.asarray(resampled_b)
     differences = differences[np.isfinite(differences)]
     tail = min(np.sum(differences <= 0), np.sum(differences >= 0))
     p_value = min(1.0, 2 * (int(tail) + 1) / (len(differences) + 1))
     return PairedTest(value_a - value_b, interval(differences), p_value)
 
 
-def compare(
-    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, singers: np.ndarray, draws: int = DRAWS, seed: int = 0
+def compare_eer(
+    labels: ArrayLike,
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    singers: np.ndarray,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> PairedTest:
-    """Paired test of the EER of two models on the same trials; arguments as in `bootstrap_verification`."""
-    times = singer_multiplicities(int(np.max(singers)) + 1, draws, seed)
+    """Paired test of the EER of two models on the same trials; for the arguments see `bootstrap_verification`."""
+    times = singer_multiplicities(int(np.max(singers)) + 1, resamples, seed)
     eer_a, eer_b = (equal_error_rate(labels, scores)[0] for scores in (scores_a, scores_b))
     a, b = (bootstrap_verification(labels, scores, singers, times)["eer"] for scores in (scores_a, scores_b))
     return paired_test(eer_a, eer_b, a, b)

@@ -1,7 +1,8 @@
-"""Metrics of single- and multi-label classification, weighted, so that one bootstrap serves them all.
+"""Metrics of single-label and multi-label classification, with intervals from one bootstrap.
 
-Per class: precision, recall, f1, roc_auc, average_precision (each class against the rest). Macro figures are plain
-means over the classes that can be judged; the others are named. Definitions are scikit-learn's.
+The metrics per class are precision, recall, F1, ROC AUC and average precision of this class against the rest. Macro
+metrics are unweighted means over classes. A class that has no defined metric (for example no positives in the test set)
+is left out of the macro metrics and listed. All definitions are scikit-learn's.
 """
 
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ssl_audio.errors import InputError
+from ssl_audio.evaluation.bootstrap import percentile_interval
 
 PER_CLASS = ("precision", "recall", "f1", "roc_auc", "average_precision")
 Interval = tuple[float, float]
@@ -16,17 +18,21 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Classification:
-    """Figures of one task.
+    """Metrics of one task.
 
     Attributes:
-        summary: {metric: value}; accuracy over items (for several labels an item: over items and classes),
-            balanced_accuracy the mean recall (for several labels: of recall and true-negative rate), the rest macro.
-        intervals: {metric: (low, high)}, 95 %, by bootstrap over groups of items.
-        per_class: {class: {metric: value}} of `PER_CLASS`.
-        per_class_intervals: likewise.
-        confusion: (classes, classes) counts, rows are the truth; None for several labels an item.
-        left_out: {class: why} of classes that no macro figure includes.
-        draws: {metric: (draws,)} of the bootstrap. One seed and one list of groups give every model the same draws.
+        summary: {metric: value}.
+
+            - `accuracy`: over items; for a multi-label task, over items and classes.
+            - `balanced_accuracy`: mean recall; for a multi-label task, mean of recall and true-negative rate.
+            - the names of `PER_CLASS`: macro metrics.
+        intervals: {metric: (low, high)}, 95 %, by a bootstrap over groups of items.
+        per_class: {class: {metric: value}} for the metrics of `PER_CLASS`.
+        per_class_intervals: {class: {metric: (low, high)}}.
+        confusion: (classes, classes) counts, rows are the true classes; None for a multi-label task.
+        left_out: {class: reason} of the classes that the macro metrics do not include.
+        resampled: {metric: (resamples,)}, its value in every resample. Models that are evaluated with the same seed and
+            the same groups have the same resamples.
     """
 
     summary: dict[str, float]
@@ -35,31 +41,36 @@ class Classification:
     per_class_intervals: dict[str, dict[str, Interval]]
     confusion: np.ndarray | None
     left_out: dict[str, str]
-    draws: dict[str, np.ndarray] = field(default_factory=dict)
+    resampled: dict[str, np.ndarray] = field(default_factory=dict)
 
     def difference(self, other: "Classification", metric: str) -> tuple[float, Interval]:
-        """This figure minus the other's, with a paired 95 % interval; both judged on the same items, groups and seed.
+        """(difference, 95 % interval) of a metric between this model and another one, paired by resample.
+
+        Both must have been evaluated on the same items with the same groups and seed.
 
         Raises:
-            InputError: the draws are not of the same number, or there are none.
+            InputError: there are no resamples, or their numbers differ.
         """
-        ours, theirs = self.draws.get(metric, np.empty(0)), other.draws.get(metric, np.empty(0))
+        ours, theirs = self.resampled.get(metric, np.empty(0)), other.resampled.get(metric, np.empty(0))
         if not len(ours) or len(ours) != len(theirs):
-            raise InputError(f"a paired difference needs the same draws of both, got {len(ours)} and {len(theirs)}")
-        return self.summary[metric] - other.summary[metric], _interval(ours - theirs)
+            raise InputError(
+                f"a paired difference needs the same resamples for both models, got {len(ours)} and {len(theirs)}"
+            )
+        return self.summary[metric] - other.summary[metric], percentile_interval(ours - theirs)
 
 
 class ClassificationMetrics:
-    """Scores of one task, sorted once, judged under any weights of the items.
+    """Computes the metrics of one task under any weights of the items; the scores are sorted once.
 
     Args:
-        targets: (items,) int class numbers, or (items, classes) bool.
-        scores: (items, classes) probabilities; the decision is the largest, or > .5 for several labels an item.
-        classes: names.
+        targets: (items,) int class numbers, or (items, classes) bool for a multi-label task.
+        scores: (items, classes) probabilities. The decision is the class of the largest probability; in a multi-label
+            task, every class above .5.
+        classes: names of the classes.
         trained: (classes,) bool, which classes had examples in training; None for all.
 
     Raises:
-        InputError: no items, NaN scores, or no class that can be judged.
+        InputError: no items, NaN scores, or no class with a defined metric.
     """
 
     def __init__(
@@ -68,7 +79,7 @@ class ClassificationMetrics:
         if not len(targets) or scores.shape != (len(targets), len(classes)):
             raise InputError(f"expected scores of {len(targets)} items x {len(classes)} classes, got {scores.shape}")
         if not np.isfinite(scores).all():
-            raise InputError("scores of the classes hold NaN or infinite values")
+            raise InputError("the class scores hold NaN or infinite values; check the features and the model")
         self.classes = classes
         self.multi_label = targets.ndim == 2
         self.truth = targets.astype(bool) if self.multi_label else targets[:, None] == np.arange(len(classes))
@@ -77,7 +88,8 @@ class ClassificationMetrics:
         self.left_out = self._left_out(trained)
         self.kept = np.array([name not in self.left_out for name in classes])
         if not self.kept.any():
-            raise InputError(f"no class can be judged: {'; '.join(f'{k}: {v}' for k, v in self.left_out.items())}")
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
+            raise InputError(f"no class can be evaluated ({reasons}); add labelled files or take another split")
         self.order = np.argsort(-scores, axis=0, kind="stable")
         ordered = np.take_along_axis(scores, self.order, axis=0)
         self.tie_ends = np.vstack([ordered[1:] != ordered[:-1], np.ones((1, len(classes)), dtype=bool)])
@@ -94,8 +106,15 @@ class ClassificationMetrics:
                 found[name] = "no positives in the training set"
         return found
 
-    def figures(self, weights: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """(summary, {metric: (classes,)}) with each item counted `weights` times; NaN where nothing is defined."""
+    def compute(self, weights: np.ndarray) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Compute all metrics with weighted items.
+
+        Args:
+            weights: (items,).
+
+        Returns:
+            (summary, {metric of `PER_CLASS`: (classes,)}); NaN where a metric is undefined.
+        """
         hit = (weights[:, None] * (self.truth & self.decided)).sum(axis=0)
         positives, decided = weights @ self.truth, weights @ self.decided
         total = weights.sum()
@@ -119,7 +138,7 @@ class ClassificationMetrics:
         return float(kept.mean()) if len(kept) else float("nan")
 
     def _ranking(self, weights: np.ndarray, positives: np.ndarray, total: float) -> tuple[np.ndarray, np.ndarray]:
-        """(classes,) area under the ROC curve and average precision, ties as one point."""
+        """(ROC AUC (classes,), average precision (classes,)); equal scores are one point of the curve."""
         area, precision = np.full((2, len(self.classes)), np.nan)
         for c in np.flatnonzero(self.kept & (positives > 0) & (positives < total)):
             w, ends = weights[self.order[:, c]], self.tie_ends[:, c]
@@ -132,39 +151,34 @@ class ClassificationMetrics:
             area[c] = np.sum(np.diff(false, prepend=0.0) * (hits - rising / 2)) / hits[-1] / false[-1]
         return area, precision
 
-    def bootstrap(self, groups: np.ndarray | None = None, draws: int = 200, seed: int = 0) -> Classification:
-        """All figures with intervals from a bootstrap over groups of items.
+    def bootstrap(self, groups: np.ndarray | None = None, resamples: int = 200, seed: int = 0) -> Classification:
+        """Compute all metrics, with intervals from a bootstrap over groups of items.
 
         Args:
-            groups: (items,) int; items of one group are drawn together. None: each item alone.
-            draws: of the bootstrap; 0 for no intervals.
-            seed: of the draws.
+            groups: (items,) int; items of one group are resampled together. None: each item is its own group.
+            resamples: number of bootstrap resamples; 0 for no intervals.
+            seed: of the resamples.
         """
         n = len(self.truth)
-        summary, values = self.figures(np.ones(n))
+        summary, values = self.compute(np.ones(n))
         group = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(n)
         count = int(group.max()) + 1
         rng = np.random.default_rng(seed)
-        drawn = [
-            self.figures(rng.multinomial(count, np.full(count, 1 / count))[group].astype(float)) for _ in range(draws)
+        found = [
+            self.compute(rng.multinomial(count, np.full(count, 1 / count))[group].astype(float))
+            for _ in range(resamples)
         ]
-        by_metric = {m: np.array([s[m] for s, _ in drawn]) for m in summary} if draws else {}
+        by_metric = {m: np.array([s[m] for s, _ in found]) for m in summary} if resamples else {}
         kept = np.flatnonzero(self.kept)
-        by_class = {m: np.array([v[m] for _, v in drawn]) for m in PER_CLASS} if draws else {}
+        by_class = {m: np.array([v[m] for _, v in found]) for m in PER_CLASS} if resamples else {}
         return Classification(
             summary=summary,
-            intervals={m: _interval(values) for m, values in by_metric.items()},
+            intervals={m: percentile_interval(values) for m, values in by_metric.items()},
             per_class={self.classes[c]: {m: float(values[m][c]) for m in PER_CLASS} for c in kept},
-            per_class_intervals={self.classes[c]: {m: _interval(by_class[m][:, c]) for m in by_class} for c in kept},
+            per_class_intervals={
+                self.classes[c]: {m: percentile_interval(by_class[m][:, c]) for m in by_class} for c in kept
+            },
             confusion=None if self.multi_label else self.truth.T.astype(int) @ self.decided.astype(int),
             left_out=self.left_out,
-            draws=by_metric,
+            resampled=by_metric,
         )
-
-
-def _interval(values: np.ndarray) -> Interval:
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)

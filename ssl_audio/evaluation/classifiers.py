@@ -1,4 +1,4 @@
-"""The classifiers of probes: fitted heads (linear, one hidden layer) and votes of nearest neighbours."""
+"""The classifiers of probes: a linear head, a head with one hidden layer, and k nearest neighbours."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -11,21 +11,27 @@ from torch import Tensor
 
 from ssl_audio.heads import ProbeHead
 
-STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)  # of the penalty on half the squared weights, strongest first
-NEIGHBOURS = (50, 20, 10, 5, 3, 1)
+STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)  # factors of the L2 penalty, the strongest first
+NEIGHBOURS = (50, 20, 10, 5, 3, 1)  # values of k
 HIDDEN = 512
-_TEMPERATURE = 0.07  # of the neighbours' votes (Wu et al., CVPR 2018)
+_TEMPERATURE = 0.07  # of the softmax over cosines that weights the votes (Wu et al., CVPR 2018)
 EPOCHS = 200
-_PATIENCE, _BATCH, _RATE, _DECAY = 10, 256, 1e-3, 1e-6  # of the MLP, as CLMR's
+_PATIENCE, _BATCH, _RATE, _DECAY = 10, 256, 1e-3, 1e-6  # CLMR's settings of its MLP classifier
 
 
 def linear_path(
     x: np.ndarray, y: np.ndarray, classes: Sequence[str], strengths: Sequence[float]
 ) -> Iterator[ProbeHead]:
-    """Logistic regression at each strength; each fit starts from the one before, in one head that changes.
+    """Fit a logistic regression at each strength of the L2 penalty.
 
     Args:
-        x: (rows, dim) float32; y: (rows,) class numbers, or (rows, classes) bool.
+        x: (rows, dim) float32.
+        y: (rows,) class numbers, or (rows, classes) bool for a multi-label task.
+        classes: names of the classes.
+        strengths: factors of the penalty.
+
+    Yields:
+        The head after each fit. It is the same object every time, because each fit starts from the one before.
     """
     head = ProbeHead(x.shape[1], classes, multi_label=y.ndim == 2)
     features = torch.from_numpy(x)
@@ -42,9 +48,10 @@ def linear_path(
 
 
 def _minimise(a: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, strength: float) -> None:
-    """Mean log loss + strength / 2 * squared weights, by L-BFGS; the bias is free, as in scikit-learn.
+    """Minimise `mean log loss + strength / 2 * sum of squared weights` in place, by L-BFGS.
 
-    SciPy's minimiser, because torch's spends longer between the evaluations of the loss than in them.
+    The bias is not penalised, as in scikit-learn. The minimiser is SciPy's, because torch's spends more time between
+    the evaluations of the loss than in them.
     """
     classes = len(bias)
     truth = targets if targets.ndim == 2 else F.one_hot(targets, classes).float()
@@ -74,17 +81,19 @@ def fit_mlp(
     epochs: int = EPOCHS,
     hidden: int = HIDDEN,
 ) -> tuple[ProbeHead, int]:
-    """One hidden layer by Adam, stopped early on the validation loss.
+    """Train a head with one hidden layer by Adam, with early stopping on the validation loss.
 
     Args:
-        validation: (features, targets); the weights of the epoch with the lowest loss on it are kept. None trains for
-            all `epochs`.
-        seed: of initial weights and order.
-        epochs: at most.
+        x: (rows, dim) float32.
+        y: (rows,) class numbers, or (rows, classes) bool for a multi-label task.
+        classes: names of the classes.
+        validation: (features, targets) for early stopping; None trains for all `epochs`.
+        seed: of the initial weights and the order of the rows.
+        epochs: maximum number of epochs.
         hidden: size of the hidden layer.
 
     Returns:
-        The head, and the epoch that was kept.
+        (the head, the epoch of its weights). With validation this is the epoch of the lowest validation loss.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -113,7 +122,7 @@ def fit_mlp(
 
 
 def predict(head: ProbeHead, x: np.ndarray) -> np.ndarray:
-    """(rows, classes) probabilities, float64."""
+    """(rows, dim) features -> (rows, classes) probabilities, float64."""
     with torch.no_grad():
         return head.probabilities(head(torch.from_numpy(x))).numpy().astype(np.float64)
 
@@ -121,7 +130,18 @@ def predict(head: ProbeHead, x: np.ndarray) -> np.ndarray:
 def nearest(
     x: np.ndarray, y: np.ndarray, test: np.ndarray, n_classes: int, counts: Sequence[float]
 ) -> Iterator[np.ndarray]:
-    """Probabilities of the test rows by votes of the k nearest of `x` by cosine, closer ones weighing more."""
+    """Classify by a weighted vote of the k nearest rows by cosine; a vote weighs `exp(cosine / temperature)`.
+
+    Args:
+        x: (rows, dim) rows with known labels.
+        y: (rows,) class numbers, or (rows, classes) bool for a multi-label task.
+        test: (test rows, dim).
+        n_classes: number of classes.
+        counts: values of k.
+
+    Yields:
+        (test rows, classes) probabilities for each k.
+    """
     unit, tested = (a / np.maximum(np.linalg.norm(a, axis=1, keepdims=True), 1e-12) for a in (x, test))
     truth = y.astype(np.float32) if y.ndim == 2 else np.eye(n_classes, dtype=np.float32)[y]
     most = min(int(max(counts)), len(x))
@@ -144,7 +164,7 @@ def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Log loss, mean over rows; for several labels a row summed over the classes."""
+    """Log loss, mean over rows; in a multi-label task, summed over the classes of a row."""
     if targets.ndim == 2:
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
     return F.cross_entropy(logits, targets)

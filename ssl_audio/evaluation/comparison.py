@@ -1,4 +1,4 @@
-"""Several models on several data sets, on the same trials and the same draws, so that they can be compared in pairs."""
+"""Comparison of several models on several test sets, with the same trials and the same bootstrap resamples."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.evaluation.backend import Scorer
 from ssl_audio.evaluation.bootstrap import PairedTest, paired_test
 from ssl_audio.evaluation.metrics import equal_error_rate
-from ssl_audio.evaluation.probes import ProbeResult, singer_probe
+from ssl_audio.evaluation.probes import ProbeResult, ProbeSettings, singer_probe
 from ssl_audio.evaluation.recordings import Recordings, check_readable, find_recordings
 from ssl_audio.evaluation.retrieval_metrics import library_metrics
 from ssl_audio.evaluation.scoring import all_pairs_curve
@@ -27,29 +27,30 @@ from ssl_audio.evaluation.trials import (
     generate_trials,
     read_trials,
 )
-from ssl_audio.evaluation.verification import Verification, verify
+from ssl_audio.evaluation.verification import VerificationResult, verify
 
 ALL_PAIRS, LISTED = "all", "listed"
 TRIALS_KINDS = (ALL_PAIRS, *KINDS)
-N_TRIALS = 20_000  # of a kind that is drawn
-MAX_TRIALS = 40_000  # of all pairs that are listed one by one, for intervals; the figures come from all of them
-MAX_PROBED = 2_000  # recordings that the probe of a comparison uses
-MAX_RETRIEVED = 10_000  # recordings in the library of the retrieval metrics, whose time grows with the square
+N_TRIALS = 20_000  # number of random trials
+MAX_TRIALS = 40_000  # pairs that intervals are computed from, at most; the metrics come from all pairs
+MAX_PROBED = 2_000  # recordings that the probe uses, at most
+MAX_RETRIEVED = 10_000  # recordings that the retrieval metrics use, at most; their time grows with the square
+_MAX_PROBE_RESAMPLES = 200
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """What models are tested on.
+    """Recordings and trials to test models on.
 
     Attributes:
-        name: of the data set, unique in a comparison.
-        recordings: all files that are embedded; `trials.files` are these, in this order.
+        name: name of the data set, unique in a comparison.
+        recordings: the files to embed, in the order of `trials.files`.
         trials: pairs and labels.
-        n_pairs: of all pairs when the trials are only a sample of them, else 0.
-        kind: of the trials: "all", "listed" or one of `trials.KINDS`.
+        n_pairs: number of all pairs if the trials are only a sample of all pairs; else 0.
+        kind: kind of the trials: "all", "listed" or one of `trials.KINDS`.
     """
 
-    __test__ = False  # not a test case, whatever pytest thinks of the name
+    __test__ = False  # pytest would take a class of this name for a test case
 
     name: str
     recordings: Recordings
@@ -57,50 +58,54 @@ class TestSet:
     n_pairs: int = 0
     kind: str = ALL_PAIRS
 
-    def words(self) -> str:
-        """What the trials are, for the page."""
+    def trials_description(self) -> str:
+        """Number and kind of the trials, for the report."""
         count = f"{len(self.trials):,}"
         if self.kind == LISTED:
             listed = f"{count} trials of the list {Path(self.trials.name).name}"
             recording = np.unique(self.recordings.recording, return_inverse=True)[1][self.trials.pairs]
-            alike = int(np.sum(self.trials.labels & (recording[:, 0] == recording[:, 1])))
-            return listed + (f", {alike:,} of them of two clips of one recording, which flatters" if alike else "")
+            easy = int(np.sum(self.trials.labels & (recording[:, 0] == recording[:, 1])))
+            return listed + (f" ({easy:,} pair two clips of one recording, which lowers the EER)" if easy else "")
         if self.kind != ALL_PAIRS:
-            return f"{count} {self.kind} trials, drawn"
+            return f"{count} random {self.kind} trials"
         if self.n_pairs:
             return f"all {self.n_pairs:,} pairs (intervals from {count} of them)"
-        return f"{count} pairs, drawn" if len(self.trials) == MAX_TRIALS else f"all {count} pairs"
+        return f"{count} random pairs" if len(self.trials) == MAX_TRIALS else f"all {count} pairs"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on one test set.
+    """Results of one model on one test set.
 
     Attributes:
-        singer_eer: {singer: EER of the trials that the singer is in}, where both classes of trials exist.
-        probe: closed-set singer identification; None where the data do not allow it, and `probe_note` says why.
-        retrieval: {"same_artist", with genres also "same_genre" and "same_genre_other_artist": figures}, of the
-            singers as artists; clips of the query's own recording are no candidates for the first. Empty where no
-            singer has two recordings and no genres are known.
+        model: name of the model.
+        baseline: whether the model is a baseline.
+        test_set: the test set.
+        verification: verification metrics.
+        singer_eer: {singer: EER of the trials of this singer}, for singers with trials of both classes.
         embeddings: (files, dim).
+        probe: closed-set singer identification; None if it was not asked for or is not possible.
+        probe_note: the reason if it is not possible.
+        retrieval: see `library_metrics`, with the singers as artists. Empty if no singer has two recordings and no
+            genres are known.
     """
 
     model: str
     baseline: bool
     test_set: TestSet
-    verification: Verification
+    verification: VerificationResult
     singer_eer: dict[str, float]
     embeddings: np.ndarray = field(repr=False)
     probe: ProbeResult | None = None
     probe_note: str = ""
     retrieval: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """All numbers, ready for JSON."""
         probe = self.probe.summary() if self.probe else None
         return {
             "baseline": self.baseline,
-            **self.verification.figures(),
+            **self.verification.metrics(),
             "n_pairs": self.test_set.n_pairs or len(self.test_set.trials),
             "kind": self.test_set.kind,
             "trials_sha256": self.test_set.trials.digest(),
@@ -112,7 +117,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The paired test of two models on one test set; `test.difference` is the EER of `first` minus that of `second`."""
+    """Paired test of two models on one test set; `test.difference` is the EER of `first` minus the EER of `second`."""
 
     test_set: str
     first: str
@@ -129,18 +134,19 @@ def load_test_set(
     kind: str = ALL_PAIRS,
     n_trials: int = N_TRIALS,
 ) -> TestSet:
-    """List a folder, read or make its trials, and decode every file once.
+    """List the recordings of a folder, read or generate trials, and decode every file once.
 
     Args:
         folder: `singer/**/file`.
-        trials: a list `label,singer/file,singer/file`; None makes trials of a `kind`.
+        trials: a list of lines `label,singer/file,singer/file`; None generates trials.
         metadata: see `find_recordings`.
-        seed: of the trials that are drawn.
-        max_trials: how many of all pairs are drawn; with no more pairs than this, all are trials.
-        kind: "all" for all pairs, else see `generate_trials`, which draws `n_trials`.
+        seed: of random trials.
+        max_trials: maximum number of trials of the kind "all"; of more pairs, a random sample is used.
+        kind: "all" for all pairs; for the other kinds see `generate_trials`.
+        n_trials: number of trials of the other kinds.
 
     Raises:
-        InputError: whatever is wrong with folder, list or files, before any model is loaded.
+        InputError: the folder, the trial list or a file cannot be used.
     """
     folder = Path(folder)
     name = folder.resolve().name
@@ -160,28 +166,30 @@ def load_test_set(
     return TestSet(name, recordings, made, n_pairs if n_pairs > len(made) else 0, kind)
 
 
-def evaluate(
+def evaluate_model(
     model: str,
     embeddings: np.ndarray,
     test_set: TestSet,
     *,
     baseline: bool = False,
     seed: int = 0,
-    draws: int = 1000,
+    resamples: int = 1000,
     rank_protocol: str = "exact",
     probe: str | None = "knn",
     scorer: Scorer | None = None,
 ) -> Evaluation:
-    """Every figure of one model on one test set.
+    """Compute all metrics of one model on one test set.
 
     Args:
-        model: its name.
+        model: name of the model.
         embeddings: (files, dim) of `test_set.recordings`.
         test_set: see `load_test_set`.
-        baseline: whether it stands there for comparison only.
-        seed, draws, rank_protocol: see `verify`.
-        probe: "linear", "knn" or None.
-        scorer: None scores by cosine. Normalised scores of all pairs are judged on the pairs that are drawn.
+        baseline: whether the model is a baseline.
+        seed: see `verify`.
+        resamples: see `verify`; the probe uses at most 200.
+        rank_protocol: see `verify`.
+        probe: "linear", "mlp", "knn", or None for no probe.
+        scorer: default: cosine. Normalised scores are evaluated on the sample of the pairs, not on all pairs.
     """
     if scorer is not None and scorer.normalization is not None:
         test_set = replace(test_set, n_pairs=0)
@@ -191,13 +199,14 @@ def evaluate(
         singers, takes = (np.unique(v, return_inverse=True)[1] for v in (recordings.singers, recordings.recording))
         curve = all_pairs_curve(embeddings, singers, takes, progress=True)
     verification = verify(
-        embeddings, trials, seed=seed, draws=draws, rank_protocol=rank_protocol, curve=curve, scorer=scorer
+        embeddings, trials, seed=seed, resamples=resamples, rank_protocol=rank_protocol, curve=curve, scorer=scorer
     )
     result, note = None, ""
     if probe is not None:
         kept = sample_recordings(recordings, seed, MAX_PROBED)
+        settings = ProbeSettings(probe, seed=seed, resamples=min(resamples, _MAX_PROBE_RESAMPLES))
         try:
-            result = singer_probe(embeddings[kept], recordings.at(kept.tolist()), probe, seed, draws=min(draws, 200))
+            result = singer_probe(embeddings[kept], recordings.at(kept.tolist()), settings)
         except InputError as error:
             note = str(error)
     return Evaluation(
@@ -207,18 +216,18 @@ def evaluate(
 
 
 def _count_pairs(recordings: Recordings) -> int:
-    """How many trials all pairs are, without those of one recording."""
+    """Number of all pairs, without the pairs of two clips of one recording."""
     takes = Counter(zip(recordings.singers, recordings.recording, strict=True))
     return math.comb(len(recordings), 2) - sum(math.comb(clips, 2) for clips in takes.values())
 
 
 def compare_all(evaluations: list[Evaluation]) -> list[Comparison]:
-    """The paired test of every two models on every test set, the better one first."""
+    """Paired tests of every two models on every test set; the model with the lower EER is first."""
     found = []
     for name in dict.fromkeys(e.test_set.name for e in evaluations):
         here = sorted((e for e in evaluations if e.test_set.name == name), key=lambda e: _eer(e))
         for a, b in combinations(here, 2):
-            test = paired_test(_eer(a), _eer(b), a.verification.draws["eer"], b.verification.draws["eer"])
+            test = paired_test(_eer(a), _eer(b), a.verification.resampled["eer"], b.verification.resampled["eer"])
             found.append(Comparison(name, a.model, b.model, test))
     return found
 
@@ -229,7 +238,7 @@ def _eer(evaluation: Evaluation) -> float:
     return eer
 
 
-def _singer_eer(trials: Trials, verification: Verification) -> dict[str, float]:
+def _singer_eer(trials: Trials, verification: VerificationResult) -> dict[str, float]:
     codes, names = trials.singer_codes()
     scores = verification.scores
     assert scores is not None
@@ -249,13 +258,13 @@ def _retrieval(embeddings: np.ndarray, recordings: Recordings, seed: int) -> dic
     genres = found.columns.get("genre", [])
     known = [i for i, genre in enumerate(genres) if genre]
     singers = {(genres[i], found.singers[i]) for i in known}
-    if len({genre for genre, _ in singers}) < len(singers):  # a genre that two sing, or the artist filter leaves none
+    if len({genre for genre, _ in singers}) < len(singers):  # the artist filter needs a genre with two singers
         tables |= library_metrics(x[known], [found.singers[i] for i in known], [genres[i] for i in known]) | tables
     return tables
 
 
 def sample_recordings(recordings: Recordings, seed: int, limit: int) -> np.ndarray:
-    """Positions of at most `limit` files, evenly over singers."""
+    """Positions of at most `limit` files, about the same number from every singer."""
     if len(recordings) <= limit:
         return np.arange(len(recordings))
     order = np.random.default_rng(seed).permutation(len(recordings))

@@ -1,4 +1,4 @@
-"""Labelled data sets for probes: a CSV of files and labels, or a folder with one sub-folder a class."""
+"""Labelled data sets for probes: a CSV table of files and labels, or a folder with one sub-folder per class."""
 
 import csv
 import os
@@ -15,14 +15,15 @@ from ssl_audio.errors import InputError
 
 @dataclass(frozen=True)
 class LabelledFiles:
-    """Files with what is to be predicted of them.
+    """Audio files with their labels.
 
     Attributes:
         paths: (items,) audio files.
-        classes: names, sorted.
-        targets: (items,) int numbers of `classes`, or (items, classes) bool where an item may have several labels.
-        folds: (items,) names of the given folds or splits; None where there are none.
-        groups: (items,) names; items of one group (a recording, an artist) never get split. None: each item alone.
+        classes: names of the classes, sorted.
+        targets: (items,) int positions in `classes`, or (items, classes) bool for a multi-label task.
+        folds: (items,) names of the given folds or splits; None if none are given.
+        groups: (items,) names. Items of one group (a recording, an artist) are never on two sides of a split. None:
+            each item is its own group.
     """
 
     paths: list[Path]
@@ -41,7 +42,7 @@ def read_labels(
     separator: str | None = None,
     root: str | os.PathLike | None = None,
 ) -> LabelledFiles:
-    """Read a CSV with a row an item.
+    """Read a CSV table with one row per item.
 
         read_labels("esc10.csv", label="category", file="filename", fold="fold")
         read_labels("tags.csv", label="tags", separator="|", fold="split")
@@ -49,17 +50,20 @@ def read_labels(
 
     Args:
         table: the CSV file.
-        label: column of the label, or the columns of 0 and 1 of a multi-label table.
-        file, fold, group: columns; fold and group may be None.
-        separator: between the labels of one cell, which makes the task multi-label.
-        root: folder of the files; default: that of the table.
+        label: name of the label column; for a multi-label table, a list of columns that hold 0 and 1.
+        file: name of the column with the audio files.
+        fold: name of the column with the fold or split of each item; None if there is none.
+        group: name of the column with the group of each item; None if there is none.
+        separator: separates several labels in one cell, which makes the task multi-label.
+        root: folder of the audio files; default: the folder of the table.
 
     Raises:
-        InputError: missing file or columns, no rows, a file twice, an empty label or fold, fewer than two classes.
+        InputError: the table or a column is missing; there are no rows; a file is listed twice; a label or a fold is
+            empty; there are fewer than two classes.
     """
     table = Path(table)
     if not table.is_file():
-        raise InputError(f"{table}: no such table of labels")
+        raise InputError(f"{table}: no such label table")
     with open(table, newline="", encoding="utf-8-sig") as handle:
         reader = csv.DictReader(handle)
         header = reader.fieldnames or []
@@ -72,13 +76,13 @@ def read_labels(
         raise InputError(f"{table}: has no rows")
     if twice := [name for name, times in Counter(row[file] for row in rows).items() if times > 1]:
         raise InputError(
-            f"{table}: lists {twice[0]} twice, which could be in training and test; remove one of the rows"
+            f"{table}: lists {twice[0]} twice, so that it could be in training and in test; remove one of the rows"
         )
     if fold is not None and not all((row[fold] or "").strip() for row in rows):
         first = next(i for i, row in enumerate(rows, start=2) if not (row[fold] or "").strip())
         raise InputError(f"{table}: row {first} has no {fold}; fill it in or remove the row")
     if separator is not None and (not isinstance(separator, str) or not separator):
-        raise InputError(f"the separator of the labels in a cell must be text such as '|', got {separator!r}")
+        raise InputError(f"the separator must be text such as '|', got {separator!r}")
     base = table.parent if root is None else Path(root)
     if len(columns) > 1:
         classes = columns
@@ -105,10 +109,10 @@ def read_labels(
 
 
 def folder_labels(root: str | os.PathLike) -> LabelledFiles:
-    """Files of a folder `class/**/file`, the first folder being the class.
+    """Read a folder `class/**/file`; the first folder below the root names the class.
 
     Raises:
-        InputError: missing folder, files outside class folders, fewer than two classes.
+        InputError: the folder is missing, a file lies outside a class folder, or there are fewer than two classes.
     """
     root = Path(root)
     paths = audio.find_audio_files(root)
@@ -118,7 +122,7 @@ def folder_labels(root: str | os.PathLike) -> LabelledFiles:
         raise InputError(f"{outside}: lies outside a class folder; expected {root.name}/class/{outside.name}")
     classes = sorted({part[0] for part in parts})
     if len(classes) < 2:
-        raise InputError(f"{root}: needs audio in at least two class folders, has {len(classes)}")
+        raise InputError(f"{root}: needs audio files in at least two class folders, has {len(classes)}")
     return LabelledFiles(paths, classes, np.array([classes.index(part[0]) for part in parts]))
 
 

@@ -1,10 +1,11 @@
 """Verification metrics of labelled scores: equal error rate, minimum detection cost, area under the ROC curve, DET.
 
-A trial is accepted when its score is at or above the threshold. Rates come from sorted scores, so equal scores (ties)
-are one point of the curve and no order of the trials can change a result.
+A trial is accepted when its score is at or above the threshold. All rates come from sorted scores. Equal scores (ties)
+are one point of the error curve, so the order of the trials cannot change a result.
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ssl_audio.errors import InputError
 
-USUAL_PRIORS = (0.01, 0.05)  # of a same-singer trial: the operating points of NIST SRE and VoxSRC
+USUAL_PRIORS = (0.01, 0.05)  # priors of a same-singer trial: the operating points of NIST SRE and VoxSRC
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class ErrorCurve:
 
     Attributes:
         thresholds: (points,) descending; the first is +inf.
-        false_accept: (points,) share of different-singer trials with a score >= threshold, 0 to 1, ascending.
-        miss: (points,) share of same-singer trials with a score < threshold, 1 to 0, descending.
+        false_accept: (points,) fraction of different-singer trials with a score >= threshold; ascending from 0 to 1.
+        miss: (points,) fraction of same-singer trials with a score < threshold; descending from 1 to 0.
     """
 
     thresholds: np.ndarray
@@ -30,23 +31,23 @@ class ErrorCurve:
     miss: np.ndarray
 
     def equal_error_rate(self) -> tuple[float, float]:
-        """(eer, threshold): where the straight lines between the points meet false accepts = misses."""
+        """(eer, threshold) where false accepts equal misses; the curve is linear between its points."""
         high = int(np.searchsorted(self.false_accept - self.miss, 0.0)) - 1  # the last point with fewer false accepts
         low = high + 1
         for rate in (self.miss, self.false_accept):
-            if rate[high] == rate[low]:  # a horizontal or vertical piece: from corner to corner
+            if rate[high] == rate[low]:  # on a horizontal or vertical piece, interpolate between its two corners
                 high, low = np.flatnonzero(rate == rate[high])[[0, -1]]
                 break
         columns = (self.false_accept, self.miss, self.thresholds)
-        return _crossing(*((float(column[high]), float(column[low])) for column in columns))
+        return _eer_and_threshold(*((float(column[high]), float(column[low])) for column in columns))
 
     def min_dcf(self, p_target: float = 0.01, c_miss: float = 1.0, c_false_accept: float = 1.0) -> tuple[float, float]:
-        """(cost, threshold) of the cheapest point: `min_dcf` for what the numbers mean."""
+        """(cost, threshold) of the cheapest point; for the arguments see the function `min_dcf`."""
         if not 0 < p_target < 1:
             raise InputError(f"p_target must lie between 0 and 1, got {p_target}")
         if not (c_miss > 0 and c_false_accept > 0):
             raise InputError(
-                f"an error must cost more than nothing, got c_miss {c_miss}, c_false_accept {c_false_accept}"
+                f"the cost of an error must be above 0, got c_miss {c_miss}, c_false_accept {c_false_accept}"
             )
         costs = c_miss * p_target * self.miss + c_false_accept * (1 - p_target) * self.false_accept
         best = int(np.argmin(costs))
@@ -55,35 +56,35 @@ class ErrorCurve:
         )
 
     def area_under_roc(self) -> float:
-        """Probability that a same-singer trial scores above a different-singer one, ties counted half."""
+        """Probability that a same-singer trial scores above a different-singer trial; ties count half."""
         hits = 1 - self.miss
         return float(np.sum(np.diff(self.false_accept) * (hits[1:] + hits[:-1]) / 2))
 
     def miss_at(self, false_accept: ArrayLike) -> np.ndarray:
-        """Misses where the curve has these false-accept rates (the lower end of a vertical piece)."""
+        """(rates,) miss rates at these false-accept rates; on a vertical piece, the lowest miss rate."""
         wanted = np.asarray(false_accept, dtype=np.float64)
         last = np.searchsorted(self.false_accept, wanted, side="right") - 1
         following = np.minimum(last + 1, len(self.miss) - 1)
         step = self.false_accept[following] - self.false_accept[last]
-        share = np.divide(wanted - self.false_accept[last], step, out=np.zeros_like(wanted), where=step > 0)
-        return self.miss[last] + share * (self.miss[following] - self.miss[last])
+        fraction = np.divide(wanted - self.false_accept[last], step, out=np.zeros_like(wanted), where=step > 0)
+        return self.miss[last] + fraction * (self.miss[following] - self.miss[last])
 
 
 def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
-    """Rate at which false accepts equal misses.
+    """Equal error rate: the rate at which false accepts equal misses.
 
-    The ROC curve is taken as straight between its points, as in scikit-learn's curve with the root of `1 - fpr - tpr`.
-    Two sorts and a bisection: 4 million scores take about a tenth of a second.
+    The ROC curve is linear between its points, as in scikit-learn's `roc_curve` with the root of `1 - fpr - tpr`. The
+    function sorts each class and bisects; it does not build the curve, which would take three times as long.
 
     Args:
         labels: (trials,) 1 for the same singer, 0 for different singers.
-        scores: (trials,) larger means more alike, any scale.
+        scores: (trials,) on any scale; a larger score means more similar.
 
     Returns:
-        (eer, threshold): eer in [0, 1]; the threshold on the scale of the scores.
+        (eer, threshold): eer in [0, 1], and the threshold on the scale of the scores.
 
     Raises:
-        InputError: shapes differ, labels are not 0 and 1, one class only, scores are NaN or infinite or all equal.
+        InputError: shapes differ; labels are not 0 and 1 or of one class only; scores are NaN, infinite or all equal.
     """
     same, different = sorted_classes(labels, scores)
 
@@ -95,7 +96,7 @@ def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float
         false_accept, miss = rates(threshold)
         return false_accept < miss
 
-    # Misses outnumber false accepts from some score upwards: bisect both classes for it.
+    # From some score upwards the miss rate exceeds the false-accept rate. Bisect both classes for this score.
     places = [bisect_left(s, True, key=more_misses) for s in (same, different)]
     low = max(s[i - 1] for s, i in zip((same, different), places, strict=True) if i > 0)
     above = [s[i] for s, i in zip((same, different), places, strict=True) if i < len(s)]
@@ -106,11 +107,11 @@ def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float
     elif fa_high == fa_low:
         high, low = _corners(same, different, high)
     (fa_high, miss_high), (fa_low, miss_low) = rates(high), rates(low)
-    return _crossing((fa_high, fa_low), (miss_high, miss_low), (float(high), float(low)))
+    return _eer_and_threshold((fa_high, fa_low), (miss_high, miss_low), (float(high), float(low)))
 
 
 def error_curve(labels: ArrayLike, scores: ArrayLike) -> ErrorCurve:
-    """Both error rates at every distinct score; arguments and errors as in `equal_error_rate`."""
+    """Both error rates at every distinct score; for arguments and errors see `equal_error_rate`."""
     same, different = sorted_classes(labels, scores)
     thresholds = np.unique(np.concatenate([same, different]))
     miss = np.searchsorted(same, thresholds) / len(same)
@@ -123,20 +124,21 @@ def error_curve(labels: ArrayLike, scores: ArrayLike) -> ErrorCurve:
 
 
 def curve_from_counts(same: np.ndarray, different: np.ndarray, edges: np.ndarray) -> ErrorCurve:
-    """The curve of binned scores.
+    """The error curve of binned scores.
 
     Args:
-        same, different: (bins,) how many trials of each class fell into the bin.
+        same: (bins,) number of same-singer trials in each bin.
+        different: (bins,) number of different-singer trials in each bin.
         edges: (bins + 1,) ascending; a score s is in bin i when edges[i] <= s < edges[i + 1].
 
     Raises:
-        InputError: one class has no trials, or all trials are in one bin.
+        InputError: a class has no trials, or all trials are in one bin.
     """
     if not same.sum() or not different.sum():
         raise InputError(_ONE_CLASS.format("different" if different.sum() else "same"))
     used = np.flatnonzero((same > 0) | (different > 0))[::-1]
     if len(used) < 2:
-        raise InputError(f"all scores are equal ({edges[used[0]]:.6g}): the embeddings do not differ")
+        raise InputError(f"all scores are equal ({edges[used[0]]:.6g}): the embeddings do not differ; check the model")
     hits, accepts = np.cumsum(same[used], dtype=np.int64), np.cumsum(different[used], dtype=np.int64)
     return ErrorCurve(
         thresholds=np.r_[np.inf, edges[used]],
@@ -148,31 +150,41 @@ def curve_from_counts(same: np.ndarray, different: np.ndarray, edges: np.ndarray
 def min_dcf(
     labels: ArrayLike, scores: ArrayLike, p_target: float = 0.01, c_miss: float = 1.0, c_false_accept: float = 1.0
 ) -> float:
-    """Least detection cost over all thresholds, divided by the cost of the better blind answer (NIST SRE).
+    """Normalised minimum detection cost (NIST SRE).
+
+    The detection cost is `c_miss * p_target * miss + c_false_accept * (1 - p_target) * false_accept`. Its minimum over
+    all thresholds is divided by the cost of the cheaper constant answer (always accept or always reject).
 
     Args:
-        labels, scores: as in `equal_error_rate`.
-        p_target: how often the same singer is expected, between 0 and 1.
-        c_miss, c_false_accept: price of each error.
+        labels: (trials,), see `equal_error_rate`.
+        scores: (trials,), see `equal_error_rate`.
+        p_target: prior probability of a same-singer trial, between 0 and 1.
+        c_miss: cost of a miss.
+        c_false_accept: cost of a false accept.
 
     Returns:
-        0 for perfect separation, 1 when no threshold beats always answering yes or always no.
+        Between 0 (perfect separation) and 1 (no threshold is better than a constant answer).
     """
     return error_curve(labels, scores).min_dcf(p_target, c_miss, c_false_accept)[0]
 
 
 def area_under_roc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Probability that a same-singer trial scores above a different-singer one (ties half); .5 is chance."""
+    """Probability that a same-singer trial scores above a different-singer trial; ties count half. .5 is chance."""
     return error_curve(labels, scores).area_under_roc()
 
 
 def accuracy_at(threshold: float, labels: ArrayLike, scores: ArrayLike) -> float:
-    """Share of trials decided rightly when scores >= threshold are accepted."""
+    """Fraction of trials that are decided correctly when scores >= threshold are accepted."""
     return float(np.mean((np.asarray(scores) >= threshold) == np.asarray(labels).astype(bool)))
 
 
 def verification_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
-    """eer, threshold, accuracy (at the EER threshold), auc and min_dcf at the usual priors, from one sort."""
+    """All verification metrics, from one sort.
+
+    Returns:
+        `eer`, `threshold`, `accuracy` (at the EER threshold), `auc`, `min_dcf` (at a prior of .01), `min_dcf_0.01` and
+        `min_dcf_0.05`.
+    """
     curve = error_curve(labels, scores)
     eer, threshold = curve.equal_error_rate()
     costs = {f"min_dcf_{prior:g}": curve.min_dcf(prior)[0] for prior in USUAL_PRIORS}
@@ -187,16 +199,20 @@ def verification_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, floa
 
 
 def sorted_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """(scores of same-singer trials, scores of different-singer trials), each ascending, after checking both arrays."""
+    """Check the trials and return (same-singer scores, different-singer scores), each ascending."""
     labels, scores = check_trials(labels, scores)
     return np.sort(scores[labels]), np.sort(scores[~labels])
 
 
 def check_trials(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays, (trials,) bool and (trials,) float; InputError when no metric could mean anything on them."""
+    """Check labels and scores, and return them as arrays: (trials,) bool and (trials,) float.
+
+    Raises:
+        InputError: see `equal_error_rate`.
+    """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise InputError(f"labels and scores must be two lists of one length, got {labels.shape} and {scores.shape}")
+        raise InputError(f"labels and scores must be 1-D and of equal length, got {labels.shape} and {scores.shape}")
     if not len(labels):
         raise InputError("there are no trials: the list of labels and scores is empty")
     if not np.issubdtype(scores.dtype, np.floating):
@@ -217,12 +233,17 @@ def check_trials(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.n
     if same.all() or not same.any():
         raise InputError(_ONE_CLASS.format("same" if same.all() else "different"))
     if scores.min() == scores.max():
-        raise InputError(f"all scores are equal ({scores[0]:.6g}): the embeddings do not differ")
+        raise InputError(f"all scores are equal ({scores[0]:.6g}): the embeddings do not differ; check the model")
     return same, scores
 
 
 def _corners(moving: np.ndarray, still: np.ndarray, threshold: float) -> tuple[float, float]:
-    """(high, low) thresholds of the piece of the curve around `threshold` on which only one class moves."""
+    """(high, low) thresholds at the ends of the horizontal or vertical piece of the curve around `threshold`.
+
+    Args:
+        moving: sorted scores of the class whose error rate changes along the piece.
+        still: sorted scores of the class whose error rate is constant along the piece.
+    """
     i = int(np.searchsorted(still, threshold))
     high = still[i] if i < len(still) else np.inf
     low = moving[np.searchsorted(moving, still[i - 1], side="right")] if i else moving[0]
@@ -232,12 +253,24 @@ def _corners(moving: np.ndarray, still: np.ndarray, threshold: float) -> tuple[f
 _ONE_CLASS = "every trial is of one class ({}-singer); error rates need trials of both classes"
 
 
-def _crossing(
+def crossing(false_accept: Sequence[float], miss: Sequence[float]) -> tuple[float, float]:
+    """Where the line between two points of an error curve has equal false accepts and misses.
+
+    Args:
+        false_accept, miss: the two rates at both points; the stricter threshold comes first.
+
+    Returns:
+        (the rate, its place on the line as a fraction of the way from the first point to the second).
+    """
+    gap_before, gap_after = false_accept[0] - miss[0], false_accept[1] - miss[1]
+    fraction = -gap_before / (gap_after - gap_before)
+    return false_accept[0] + fraction * (false_accept[1] - false_accept[0]), fraction
+
+
+def _eer_and_threshold(
     false_accept: tuple[float, float], miss: tuple[float, float], thresholds: tuple[float, float]
 ) -> tuple[float, float]:
-    """(eer, threshold) where the line between two points has false accepts = misses; the stricter point comes first."""
-    gap_high, gap_low = false_accept[0] - miss[0], false_accept[1] - miss[1]
-    share = -gap_high / (gap_low - gap_high)
-    eer = false_accept[0] + share * (false_accept[1] - false_accept[0])
+    """(eer, threshold) between two points of an error curve; the stricter threshold comes first."""
+    eer, fraction = crossing(false_accept, miss)
     high, low = thresholds
-    return eer, low if np.isinf(high) else high + share * (low - high)
+    return eer, low if np.isinf(high) else high + fraction * (low - high)

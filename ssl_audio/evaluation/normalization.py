@@ -1,7 +1,10 @@
-"""Score normalisation with a cohort: recordings of singers who are in no trial show what a chance score looks like.
+"""Score normalisation with a cohort of recordings by singers who are in no trial.
 
-z-norm shifts and scales by the cohort scores of the first side, s-norm by the average over both sides, adaptive s-norm
-by the closest cohort recordings of each side only (Matejka et al., Interspeech 2017).
+The score of a trial is shifted and scaled by the mean and deviation of the scores against the cohort:
+
+- z-norm uses the cohort scores of the first side of the trial.
+- s-norm averages the normalised scores of both sides.
+- adaptive s-norm is s-norm with only the closest cohort recordings of each side (Matejka et al., Interspeech 2017).
 """
 
 import numpy as np
@@ -23,18 +26,19 @@ def normalize_scores(
     Args:
         embeddings: (recordings, dim).
         pairs: (trials, 2) positions in `embeddings`.
-        cohort: (cohort, dim) embeddings of other singers than those in the trials.
+        cohort: (cohort recordings, dim) embeddings of singers who are in no trial.
         kind: "z", "s" or "as" (adaptive s-norm).
-        top: how many of the closest cohort recordings adaptive s-norm uses; all when the cohort is smaller.
+        top: number of closest cohort recordings that adaptive s-norm uses; a smaller cohort is used whole.
 
     Returns:
-        (trials,) float64, in standard deviations above the cohort's mean.
+        (trials,) float64, in standard deviations above the mean cohort score.
 
     Raises:
-        InputError: unknown kind, fewer than two cohort recordings, other dimensions, or a cohort without spread.
+        InputError: the kind is unknown, the cohort has fewer than two recordings or other dimensions, or its scores do
+            not vary.
     """
     if kind not in KINDS:
-        raise InputError(f"no score normalisation {kind!r}; there are {', '.join(KINDS)}")
+        raise InputError(f"unknown score normalisation {kind!r}; choose one of {', '.join(KINDS)}")
     unit, others = unit_length(embeddings), unit_length(cohort)
     if len(others) < 2 or top < 2:
         raise InputError(f"normalisation needs at least two cohort recordings, got {len(others)} (top {top})")
@@ -56,5 +60,5 @@ def _cohort_statistics(unit: np.ndarray, cohort: np.ndarray, top: int) -> tuple[
         mean[first : first + _ROWS] = scores.mean(axis=1, dtype=np.float64)
         deviation[first : first + _ROWS] = scores.std(axis=1, dtype=np.float64)
     if deviation.min() < 1e-9:
-        raise InputError("the cohort's scores do not vary; it must hold recordings of several singers")
+        raise InputError("the cohort scores do not vary; the cohort must hold recordings of several singers")
     return mean, deviation

@@ -1,17 +1,22 @@
-"""Probes: what a simple classifier can read from frozen embeddings.
+"""Probes: how well a simple classifier recognises labels from frozen embeddings.
 
-A linear probe is logistic regression (softmax for one label an item, a sigmoid a class for several) on features that
-are standardised by the training items. Its L2 strength, like the k of the nearest-neighbour probe, is chosen on
-validation items, which are never test items; then it is fitted again on training and validation items together. The
-mlp probe has one hidden layer, and validation items tell it when to stop.
+- The linear probe is a logistic regression (softmax; in a multi-label task one sigmoid per class) on features that are
+  standardised with the statistics of the training items.
+- The knn probe is a vote of the nearest training items.
+- The mlp probe has one hidden layer.
 
-An item may have several clips: each is trained on with the item's label, and its score is the mean over its clips.
+Validation items choose the strength of the linear probe's L2 penalty and the k of the knn probe. The probe is then
+fitted again on training and validation items together. For the mlp probe, validation items choose the epoch. Test items
+choose nothing.
+
+An item may have several clips. The probe is trained on every clip with the label of its item, and the score of an item
+is the mean over its clips.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -33,28 +38,66 @@ from ssl_audio.evaluation.splits import check_known, group_folds, limit_labels, 
 from ssl_audio.heads import ProbeHead
 
 KINDS = ("linear", "mlp", "knn")
-_BLIND_EPOCHS = 20  # of an mlp for which there are too few labels to validate anything
-_PATIENCE = 2  # strengths in a row without a better validation figure, after which weaker ones are not tried
+_EPOCHS_WITHOUT_VALIDATION = 20  # of an mlp with too few labels for validation items
+_PATIENCE = 2  # weaker penalties or smaller k that are tried without a better validation score
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How to probe.
+
+    Attributes:
+        kind: "linear", "mlp" or "knn".
+        hidden: size of the hidden layer of the mlp.
+        label_fraction: fraction of the training labels to use, above 0 and at most 1. The labels are drawn class by
+            class; at least one item (or group) per class is kept.
+        seed: of the folds, the label fraction, the mlp and the bootstrap.
+        n_folds: number of folds, if none are given.
+        resamples: bootstrap resamples for the intervals; 0 for no intervals.
+        keep_head: with folds, also fit a head on all items, with the median of what validation chose in the folds.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: the kind is unknown, or the label fraction is out of range.
+    """
+
+    kind: str = "linear"
+    hidden: int = HIDDEN
+    label_fraction: float = 1.0
+    seed: int = 0
+    n_folds: int = 5
+    resamples: int = 200
+    keep_head: bool = False
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"unknown probe {self.kind!r}; choose one of {', '.join(KINDS)}")
+        if not 0 < self.label_fraction <= 1:
+            raise InputError(f"label_fraction must be above 0 and at most 1, got {self.label_fraction}")
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """A probe's figures and how they came about.
+    """Metrics of a probe, and how they were obtained.
 
     Attributes:
-        kind: "linear", "mlp" or "knn".
-        figures: see `Classification`.
+        kind: "linear", "mlp", "knn", or "transfer" for a fine-tuned network.
+        metrics: see `Classification`.
         classes: names of the classes, in the order of the columns of `scores` and of the confusion matrix.
-        chosen: the strength, epoch or k that validation chose, one a fold.
-        n_train, n_test: items; with folds, the mean size of the training part and all tested items.
-        label_fraction, seed: as given.
-        scores: (tested, classes) probabilities; `tested`: (tested,) positions of the items.
-        notes: what was left out before, in words.
-        head: with one fixed split the head that was tested; with folds, where asked for, one fitted on all items.
+        chosen: the strength, epoch or k that validation chose in each fold.
+        n_train: number of training and validation items, mean over the folds.
+        n_test: number of tested items, sum over the folds.
+        label_fraction: as in the settings.
+        seed: as in the settings.
+        scores: (tested, classes) probabilities.
+        tested: (tested,) positions of the tested items.
+        notes: what was left out beforehand.
+        head: with one fixed split, the tested head; with folds and `keep_head`, a head fitted on all items; else None.
     """
 
     kind: str
-    figures: Classification
+    metrics: Classification
     classes: list[str]
     chosen: list[float]
     n_train: int
@@ -67,14 +110,14 @@ class ProbeResult:
     head: ProbeHead | None = None
 
     def summary(self) -> dict[str, Any]:
-        """The numbers alone, ready for JSON."""
+        """All numbers, ready for JSON."""
         return {
             "kind": self.kind,
-            **self.figures.summary,
-            "intervals": self.figures.intervals,
-            "per_class": self.figures.per_class,
-            "per_class_intervals": self.figures.per_class_intervals,
-            "left_out": self.figures.left_out,
+            **self.metrics.summary,
+            "intervals": self.metrics.intervals,
+            "per_class": self.metrics.per_class,
+            "per_class_intervals": self.metrics.per_class_intervals,
+            "left_out": self.metrics.left_out,
             "chosen": self.chosen,
             "n_classes": len(self.classes),
             "n_train": self.n_train,
@@ -85,92 +128,121 @@ class ProbeResult:
         }
 
 
+class Fold(NamedTuple):
+    """Result of one split of a cross-validation.
+
+    Attributes:
+        scores: (test items, classes) probabilities.
+        chosen: the strength, epoch or k that validation chose.
+        learned_from: positions of the items that the tested classifier was fitted on.
+    """
+
+    scores: np.ndarray
+    chosen: float
+    learned_from: np.ndarray
+
+
+def cross_validate(
+    fit: Callable[[np.ndarray, np.ndarray, np.ndarray], Fold],
+    targets: np.ndarray,
+    classes: Sequence[str],
+    splits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    groups: np.ndarray,
+    settings: ProbeSettings,
+    kind: str | None = None,
+) -> ProbeResult:
+    """Fit and test a classifier on every split.
+
+    Args:
+        fit: called with the positions (train, validation, test) of every split.
+        targets: (items,) int class numbers, or (items, classes) bool.
+        classes: names of the classes.
+        splits: (train, validation, test) positions, see `splits_of`.
+        groups: (items,) int; the bootstrap resamples groups.
+        settings: `label_fraction`, `seed`, `resamples` and `progress` are used.
+        kind: name of the classifier in the result; default: the kind of the settings.
+
+    Raises:
+        InputError: no split has a test class with training items, or no class can be evaluated.
+    """
+    check_known(splits, targets)
+    kind, rng = kind or settings.kind, np.random.default_rng(settings.seed)
+    scores = np.full((len(targets), len(classes)), np.nan)
+    chosen, sizes, trained = [], [], np.zeros(len(classes), dtype=bool)
+    hidden = not settings.progress or len(splits) < 2
+    for train, validation, test in tqdm(splits, f"{kind} probe", disable=hidden, leave=False, delay=2):
+        train, validation = limit_labels(train, validation, targets, groups, settings.label_fraction, rng)
+        scores[test], best, learned_from = fit(train, validation, test)
+        chosen.append(best)
+        sizes.append(len(train) + len(validation))
+        labels = targets[learned_from]
+        trained |= labels.any(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes)) > 0
+    tested = np.flatnonzero(np.isfinite(scores[:, 0]))
+    computed = ClassificationMetrics(targets[tested], scores[tested], list(classes), trained)
+    return ProbeResult(
+        kind=kind,
+        metrics=computed.bootstrap(groups[tested], settings.resamples, settings.seed),
+        classes=list(classes),
+        chosen=chosen,
+        n_train=round(float(np.mean(sizes))),
+        n_test=len(tested),
+        label_fraction=settings.label_fraction,
+        seed=settings.seed,
+        scores=scores[tested],
+        tested=tested,
+    )
+
+
 def probe(
     features: np.ndarray,
     targets: np.ndarray,
     classes: Sequence[str] | None = None,
+    settings: ProbeSettings | None = None,
     *,
     clips: Sequence[int] | np.ndarray | None = None,
-    folds: Sequence | None = None,
-    groups: Sequence | None = None,
-    kind: str = "linear",
-    keep_head: bool = False,
-    hidden: int = HIDDEN,
-    label_fraction: float = 1.0,
-    seed: int = 0,
-    n_folds: int = 5,
-    draws: int = 200,
-    progress: bool = False,
+    folds: Sequence[str] | Sequence[int] | np.ndarray | None = None,
+    groups: Sequence[str] | Sequence[int] | np.ndarray | None = None,
 ) -> ProbeResult:
-    """Train a probe and test it on items it has not seen.
+    """Train a probe, and test it on items that it was not trained on.
 
     Args:
-        features: (items, dim) embeddings; with `clips` (clips, dim).
-        targets: (items,) int class numbers, or (items, classes) bool.
-        classes: names; default: the numbers.
-        clips: (clips,) the item that each row of `features` belongs to; every item has one at least.
-        folds: (items,) given folds, each tested once by a probe trained on the others; or the words train, validation
-            (or valid) and test for one fixed split. None: `n_folds` folds, stratified by class.
-        groups: (items,) items of one group are drawn together in the bootstrap, and are never on two sides of a split
-            that is made here; given folds stand as they are.
-        kind: "linear", "mlp" or "knn".
-        keep_head: with folds, also fit a head on all items, with what validation chose (the median over folds).
-        hidden: size of the layer of the mlp.
-        label_fraction: share of the training items whose labels may be used, drawn class by class from the seed, at
-            least one (group) a class.
-        seed: of folds, fraction and bootstrap.
-        n_folds: when none are given.
-        draws: of the bootstrap; 0 for no intervals.
-        progress: show a bar.
+        features: (items, dim) embeddings; with `clips`, (clips, dim).
+        targets: (items,) int class numbers, or (items, classes) bool for a multi-label task.
+        classes: names of the classes; default: their numbers.
+        settings: default: a linear probe with all labels.
+        clips: (clips,) position of the item that each row of `features` belongs to; every item needs at least one.
+        folds: (items,) either names of folds, each of which is tested once by a probe trained on the others; or the
+            words train, validation (or valid) and test for one fixed split. None: random folds, stratified by class.
+        groups: (items,) names. Random folds never divide a group, and the bootstrap resamples groups. Given folds are
+            not changed.
 
     Raises:
-        InputError: shapes that do not fit, NaN features, one class only, a split without training or test items.
+        InputError: shapes do not match, features are not finite, there is one class only, or a split has no training or
+            test items.
     """
-    x, y, names = _check(features, targets, classes, kind, label_fraction, clips is None)
+    settings = settings or ProbeSettings()
+    x, y, names = _check(features, targets, classes, clips is None)
     owner = np.arange(len(y)) if clips is None else np.asarray(clips)
     if len(owner) != len(x) or not np.array_equal(np.unique(owner), np.arange(len(y))):
         raise InputError(f"{len(x)} rows of features do not cover {len(y)} items; every item needs a clip")
     group = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(len(y))
-    assigned = np.asarray(folds) if folds is not None else group_folds(y, group, n_folds, seed)
+    assigned = np.asarray(folds) if folds is not None else group_folds(y, group, settings.n_folds, settings.seed)
     if len(assigned) != len(y) or len(group) != len(y):
         raise InputError(f"{len(y)} items need as many folds and groups, got {len(assigned)} and {len(group)}")
-    rng = np.random.default_rng(seed)
-    fit = _Fit(kind, x, y, names, owner, seed, hidden)
-    scores = np.full((len(y), len(names)), np.nan)
-    chosen, sizes, trained = [], [], np.zeros(len(names), dtype=bool)
+    classifier = _Classifier(x, y, names, owner, settings)
     splits = splits_of(assigned)
-    check_known(splits, y)
-    for train, validation, test in tqdm(splits, f"{kind} probe", disable=not progress, leave=False, delay=2):
-        train, validation = limit_labels(train, validation, y, group, label_fraction, rng)
-        scores[test], best, head = fit.and_predict(train, validation, test)
-        chosen.append(best)
-        known = np.concatenate([train, validation])
-        sizes.append(len(known))
-        trained |= y[known].any(axis=0) if y.ndim == 2 else np.bincount(y[known], minlength=len(names)) > 0
-    tested = np.flatnonzero(np.isfinite(scores[:, 0]))
-    if len(splits) > 1:
-        head = fit.on_all(float(np.median(chosen))) if keep_head else None
-    return ProbeResult(
-        kind=kind,
-        figures=ClassificationMetrics(y[tested], scores[tested], names, trained).bootstrap(group[tested], draws, seed),
-        classes=names,
-        chosen=chosen,
-        n_train=round(float(np.mean(sizes))),
-        n_test=len(tested),
-        label_fraction=label_fraction,
-        seed=seed,
-        scores=scores[tested],
-        tested=tested,
-        head=head,
-    )
+    result = cross_validate(classifier.fit_and_score, y, names, splits, group, settings)
+    if len(splits) == 1:
+        return replace(result, head=classifier.head)
+    if settings.keep_head:
+        return replace(result, head=classifier.fit_on_all(float(np.median(result.chosen))))
+    return result
 
 
-def singer_probe(
-    embeddings: np.ndarray, recordings: Recordings, kind: str = "linear", seed: int = 0, draws: int = 200
-) -> ProbeResult:
-    """Closed-set singer identification: folds by recording, so that no recording is in both training and test.
+def singer_probe(embeddings: np.ndarray, recordings: Recordings, settings: ProbeSettings | None = None) -> ProbeResult:
+    """Closed-set singer identification, with folds by recording: no recording is in both training and test.
 
-    Singers with a single recording cannot be tested so and are left out; a note says how many.
+    Singers with a single recording are left out; a note in the result says how many.
 
     Raises:
         InputError: fewer than two singers have two recordings.
@@ -185,45 +257,53 @@ def singer_probe(
     kept = np.array([i for i, singer in enumerate(recordings.singers) if singer in number])
     targets = np.array([number[recordings.singers[i]] for i in kept])
     groups = [recordings.recording[i] for i in kept]
-    result = probe(embeddings[kept], targets, names, groups=groups, kind=kind, seed=seed, draws=draws)
-    lonely = len(own) - len(names)
-    notes = (f"{lonely} singers with one recording left out",) if lonely else ()
+    result = probe(embeddings[kept], targets, names, settings, groups=groups)
+    single = len(own) - len(names)
+    notes = (f"{single} singers with one recording left out",) if single else ()
     return replace(result, tested=kept[result.tested], notes=notes)
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """Features, what they are of, and how to learn from some items and score others."""
+class _Classifier:
+    """Fits one kind of classifier on some items and scores others.
 
-    kind: str
-    x: np.ndarray  # (rows, dim)
-    y: np.ndarray  # of the items
-    names: list[str]
-    owner: np.ndarray  # (rows,) item of each row
-    seed: int
-    hidden: int  # size of the layer of an mlp
+    Args:
+        x: (rows, dim) features.
+        y: targets of the items.
+        names: of the classes.
+        owner: (rows,) item of each row.
+        settings: `kind`, `hidden` and `seed` are used.
 
-    def and_predict(
-        self, train: np.ndarray, validation: np.ndarray, test: np.ndarray
-    ) -> tuple[np.ndarray, float, ProbeHead | None]:
-        """((test, classes) probabilities, the strength, epoch or k that validation chose, the head if it is one)."""
+    Attributes:
+        head: the head of the last `fit_and_score`; None for "knn".
+    """
+
+    def __init__(
+        self, x: np.ndarray, y: np.ndarray, names: list[str], owner: np.ndarray, settings: ProbeSettings
+    ) -> None:
+        self.x, self.y, self.names, self.owner = x, y, names, owner
+        self.kind, self.hidden, self.seed = settings.kind, settings.hidden, settings.seed
+        self.head: ProbeHead | None = None
+
+    def fit_and_score(self, train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Fold:
+        """Fit with the parameter that validation chooses, and score the test items."""
+        learned_from = np.concatenate([train, validation])
         if self.kind == "mlp":
-            head, epoch = self._mlp(train, validation)
-            return self._scores(partial(predict, head), test), float(epoch), head
+            self.head, epoch = self._mlp(train, validation)
+            return Fold(self._scores(partial(predict, self.head), test), float(epoch), learned_from)
         options: Sequence[float] = STRENGTHS if self.kind == "linear" else NEIGHBOURS
-        best = options[len(options) // 2]  # when there are too few labels to validate anything
+        best = options[len(options) // 2]  # without validation items
         if len(validation):
             values: list[float] = []
             for scores, _ in self._path(train, validation, options):
-                values.append(_value(self.y[validation], scores))
+                values.append(_validation_score(self.y[validation], scores))
                 if len(values) > int(np.argmax(values)) + _PATIENCE:
                     break
             best = options[int(np.argmax(values))]
-        scores, found = next(self._path(np.concatenate([train, validation]), test, [best]))
-        return scores, float(best), found
+        scores, self.head = next(self._path(learned_from, test, [best]))
+        return Fold(scores, float(best), learned_from)
 
-    def on_all(self, chosen: float) -> ProbeHead | None:
-        """A head fitted on every item."""
+    def fit_on_all(self, chosen: float) -> ProbeHead | None:
+        """A head fitted on every item; None for "knn"."""
         everything = np.arange(len(self.y))
         if self.kind == "mlp":
             return self._mlp(everything, everything[:0], max(1, round(chosen)))[0]
@@ -232,7 +312,7 @@ class _Fit:
     def _path(
         self, train: np.ndarray, test: np.ndarray, options: Sequence[float]
     ) -> Iterator[tuple[np.ndarray, ProbeHead | None]]:
-        """Scores of the test items at each strength or k."""
+        """(scores of the test items, head) for each strength or k."""
         x, y = self._rows(train)
         if self.kind == "linear":
             for head in linear_path(x, y, self.names, options):
@@ -245,11 +325,11 @@ class _Fit:
     def _mlp(self, train: np.ndarray, validation: np.ndarray, epochs: int | None = None) -> tuple[ProbeHead, int]:
         held = self._rows(validation) if len(validation) else None
         if epochs is None:
-            epochs = EPOCHS if held is not None else _BLIND_EPOCHS
+            epochs = EPOCHS if held is not None else _EPOCHS_WITHOUT_VALIDATION
         return fit_mlp(*self._rows(train), self.names, held, self.seed, epochs, self.hidden)
 
     def _rows(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features of all clips of some items, each with its item's label."""
+        """(features, labels) of all clips of these items."""
         rows = np.flatnonzero(np.isin(self.owner, items))
         return self.x[rows], self.y[self.owner[rows]]
 
@@ -258,7 +338,7 @@ class _Fit:
         return self._mean(score(self.x[rows]), rows, items)
 
     def _mean(self, scores: np.ndarray, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """(items, classes): the mean over each item's clips."""
+        """(items, classes) mean score over the clips of each item."""
         place = np.full(len(self.y), -1)
         place[items] = np.arange(len(items))
         total = np.zeros((len(items), scores.shape[1]))
@@ -266,32 +346,32 @@ class _Fit:
         return total / np.bincount(self.owner, minlength=len(self.y))[items][:, None]
 
 
-def _value(targets: np.ndarray, scores: np.ndarray) -> float:
-    """What validation maximises: balanced accuracy, or macro average precision for several labels an item."""
+def _validation_score(targets: np.ndarray, scores: np.ndarray) -> float:
+    """The score that validation maximises: balanced accuracy; in a multi-label task, macro average precision."""
     if targets.ndim == 1:
         right = scores.argmax(axis=1) == targets
         return float(np.mean([right[targets == c].mean() for c in np.unique(targets)]))
     if not (targets.any(axis=0) & ~targets.all(axis=0)).any():
         raise InputError(
-            "no class is there in some validation files and not in others, so that they can choose nothing; take more "
-            "of them, or others (MusicNet: --option valid=0.3, --option seed=1)"
+            "no class occurs in some validation files and not in others, so they cannot validate anything; take more "
+            "or other validation files (MusicNet: --option valid=0.3, --option seed=1)"
         )
-    judged = ClassificationMetrics(targets, scores, [str(c) for c in range(scores.shape[1])])
-    return judged.figures(np.ones(len(targets)))[0]["average_precision"]
+    metrics = ClassificationMetrics(targets, scores, [str(c) for c in range(scores.shape[1])])
+    return metrics.compute(np.ones(len(targets)))[0]["average_precision"]
 
 
 def _check(
-    features: np.ndarray, targets: np.ndarray, classes: Sequence[str] | None, kind: str, fraction: float, one_each: bool
+    features: np.ndarray, targets: np.ndarray, classes: Sequence[str] | None, one_each: bool
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    if kind not in KINDS:
-        raise InputError(f"no probe {kind!r}; there are {', '.join(KINDS)}")
-    if not 0 < fraction <= 1:
-        raise InputError(f"label_fraction must lie above 0 and at most be 1, got {fraction}")
+    """Check features and targets, and return them as arrays with the names of the classes."""
     x, y = np.asarray(features, dtype=np.float32), np.asarray(targets)
     if x.ndim != 2 or y.ndim not in (1, 2) or (one_each and len(x) != len(y)):
-        raise InputError(f"features (items, dim) and targets must fit, got {x.shape} and {y.shape}")
+        raise InputError(f"features (items, dim) and targets do not match: {x.shape} and {y.shape}")
     if not np.isfinite(x).all():
-        raise InputError(f"{int((~np.isfinite(x)).any(axis=1).sum())} of {len(x)} feature vectors hold NaN or infinity")
+        raise InputError(
+            f"{int((~np.isfinite(x)).any(axis=1).sum())} of {len(x)} feature vectors hold NaN or infinity; "
+            "check the model and the audio"
+        )
     if not len(y):
         raise InputError("there are no items: features and targets are empty")
     if y.ndim == 1 and (y.dtype.kind not in "biu" or y.min() < 0):

@@ -1,8 +1,9 @@
-"""Mean normalised rank: where the partner of a recording comes among everybody else's recordings.
+"""Mean normalised rank (MNR) of the recordings of one singer among the recordings of all other singers.
 
-For a pair (anchor, partner) of one singer, the candidates are the partner and every recording of the other singers.
-The rank is how many of them are closer to the anchor than the partner (an equally close one counts half), divided by
-their number: 0 is best, about .5 is chance. Singers are compared as whole names: `female1` never stands for `female10`.
+For a pair (anchor, partner) of one singer, the candidates are the partner and every recording of the other singers. The
+normalised rank is the number of candidates that are closer to the anchor than the partner (an equally close one counts
+half), divided by the number of candidates. 0 is best, about .5 is chance. Singer names are compared as a whole:
+`female1` does not match `female10`.
 """
 
 from collections.abc import Sequence
@@ -13,22 +14,23 @@ from numpy.typing import ArrayLike
 from ssl_audio.errors import InputError
 
 PAPER_TRIALS, PAPER_NEGATIVES = 1000, 512
-_BLOCK = 1 << 23  # similarities held at a time (32 MB of float32)
+_BLOCK = 1 << 23  # similarities in memory at a time (32 MB of float32)
 
 
 def mean_normalized_rank(embeddings: ArrayLike, singers: Sequence, pairs: ArrayLike | None = None) -> float:
-    """Exact mean over the pairs, against all recordings of all other singers.
+    """Mean normalised rank of all pairs, against all recordings of all other singers.
 
     Args:
         embeddings: (recordings, dim); compared by cosine.
-        singers: (recordings,) who sings, any hashable names.
-        pairs: (pairs, 2) indices (anchor, partner) of recordings of one singer; default: every ordered pair there is.
+        singers: (recordings,) name of the singer of each recording; any hashable values.
+        pairs: (pairs, 2) positions (anchor, partner) of two recordings of one singer; default: every ordered pair.
 
     Returns:
-        Mean rank in [0, 1).
+        Mean normalised rank in [0, 1).
 
     Raises:
-        InputError: fewer than two singers, no pair, a pair of two singers, NaN or all-zero embeddings.
+        InputError: there are fewer than two singers or no pairs, a pair is of two singers, or embeddings are NaN,
+            infinite or all zero.
     """
     return float(normalized_ranks(embeddings, singers, pairs)[1].mean())
 
@@ -36,11 +38,15 @@ def mean_normalized_rank(embeddings: ArrayLike, singers: Sequence, pairs: ArrayL
 def normalized_ranks(
     embeddings: ArrayLike, singers: Sequence, pairs: ArrayLike | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(pairs, ranks): (pairs, 2) the pairs and (pairs,) the normalised rank of each; see `mean_normalized_rank`."""
+    """Normalised rank of every pair; for arguments and errors see `mean_normalized_rank`.
+
+    Returns:
+        (the pairs (pairs, 2), their normalised ranks (pairs,)).
+    """
     unit = unit_length(embeddings)
     codes = _codes(singers, len(unit))
     pairs = _all_pairs(codes) if pairs is None else _check_pairs(pairs, codes)
-    by_singer = np.argsort(codes, kind="stable")  # the recordings of a singer then lie side by side
+    by_singer = np.argsort(codes, kind="stable")  # makes the recordings of one singer adjacent
     place = np.argsort(by_singer)
     unit, firsts = unit[by_singer], np.searchsorted(codes[by_singer], np.arange(codes.max() + 2))
     order = np.argsort(pairs[:, 0], kind="stable")
@@ -59,9 +65,18 @@ def normalized_ranks(
 
 
 def _ranks_in_row(row: np.ndarray, own: slice, targets: np.ndarray) -> np.ndarray:
-    """Normalised ranks of the partners' similarities, (partners,), in an anchor's row without its `own` singer."""
+    """Normalised ranks of the partners of one anchor.
+
+    Args:
+        row: (recordings,) similarities of all recordings to the anchor.
+        own: the positions of the anchor's singer in `row`; they are no candidates.
+        targets: (partners,) similarities of the partners.
+
+    Returns:
+        (partners,).
+    """
     others = len(row) - (own.stop - own.start)
-    if len(targets) < 8:  # counting beats sorting for a few partners
+    if len(targets) < 8:  # for a few partners, counting is faster than sorting
         closer = np.array([_closer(row, target) - _closer(row[own], target) for target in targets])
     else:
         negatives = np.sort(np.r_[row[: own.start], row[own.stop :]])
@@ -71,7 +86,7 @@ def _ranks_in_row(row: np.ndarray, own: slice, targets: np.ndarray) -> np.ndarra
 
 
 def _closer(negatives: np.ndarray, target: float) -> float:
-    """How many similarities lie above `target`, equal ones counted half."""
+    """Number of similarities above `target`; equal ones count half."""
     return (np.count_nonzero(negatives > target) + np.count_nonzero(negatives >= target)) / 2
 
 
@@ -83,15 +98,25 @@ def paper_normalized_ranks(
     trials: int = PAPER_TRIALS,
     negatives: int = PAPER_NEGATIVES,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ISMIR 2023 protocol: up to 1,000 of the pairs, each against 512 random recordings of other singers, over 513.
+    """Normalised ranks by the protocol of the singer-identity paper (ISMIR 2023).
 
-    Both draws come from `seed`, without replacement. A set with fewer pairs uses all of them.
+    Up to 1,000 pairs are drawn. The partner of each is ranked among 512 random recordings of other singers, and the
+    rank is divided by 513. Pairs and recordings are drawn without replacement.
+
+    Args:
+        embeddings: (recordings, dim).
+        singers: see `mean_normalized_rank`.
+        pairs: see `mean_normalized_rank`.
+        seed: of the drawn pairs and recordings.
+        trials: number of pairs to draw; all are used if there are fewer.
+        negatives: number of recordings of other singers for each pair.
 
     Returns:
-        (pairs drawn, ranks), as in `normalized_ranks`.
+        (the drawn pairs (pairs, 2), their normalised ranks (pairs,)).
 
     Raises:
-        InputError: as in `normalized_ranks`, and when a singer has fewer than 512 recordings of others to compare with.
+        InputError: see `mean_normalized_rank`; also if a singer of a drawn pair has fewer than `negatives` recordings
+            of other singers.
     """
     unit = unit_length(embeddings)
     codes, rng = _codes(singers, len(unit)), np.random.default_rng(seed)
@@ -113,10 +138,20 @@ def draw_paper_pairs(
     trials: int = PAPER_TRIALS,
     negatives: int = PAPER_NEGATIVES,
 ) -> np.ndarray:
-    """The pairs of the paper's protocol, (<= trials, 2); needs no embeddings, so that what is missing is said before.
+    """Draw the pairs of `paper_normalized_ranks`. It needs no embeddings, so it can check a data set beforehand.
+
+    Args:
+        singers: see `mean_normalized_rank`.
+        pairs: see `mean_normalized_rank`.
+        rng: draws the pairs.
+        trials: see `paper_normalized_ranks`.
+        negatives: see `paper_normalized_ranks`.
+
+    Returns:
+        (at most `trials`, 2).
 
     Raises:
-        InputError: as `paper_normalized_ranks`.
+        InputError: see `paper_normalized_ranks`.
     """
     codes = _codes(singers, len(singers))
     pairs = _all_pairs(codes) if pairs is None else _check_pairs(pairs, codes)
@@ -124,27 +159,33 @@ def draw_paper_pairs(
     others = len(codes) - int(np.bincount(codes)[codes[pairs[:, 0]]].max())
     if others < negatives:
         raise InputError(
-            f"the paper's rank protocol needs {negatives} recordings of other singers, here are {others}; "
-            "use the exact one: --rank_protocol exact"
+            f"the paper's rank protocol needs {negatives} recordings of other singers and there are {others}; "
+            "use --rank_protocol exact"
         )
     return pairs
 
 
 def check_positions(pairs: np.ndarray, count: int) -> None:
-    """InputError when a pair names a recording that is not there; numpy would take -1 for the last one."""
+    """Raise InputError if a pair holds a position outside 0 to count - 1 (numpy would accept -1)."""
     wrong = pairs[(pairs < 0) | (pairs >= count)]
     if len(wrong):
-        raise InputError(f"pairs name recording {int(wrong[0])}, but there are {count} (numbers start at 0)")
+        raise InputError(f"a pair names recording {int(wrong[0])}, but there are only 0 to {count - 1}")
 
 
 def unit_length(embeddings: ArrayLike) -> np.ndarray:
-    """(recordings, dim) float32 rows of length 1, so that a dot product is a cosine.
+    """Scale every row to length 1, so that a dot product is a cosine.
+
+    Args:
+        embeddings: (recordings, dim).
+
+    Returns:
+        (recordings, dim) float32.
 
     Raises:
-        InputError: not a table, NaN or infinite values, or a row of zeros (its direction is undefined).
+        InputError: the shape is another one, or a row holds NaN or infinite values or only zeros.
     """
     try:
-        with np.errstate(over="ignore"):  # what is too large for float32 is called infinite below
+        with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused below
             x = np.ascontiguousarray(embeddings, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InputError(f"embeddings must be a (recordings, dim) table of numbers: {error}") from error
@@ -158,7 +199,7 @@ def unit_length(embeddings: ArrayLike) -> np.ndarray:
         )
     with np.errstate(over="ignore"):
         norms = np.linalg.norm(x, axis=1, keepdims=True)
-    if not norms.all() or not np.isfinite(norms).all():  # squares that left the range of float32
+    if not norms.all() or not np.isfinite(norms).all():  # the squares overflow or underflow float32
         largest = np.abs(x).max(axis=1, keepdims=True)
         x = np.divide(x, largest, where=largest > 0, out=x.copy())
         norms = np.linalg.norm(x, axis=1, keepdims=True)
@@ -169,20 +210,20 @@ def unit_length(embeddings: ArrayLike) -> np.ndarray:
 
 
 def _codes(singers: Sequence, count: int) -> np.ndarray:
-    """(recordings,) one integer a singer, in order of first appearance."""
+    """(recordings,) one integer per singer, in order of first appearance."""
     if len(singers) != count:
-        raise InputError(f"{count} embeddings but {len(singers)} singers; each recording needs one")
+        raise InputError(f"there are {count} embeddings but {len(singers)} singers; give the singer of each recording")
     numbers: dict = {}
     names = singers.tolist() if isinstance(singers, np.ndarray) else list(singers)
     codes = np.array([numbers.setdefault(name, len(numbers)) for name in names])
     if len(numbers) < 2:
-        here = f"here is only {names[0]!r}" if names else "here are none"
-        raise InputError(f"ranks need recordings of at least two singers, {here}")
+        here = f"there is only {names[0]!r}" if names else "there are none"
+        raise InputError(f"ranks need recordings of at least two singers, but {here}")
     return codes
 
 
 def _all_pairs(codes: np.ndarray) -> np.ndarray:
-    """Every ordered pair of two recordings of one singer, (pairs, 2)."""
+    """(pairs, 2) every ordered pair of two recordings of one singer."""
     found = []
     for members in np.split(np.argsort(codes, kind="stable"), np.flatnonzero(np.diff(np.sort(codes))) + 1):
         first, second = np.meshgrid(members, members, indexing="ij")
@@ -190,21 +231,21 @@ def _all_pairs(codes: np.ndarray) -> np.ndarray:
         found.append(np.stack([first[different], second[different]], axis=1))
     pairs = np.concatenate(found)
     if not len(pairs):
-        raise InputError("no singer has two recordings; ranks need at least one pair of one singer")
+        raise InputError("no singer has two recordings; ranks need two recordings of at least one singer")
     return pairs
 
 
 def _check_pairs(pairs: ArrayLike, codes: np.ndarray) -> np.ndarray:
     pairs = np.asarray(pairs)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not len(pairs):
-        raise InputError(f"pairs must be a non-empty (pairs, 2) list of recording numbers, got shape {pairs.shape}")
+        raise InputError(f"pairs must be a non-empty (pairs, 2) array of positions, got shape {pairs.shape}")
     if not np.issubdtype(pairs.dtype, np.integer):
-        raise InputError(f"pairs must be whole numbers of recordings, got {pairs.dtype}")
+        raise InputError(f"pairs must be integer positions, got {pairs.dtype}")
     check_positions(pairs, len(codes))
     wrong = codes[pairs[:, 0]] != codes[pairs[:, 1]]
     if wrong.any():
-        raise InputError(f"pair {int(np.argmax(wrong)) + 1} joins two singers; a rank needs two recordings of one")
+        raise InputError(f"pair {int(np.argmax(wrong)) + 1} is of two singers; a rank needs two recordings of one")
     itself = pairs[:, 0] == pairs[:, 1]
     if itself.any():
-        raise InputError(f"pair {int(np.argmax(itself)) + 1} is of a recording with itself; a rank needs another one")
+        raise InputError(f"pair {int(np.argmax(itself)) + 1} holds one recording twice; a rank needs two recordings")
     return pairs.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The recordings of an evaluation set: which files there are, who sings, and what a metadata table knows about them."""
+"""The recordings of a test set: the files, their singers, and the metadata from a table."""
 
 import csv
 import os
@@ -15,28 +15,29 @@ from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
 
 METADATA_NAME = "manifest.csv"
-_COLUMNS = {  # what is asked for -> the columns that may hold it, best first; each file takes the first that is filled
+_COLUMNS = {  # property -> columns that may hold it, in order of preference; the first filled cell of a row is used
     "file": ("path", "file", "filename"),
     "singer": ("singer", "speaker"),
     "recording": ("recording", "utterance", "song", "source"),
-    "take": ("recording", "utterance", "source"),  # sources may be cuts of one recording
+    "take": ("recording", "utterance", "source"),  # not the song: two takes of one song are two takes
     "song": ("song",),
     "gender": ("gender",),
     "genre": ("genre",),
 }
-_SEGMENT = re.compile(r"_\d+_\d+_\d+s$")  # `<stem>_<start>_<end>_<n>s`: segments of one recording
+_SEGMENT = re.compile(r"_\d+_\d+_\d+s$")  # end of `<stem>_<start>_<end>_<n>s`, a segment of a recording
 
 
 @dataclass(frozen=True)
 class Recordings:
-    """Files of a folder with what is known of each; every list has one entry a file, "" where nothing is known.
+    """The files of a folder and their metadata. Every list has one entry per file; an unknown value is "".
 
     Attributes:
         root: the folder.
-        files: paths below `root`, with forward slashes, sorted.
-        singers: who sings.
-        recording: what was recorded in one go; two clips with the same value share room and microphone.
-        columns: `take` (as `recording`, but finer: one performance of a song), `song`, `gender`, `genre`.
+        files: paths relative to `root`, with forward slashes, sorted.
+        singers: name of the singer.
+        recording: name of the recording that the file is a clip of; clips of one recording have the same room and
+            microphone.
+        columns: {"take", "song", "gender", "genre": values}. A take is one performance of a song.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class Recordings:
         return len(self.files)
 
     def paths(self) -> list[Path]:
+        """Full paths of the files."""
         return [self.root / name for name in self.files]
 
     def at(self, positions: Sequence[int]) -> "Recordings":
@@ -61,7 +63,7 @@ class Recordings:
         return Recordings(self.root, pick(self.files), pick(self.singers), pick(self.recording), columns)
 
     def select(self, files: Sequence[str], singers: Sequence[str]) -> "Recordings":
-        """The named files in this order, sung by `singers`; nothing is known of a file that is not listed here."""
+        """The named files in this order, with the given singers; a file that is not listed here has no metadata."""
         place = {name: i for i, name in enumerate(self.files)}
         recording = [self.recording[place[name]] if name in place else name for name in files]
         columns = {
@@ -71,23 +73,25 @@ class Recordings:
         return Recordings(self.root, list(files), list(singers), recording, columns)
 
     def known(self, column: str) -> list[str]:
-        """The values of `take`, `song`, `gender` or `genre`; InputError when no metadata tells any."""
+        """The values of `take`, `song`, `gender` or `genre`; InputError if all are unknown."""
         values = self.columns.get(column, [])
         if not any(values):
-            raise InputError(f"{self.root}: nothing tells the {column} of the recordings; add it to {METADATA_NAME}")
+            raise InputError(f"{self.root}: the {column} of the recordings is not known; add it to {METADATA_NAME}")
         return values
 
 
 def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None = None) -> Recordings:
-    """List a folder `singer/**/file` and join the table that describes it.
+    """List the audio files of a folder `singer/**/file`, with the metadata of a table.
 
     Args:
-        root: the data set; the first folder below it is the singer unless the table says otherwise.
-        metadata: CSV with a column path (relative to the CSV or to `root`) and any of singer or speaker, gender, song,
-            recording or utterance, source. Default: `manifest.csv` in the folder or the one above, where there is one.
+        root: folder of the data set. The first folder below it names the singer, unless the table has the singer.
+        metadata: CSV table with the column path (relative to the CSV or to `root`) and any of the columns singer or
+            speaker, gender, genre, song, recording or utterance, source. Default: `manifest.csv` in the folder or in
+            its parent folder, if there is one.
 
     Raises:
-        InputError: missing folder, no audio, files outside singer folders, a table without paths or about other files.
+        InputError: the folder is missing or has no audio files, a file lies outside a singer folder, or the table has
+            no paths or describes other files.
     """
     root = Path(root)
     paths = audio.find_audio_files(root)
@@ -108,12 +112,16 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
 
 
 def recording_name(file: str) -> str:
-    """What a file name tells of its recording: segments `<stem>_<start>_<end>_<n>s` of one file have one `<stem>`."""
+    """Name of the recording of a file: its stem, without the end `_<start>_<end>_<n>s` of a segment's name."""
     return _SEGMENT.sub("", Path(file).stem)
 
 
 def unreadable_files(paths: Sequence[Path], progress: bool = True) -> dict[Path, str]:
-    """Decode every file once, in parallel: {path: why} of those that are missing, broken, silent in length or NaN."""
+    """Decode every file once, in parallel.
+
+    Returns:
+        {path: reason} for files that are missing, damaged, empty or hold NaN.
+    """
 
     def reason(path: Path) -> str | None:
         try:
@@ -129,12 +137,12 @@ def unreadable_files(paths: Sequence[Path], progress: bool = True) -> dict[Path,
 
 
 def check_readable(recordings: Recordings) -> None:
-    """Decode every file once; InputError names the first that cannot be used and counts the rest."""
+    """Decode every file once. Raises InputError with the first unusable file and the number of the others."""
     bad = unreadable_files(recordings.paths())
     if bad:
         first = next(iter(bad))
         count = f" (and {len(bad) - 1} more such files in {recordings.root})" if len(bad) > 1 else ""
-        raise InputError(f"{first}: {bad[first]}{count}; repair or remove it, or give a list of trials without it")
+        raise InputError(f"{first}: {bad[first]}{count}; repair or remove it, or give a trial list without it")
 
 
 def _first_folder(name: str, root: Path) -> str:
@@ -145,7 +153,7 @@ def _first_folder(name: str, root: Path) -> str:
 
 
 def _read_metadata(root: Path, given: str | os.PathLike | None) -> dict[str, dict[str, str]]:
-    """{absolute path: {file, singer, recording, ...}} of the table that was given or found."""
+    """{absolute path: {file, singer, recording, ...}} from the given table, or from the default table."""
     candidates = [root / METADATA_NAME, root.absolute().parent / METADATA_NAME] if given is None else [Path(given)]
     table = next((path for path in candidates if path.is_file()), None)
     if table is None:
@@ -156,8 +164,8 @@ def _read_metadata(root: Path, given: str | os.PathLike | None) -> dict[str, dic
     path_column = next((name for name in _COLUMNS["file"] if name in header), None)
     if path_column is None:
         if given is None:
-            return {}  # some other table that happens to have this name
-        raise InputError(f"{table}: needs a column path that names the audio files, has {', '.join(header) or 'none'}")
+            return {}  # another kind of table with the default name
+        raise InputError(f"{table}: needs a column path with the audio files, has {', '.join(header) or 'no columns'}")
     rows, missing = {}, []
     for line in lines:
         filled = {name: (line.get(name) or "").strip() for name in header}
@@ -170,12 +178,12 @@ def _read_metadata(root: Path, given: str | os.PathLike | None) -> dict[str, dic
             missing.append(name)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(f"{table}: names {missing[0]}{more}, which are not there; restore them or remove their lines")
+        raise InputError(f"{table}: names missing files: {missing[0]}{more}; restore them or remove their lines")
     return rows
 
 
 def _csv_rows(table: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
-    """(column names, rows) of a CSV file with a header."""
+    """(column names, rows) of a CSV table with a header."""
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -1,8 +1,10 @@
-"""How good the neighbours are: precision at k, hit rate, mean average precision, with the artist filter.
+"""Retrieval metrics: precision at k, hit rate and mean average precision, with the artist filter.
 
-Each item queries all others. A neighbour is relevant if it has the query's label. Songs of one artist, album or studio
-sound alike whatever their genre, so genre is judged with the query's own artist left out of the candidates (the artist
-filter: Pampalk et al., ISMIR 2005; Flexer, ISMIR 2007); with `exclude` the same goes for takes of one recording.
+Each item is a query against all other items. A candidate is relevant if it has the label of the query.
+
+Songs of one artist, album or studio sound similar whatever their genre. A metric about genre therefore leaves the songs
+of the query's artist out of the candidates (the artist filter: Pampalk et al., ISMIR 2005; Flexer, ISMIR 2007). In the
+same way, a metric about singers can leave out clips of the query's recording.
 """
 
 from collections.abc import Sequence
@@ -21,37 +23,43 @@ def retrieval_metrics(
 
     Args:
         embeddings: `(items, dim)`, finite.
-        labels: of each item: artist, genre, instrument.
-        exclude: items that share the query's value here are no candidates (artists for the artist filter). An item
-            never is its own candidate.
-        ks: lengths of the list that is judged.
+        labels: label of each item, such as artist, genre or instrument.
+        exclude: a value for each item, such as its artist for the artist filter. Items with the value of the query are
+            no candidates. An item is never a candidate for itself.
+        ks: lengths of the result list.
 
     Returns:
-        `mean_average_precision` over the whole ranking; per k `precision_at_k`, the share of relevant items among the k
-        nearest (the k of all lists that are shorter count as misses), and `hit_rate_at_k`, the share of queries with a
-        relevant one among them; `chance`, the precision that a random order would have; `queries`, how many were
-        judged, and `queries_without_match`, left out because no candidate is relevant.
+        The means over the queries of:
+
+        - `mean_average_precision`: of the whole ranking.
+        - `precision_at_k`, for each k: fraction of relevant items among the k nearest; if there are fewer candidates
+          than k, the missing places count as misses.
+        - `hit_rate_at_k`, for each k: fraction of queries with a relevant item among the k nearest.
+        - `chance`: precision of a random order.
+
+        And two numbers: `queries`, and `queries_without_match`, the items that were left out because no candidate is
+        relevant.
 
     Raises:
-        InputError: lengths differ, values are not finite, a k below 1, or no query has a relevant candidate.
+        InputError: lengths differ, embeddings are not finite, a k is below 1, or no query has a relevant candidate.
     """
     x = np.asarray(embeddings, np.float64)
     if x.ndim != 2 or len(x) != len(labels) or (exclude is not None and len(x) != len(exclude)):
         raise InputError(f"embeddings {x.shape}, {len(labels)} labels and the values to exclude must match in number")
     if not np.isfinite(x).all():
-        raise InputError(f"embedding {int(np.argmin(np.isfinite(x).all(1)))} is not finite")
+        raise InputError(f"embedding {int(np.argmin(np.isfinite(x).all(1)))} is not finite; check the model's weights")
     if min(ks, default=0) < 1:
         raise InputError(f"ks must be at least 1, got {list(ks)}")
     x = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
     label = _numbered(labels)
     apart = np.arange(len(x)) if exclude is None else _numbered(exclude)
-    parts = [_judge(x, label, apart, slice(start, start + _BLOCK), ks) for start in range(0, len(x), _BLOCK)]
+    parts = [_query_metrics(x, label, apart, slice(start, start + _BLOCK), ks) for start in range(0, len(x), _BLOCK)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    judged = columns["matches"] > 0 if parts else np.zeros(0, bool)
-    if not judged.any():
-        raise InputError("no item has another one of its label among the candidates; there is nothing to retrieve")
-    result = {name: float(values[judged].mean()) for name, values in columns.items() if name != "matches"}
-    return result | {"queries": int(judged.sum()), "queries_without_match": int((~judged).sum())}
+    matched = columns["matches"] > 0 if parts else np.zeros(0, bool)
+    if not matched.any():
+        raise InputError("no item has a candidate with its label; retrieval needs two items of one label")
+    result = {name: float(values[matched].mean()) for name, values in columns.items() if name != "matches"}
+    return result | {"queries": int(matched.sum()), "queries_without_match": int((~matched).sum())}
 
 
 def library_metrics(
@@ -61,9 +69,18 @@ def library_metrics(
     ks: Sequence[int] = (1, 5, 10),
     takes: Sequence | None = None,
 ) -> dict[str, dict[str, float]]:
-    """`same_artist` (if one has two tracks), `same_genre` and `same_genre_other_artist` (the artist filter).
+    """Retrieval metrics of a music library.
 
-    With `takes` clips of one recording are no candidates when the artist is asked for.
+    Args:
+        embeddings: `(items, dim)`.
+        artists: artist of each item.
+        genres: genre of each item; None leaves the genre metrics out.
+        ks: lengths of the result list.
+        takes: recording of each item; for `same_artist`, clips of the query's recording are no candidates.
+
+    Returns:
+        {"same_artist", "same_genre", "same_genre_other_artist" (with the artist filter): `retrieval_metrics`}.
+        `same_artist` is missing if no artist has two items (or two recordings).
     """
     tables = {}
     if len(set(artists)) < (len(artists) if takes is None else len(set(zip(artists, takes, strict=True)))):
@@ -74,9 +91,10 @@ def library_metrics(
     return tables
 
 
-def _judge(
+def _query_metrics(
     x: np.ndarray, label: np.ndarray, apart: np.ndarray, queries: slice, ks: Sequence[int]
 ) -> dict[str, np.ndarray]:
+    """{metric: (queries,)} of a block of queries, and the number of relevant candidates as `matches`."""
     scores = x[queries] @ x.T
     candidate = apart[queries, None] != apart[None]
     candidate[np.arange(len(scores)), np.arange(len(x))[queries]] = False
@@ -96,9 +114,10 @@ def _judge(
 
 
 def _ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Ranks of the relevant items, from 1, ascending; of equal scores the first item comes first.
+    """Ranks of the relevant items, from 1, ascending; among equal scores, the first item comes first.
 
-    Values alone are sorted, not positions: that is several times quicker, and enough where no scores are equal.
+    The function sorts values, not positions, which is several times faster. Only if scores are equal it sorts
+    positions.
     """
     wanted, ordered = np.sort(scores[relevant]), np.sort(scores)
     above, from_here = (len(scores) - np.searchsorted(ordered, wanted, side=side) for side in ("right", "left"))
@@ -108,5 +127,6 @@ def _ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
 
 def _numbered(values: Sequence) -> np.ndarray:
+    """(values,) one integer per distinct value."""
     numbers: dict = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)

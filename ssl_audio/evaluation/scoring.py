@@ -1,4 +1,4 @@
-"""Cosine scores of trials, and error curves of all pairs in bounded memory."""
+"""Cosine scores of trials, and the error curve of all pairs in bounded memory."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,8 +8,8 @@ from ssl_audio.evaluation.metrics import ErrorCurve, curve_from_counts
 from ssl_audio.evaluation.ranks import check_positions, unit_length
 
 BINS = 1 << 18
-_ROWS = 1 << 10  # of a block of similarities
-_VALUES = 1 << 16  # floats gathered at a time when trials are scored: they stay in the cache, ten times quicker
+_ROWS = 1 << 10  # rows of a block of the similarity matrix
+_VALUES = 1 << 16  # floats gathered at a time when trials are scored; they fit in the cache, which is ten times faster
 
 
 def score_trials(embeddings: ArrayLike, pairs: np.ndarray) -> np.ndarray:
@@ -23,7 +23,7 @@ def score_trials(embeddings: ArrayLike, pairs: np.ndarray) -> np.ndarray:
         (trials,) float32 in [-1, 1].
 
     Raises:
-        InputError: NaN, infinite or all-zero embeddings, or a pair of recordings that are not there.
+        InputError: embeddings are NaN, infinite or all zero, or a pair holds a position that does not exist.
     """
     unit = unit_length(embeddings)
     check_positions(pairs, len(unit))
@@ -38,27 +38,29 @@ def score_trials(embeddings: ArrayLike, pairs: np.ndarray) -> np.ndarray:
 def all_pairs_curve(
     embeddings: ArrayLike, singers: np.ndarray, recordings: np.ndarray | None = None, progress: bool = False
 ) -> ErrorCurve:
-    """The error curve over every pair of recordings, without ever holding the scores.
+    """The error curve of every pair of recordings, without keeping the scores in memory.
 
-    Cosines are counted in 2^18 bins of width 7.6e-6, block by block over the upper triangle of the similarity matrix.
-    Each point of the curve is exact for its threshold; the EER, taken on straight lines between points, is off by at
-    most the share of trials that fall into the one bin where the curves cross (of 2 x 10^8 random scores: 3e-5).
+    The cosines are counted in 2^18 bins of width 7.6e-6, block by block over the upper triangle of the similarity
+    matrix. Each point of the curve is exact for its threshold. The EER is interpolated between points. Its error is at
+    most the fraction of trials in the bin where the two error rates cross (3e-5 for 2 x 10^8 random scores).
 
     Args:
         embeddings: (recordings, dim).
-        singers: (recordings,) integer codes of who sings.
-        recordings: (recordings,) integer codes; same-singer pairs with equal codes are left out.
-        progress: show a bar.
+        singers: (recordings,) integer codes of the singers.
+        recordings: (recordings,) integer codes; a same-singer pair with equal codes (two clips of one recording) is
+            left out. None: no pair is left out.
+        progress: show a progress bar.
 
     Raises:
-        InputError: NaN or all-zero embeddings, one singer only, no same-singer pair, all scores equal.
+        InputError: embeddings are NaN, infinite or all zero; there is one singer only or no same-singer pair; all
+            scores are equal.
     """
     unit = unit_length(embeddings)
     singers = np.asarray(singers, dtype=np.int32)
     recordings = None if recordings is None else np.asarray(recordings, dtype=np.int32)
     same = np.zeros(BINS, dtype=np.int64)
     total = np.zeros(BINS, dtype=np.int64)
-    order = np.argsort(singers, kind="stable")  # same-singer pairs then lie in a narrow band along the diagonal
+    order = np.argsort(singers, kind="stable")  # moves same-singer pairs into a narrow band along the diagonal
     unit, singers = unit[order], singers[order]
     recordings = None if recordings is None else recordings[order]
     blocks = range(0, len(unit), _ROWS)
@@ -68,7 +70,7 @@ def all_pairs_curve(
             end = min(column + _ROWS, len(unit))
             bins = _bins(unit[first:last] @ unit[column:end].T)
             keep = np.triu(np.ones(bins.shape, dtype=bool), 1) if column == first else None
-            if singers[column] <= singers[last - 1]:  # some pair in this block may be of one singer
+            if singers[column] <= singers[last - 1]:  # the block may hold same-singer pairs
                 together = singers[first:last, None] == singers[None, column:end]
                 if keep is not None:
                     together &= keep
@@ -82,7 +84,7 @@ def all_pairs_curve(
 
 
 def _bins(similarities: np.ndarray) -> np.ndarray:
-    """The bin of each cosine in [-1, 1]; rounding may push a cosine past 1, so the ends are clipped."""
+    """Bin numbers of cosines. Rounding may push a cosine outside [-1, 1], so the bin numbers are clipped."""
     similarities += 1
     similarities *= BINS / 2
     np.clip(similarities, 0, BINS - 1, out=similarities)

@@ -1,4 +1,4 @@
-"""Which items a probe learns from, which decide on it and which test it: given splits and folds, or made ones."""
+"""Training, validation and test items of a probe, from given splits or folds or from random ones."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,20 @@ _SAME_PART = {"training": "train", "valid": "validation", "val": "validation", "
 
 
 def group_folds(targets: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """(items,) fold numbers: the groups of each class, shuffled, are dealt to the folds in turn."""
+    """Assign items to random folds, group by group, stratified by class.
+
+    Args:
+        targets: (items,) int class numbers, or (items, classes) bool.
+        groups: (items,) int; items of one group get the same fold.
+        n_folds: number of folds.
+        seed: of the order of the groups.
+
+    Returns:
+        (items,) fold numbers.
+
+    Raises:
+        InputError: fewer than two folds.
+    """
     if n_folds < 2:
         raise InputError(f"cross-validation needs at least 2 folds, got {n_folds}")
     rng = np.random.default_rng(seed)
@@ -28,20 +41,33 @@ def group_folds(targets: np.ndarray, groups: np.ndarray, n_folds: int, seed: int
 
 
 def splits_of(assigned: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(train, validation, test) positions; an empty validation part is cut from training later."""
+    """Splits of the given fold names or split names.
+
+    Args:
+        assigned: (items,) `train`, `validation` (or `valid`, `val`) and `test` for one fixed split; any other names are
+            folds of a cross-validation, each tested once. The fold after the tested one is the validation part; with
+            two folds there is none.
+
+    Returns:
+        (train, validation, test) positions of every split. A validation part may be empty; `limit_labels` then takes
+        one from the training part.
+
+    Raises:
+        InputError: a fixed split has other names too, or no training or no test items; or there is only one fold.
+    """
     words = [str(name).strip().lower() for name in assigned]
     part_of = {name: name for name in SPLITS} | _SAME_PART
-    if any(word in part_of for word in words):  # as folds of a cross-validation they would train on the test items
+    if any(word in part_of for word in words):  # as folds of a cross-validation, they would train on the test items
         unknown = sorted({word for word in words if word not in part_of})
         if unknown or not any(part_of[word] == "test" for word in words):
             wrong = f"also holds {', '.join(map(repr, unknown))}" if unknown else "has no items marked test"
             raise InputError(
-                f"the given split {wrong}; mark every item train, validation or test, or leave those of no part out"
+                f"the given split {wrong}; mark every item train, validation or test, or remove the other items"
             )
         named = np.array([part_of[word] for word in words])
         train, validation, test = (np.flatnonzero(named == name) for name in SPLITS)
         if not len(train):
-            raise InputError("the given split has no items marked train")
+            raise InputError("the given split has no items marked train; mark some")
         return [(train, validation, test)]
     names = sorted(np.unique(assigned).tolist(), key=str)
     if len(names) < 2:
@@ -56,7 +82,16 @@ def splits_of(assigned: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.nda
 
 
 def check_known(splits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], y: np.ndarray) -> None:
-    """Raise InputError where no split has a class both in test and in what is learned from, as with other speakers."""
+    """Check that some split can recognise at least one test class.
+
+    Args:
+        splits: (train, validation, test) positions.
+        y: (items,) int class numbers, or (items, classes) bool.
+
+    Raises:
+        InputError: in every split, all classes of the test items are missing from the training and validation items.
+            This happens for example if the classes are speakers and the split is by speaker.
+    """
     for train, validation, test in splits:
         known = np.concatenate([train, validation])
         if y.ndim == 2 and (y[known].any(axis=0) & y[test].any(axis=0)).any():
@@ -64,7 +99,7 @@ def check_known(splits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], y: 
         if y.ndim == 1 and np.isin(y[test], y[known]).any():
             return
     raise InputError(
-        "none of the test items' classes has an item to learn from, so none can be recognised; take another split "
+        "no class of the test items has training items, so none can be recognised; take another split "
         "(LibriSpeech: --option split=chapters)"
     )
 
@@ -77,7 +112,19 @@ def limit_labels(
     fraction: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keep a fraction of the labels, then make sure that there is a validation part where that is possible."""
+    """Keep a fraction of the labels, and take validation items from the training part if there are none.
+
+    Args:
+        train: positions of the training items.
+        validation: positions of the validation items; may be empty.
+        y: (items,) int class numbers, or (items, classes) bool.
+        groups: (items,) int; groups are kept or removed as a whole.
+        fraction: fraction of the groups of each class to keep; at least one group per class is kept.
+        rng: chooses the groups.
+
+    Returns:
+        (train, validation). The validation part is empty if there are too few groups to take one.
+    """
     if fraction < 1:
         known = np.concatenate([train, validation])
         kept = _some_groups(known, y, groups, fraction, rng)
@@ -92,7 +139,7 @@ def limit_labels(
 
 
 def _covers(y: np.ndarray, part: np.ndarray, whole: np.ndarray) -> bool:
-    """Whether every class of the whole occurs in the part."""
+    """Whether every class of the items `whole` occurs in the items `part`."""
     if y.ndim == 2:
         return bool((y[part].any(axis=0) == y[whole].any(axis=0)).all())
     return len(np.unique(y[part])) == len(np.unique(y[whole]))
@@ -101,7 +148,7 @@ def _covers(y: np.ndarray, part: np.ndarray, whole: np.ndarray) -> bool:
 def _some_groups(
     items: np.ndarray, y: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Items of about `fraction` of the groups of each class, at least one group a class, sorted."""
+    """Items of about `fraction` of the groups of each class, sorted; at least one group per class."""
     of_item = y[items] if y.ndim == 1 else y[items].argmax(axis=1)
     kept: set[int] = set()
     for c in np.unique(of_item):

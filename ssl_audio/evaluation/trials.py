@@ -1,4 +1,7 @@
-"""Trials: pairs of recordings, labelled 1 when one singer is heard in both. Read, checked, generated, all pairs."""
+"""Trials: pairs of recordings with the label 1 for the same singer and 0 for different singers.
+
+This module reads, checks, writes and generates lists of trials.
+"""
 
 import csv
 import hashlib
@@ -14,9 +17,9 @@ from ssl_audio.evaluation.recordings import Recordings, unreadable_files
 from ssl_audio.utils.files import write_text
 
 KINDS = ("balanced", "within-gender", "within-song", "cross-song")
-_Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (pairs,) of recordings a and b -> (pairs,) bool
-_ENUMERATED = 5_000_000  # pairs that are listed in memory before some are drawn
-_NAMED = 5  # at most so many files in one error line
+_ENUMERATED = 5_000_000  # pairs listed in memory, at most; of more pairs, a random sample is drawn
+_NAMED = 5  # files that an error message names, at most
+_Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]  # which pairs (positions a, positions b) are allowed
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,12 @@ class Trials:
     """A list of trials over a list of files.
 
     Attributes:
-        files: names relative to the data set, forward slashes, each once.
-        singers: (files,) who sings in each.
+        files: paths relative to the data set, with forward slashes, each once.
+        singers: (files,) singer of each file.
         pairs: (trials, 2) int, positions in `files`.
         labels: (trials,) bool, True for the same singer.
-        lines: (trials,) line numbers in the list that was read, from 1; zeros for generated trials.
-        name: where they came from, for messages.
+        lines: (trials,) line numbers in the trial list, from 1; zeros for generated trials.
+        name: source of the trials, for messages.
     """
 
     files: list[str]
@@ -43,32 +46,37 @@ class Trials:
         return len(self.labels)
 
     def singer_codes(self) -> tuple[np.ndarray, list[str]]:
-        """((trials, 2) number of the singer on each side, the singers in the order of their numbers)."""
-        names = sorted({self.singers[i] for i in np.unique(self.pairs)})  # a singer without trials tells nothing
+        """Number the singers who are in a trial.
+
+        Returns:
+            (number of the singer on each side (trials, 2), names of the singers in the order of their numbers).
+        """
+        names = sorted({self.singers[i] for i in np.unique(self.pairs)})
         number = {name: i for i, name in enumerate(names)}
         return np.array([number.get(s, -1) for s in self.singers], dtype=np.int64)[self.pairs], names
 
     def text(self) -> str:
-        """The published form, a line a trial: `label,singer/file,singer/file`; names with commas are quoted."""
+        """The trials in the published format, lines `label,singer/file,singer/file`; names with commas are quoted."""
         quoted = [f'"{n.replace(chr(34), chr(34) * 2)}"' if "," in n or n.startswith('"') else n for n in self.files]
         rows = zip(self.labels.tolist(), self.pairs.tolist(), strict=True)
         return "".join(f"{int(label)},{quoted[a]},{quoted[b]}\n" for label, (a, b) in rows)
 
     def digest(self) -> str:
-        """SHA-256 of `text()`: the same trials in the same order, however they were stored."""
+        """SHA-256 of `text()`; equal for equal trials in the same order, however they were stored."""
         return hashlib.sha256(self.text().encode()).hexdigest()
 
     def write(self, path: str | os.PathLike) -> None:
+        """Write the trial list, atomically."""
         write_text(path, self.text())
 
 
 def read_trials(path: str | os.PathLike) -> Trials:
-    """Read `label,singer/file,singer/file` lines; the folder before the first slash is the singer.
+    """Read a list of lines `label,singer/file,singer/file`; the first folder of a path names the singer.
 
-    A name that holds a comma must be quoted, as in any CSV. Empty lines are skipped.
+    A path with a comma must be quoted, as in any CSV file. Empty lines are skipped.
 
     Raises:
-        InputError: missing or empty list, or a malformed line, which is named by its number.
+        InputError: the list is missing or empty, or a line is malformed; the message has the line number.
     """
     path = Path(path)
     try:
@@ -114,23 +122,27 @@ def _parse(line: str, place: str) -> tuple[bool, str, str]:
 
 
 def check_decidable(trials: Trials) -> None:
-    """InputError, with the remedy, unless error rates over singers can be computed from these trials."""
+    """Check that error rates can be computed from the trials.
+
+    Raises:
+        InputError: the trials have fewer than two singers, no same-singer trial, or no different-singer trial.
+    """
     singers = trials.singer_codes()[1]
     if len(singers) < 2:
         only = f"only one singer ({singers[0]})" if singers else "no trials"
-        raise InputError(f"{trials.name}: {only}; telling singers apart needs recordings of at least two")
+        raise InputError(f"{trials.name}: {only}; verification needs recordings of at least two singers")
     if not trials.labels.any():
-        remedy = "lines with label 1 are needed too" if trials.lines.any() else "some singer needs two recordings"
-        raise InputError(f"{trials.name}: no trial of the same singer; {remedy} (clips of one recording do not count)")
+        remedy = "add lines with label 1" if trials.lines.any() else "at least one singer needs two recordings"
+        raise InputError(f"{trials.name}: no same-singer trial; {remedy} (two clips of one recording do not count)")
     if trials.labels.all():
-        raise InputError(f"{trials.name}: every trial is of the same singer; error rates need lines with label 0 too")
+        raise InputError(f"{trials.name}: every trial is a same-singer trial; add lines with label 0")
 
 
 def check_files(trials: Trials, root: str | os.PathLike, progress: bool = True) -> None:
     """Decode every file of the trials once, before anything expensive starts.
 
     Raises:
-        InputError: names the lines of the list that hold missing or unreadable files, and why.
+        InputError: files are missing or unreadable; the message has their lines in the trial list and the reasons.
     """
     root = Path(root)
     if not root.is_dir():
@@ -153,34 +165,38 @@ def _sentence(reason: str) -> str:
 
 
 def generate_trials(recordings: Recordings, count: int, seed: int, kind: str = "balanced") -> Trials:
-    """Draw trials, half of the same singer and half of different ones, each pair at most once, from the seed.
+    """Draw random trials: half same-singer, half different-singer, each pair at most once.
 
-    Singers are drawn evenly, then their recordings, so that a singer with many files does not dominate. A same-singer
-    trial never pairs two clips of one recording where that is known.
+    A singer is drawn first and then one of the singer's recordings, so that a singer with many files does not dominate.
+    A same-singer trial never holds two clips of one recording, as far as the recordings are known.
 
     Args:
         recordings: see `find_recordings`.
-        count: trials wanted; when the set has fewer pairs of a class, both classes shrink to what there is.
-        seed: of the draw.
-        kind: "balanced"; "within-gender": different singers have one gender; "within-song": both sides of every trial
-            sing one song, in different takes; "cross-song": both sides sing different songs.
+        count: number of trials. If there are fewer pairs of a class, both classes get this smaller number.
+        seed: of the random numbers.
+        kind: the kind of trials:
+
+            - "balanced": no further condition.
+            - "within-gender": both sides of a different-singer trial have the same gender.
+            - "within-song": both sides of every trial have the same song; a same-singer trial has two takes of it.
+            - "cross-song": both sides of every trial have different songs.
 
     Raises:
-        InputError: unknown kind, metadata that the kind needs is missing, or no pair of a class exists.
+        InputError: the kind is unknown, the metadata that it needs are missing, or a class has no pairs.
     """
     if kind not in KINDS:
-        raise InputError(f"no kind of trials {kind!r}; there are {', '.join(KINDS)}")
+        raise InputError(f"unknown kind of trials {kind!r}; choose one of {', '.join(KINDS)}")
     if count < 2:
-        raise InputError(f"a list of trials needs at least 2, got {count}")
+        raise InputError(f"the number of trials must be at least 2, got {count}")
     rng = np.random.default_rng(seed)
     same = _draw(rng, recordings, count // 2, kind, same_singer=True)
     different = _draw(rng, recordings, count // 2, kind, same_singer=False)
     half = min(len(same), len(different))
     if not half:
-        missing = "the same singer" if not len(same) else "different singers"
+        missing = "same-singer" if not len(same) else "different-singer"
         raise InputError(
-            f"{recordings.root}: no {kind} trial of {missing} is possible with these {len(recordings)} recordings; "
-            "add some, or choose another kind of trials"
+            f"{recordings.root}: these {len(recordings)} recordings have no {missing} pair for {kind} trials; "
+            "add recordings or choose another kind of trials"
         )
     pairs = np.concatenate([same[:half], different[:half]])
     order = rng.permutation(2 * half)
@@ -188,7 +204,10 @@ def generate_trials(recordings: Recordings, count: int, seed: int, kind: str = "
 
 
 def _draw(rng: np.random.Generator, recordings: Recordings, count: int, kind: str, same_singer: bool) -> np.ndarray:
-    """(<= count, 2) distinct pairs of one class: random until they get scarce, then what is left of all of them."""
+    """(at most `count`, 2) distinct random pairs of one class.
+
+    If drawing does not find `count` pairs, the function lists all pairs and chooses among them.
+    """
     singers = _codes(recordings.singers)
     allowed = _rule(recordings, kind, same_singer)
     order, sizes = np.argsort(singers, kind="stable"), np.bincount(singers)
@@ -209,7 +228,7 @@ def _draw(rng: np.random.Generator, recordings: Recordings, count: int, kind: st
 
 
 def _rule(recordings: Recordings, kind: str, same_singer: bool) -> _Rule:
-    """Vectorised test of which pairs (a, b) a kind of trial allows, beyond whether the singers are the same."""
+    """The condition of a kind of trials on a pair, apart from the condition on the singers."""
     recording = _codes(recordings.recording)
     if kind == "within-song":
         song, known = _codes(recordings.known("song")), np.array([bool(s) for s in recordings.known("song")])
@@ -221,21 +240,30 @@ def _rule(recordings: Recordings, kind: str, same_singer: bool) -> _Rule:
     if kind == "within-gender" and not same_singer:
         gender, known = _codes(recordings.known("gender")), np.array([bool(g) for g in recordings.known("gender")])
         return lambda a, b: (gender[a] == gender[b]) & known[a]
-    return lambda a, b: recording[a] != recording[b]
+    return _differs(recording)
+
+
+def _differs(codes: np.ndarray) -> _Rule:
+    """The condition that both sides of a pair have different codes."""
+    return lambda a, b: codes[a] != codes[b]
 
 
 def all_pairs(recordings: Recordings, limit: int | None = None, seed: int = 0) -> Trials:
-    """Every pair of two recordings except same-singer pairs of one recording.
+    """Every pair of files, except two clips of one recording by the same singer.
 
-    With a `limit`, at most so many, drawn from the seed, up to half of them (or more, if need be) of one singer.
+    Args:
+        recordings: see `find_recordings`.
+        limit: maximum number of trials; of more pairs, a random sample is used. Half of the sample are same-singer
+            trials; more if there are too few different-singer pairs, fewer if there are too few same-singer pairs.
+        seed: of the sample.
     """
     singers, recording = _codes(recordings.singers), _codes(recordings.recording)
     members = [np.flatnonzero(singers == s) for s in range(singers.max() + 1)]
-    same = np.concatenate([_pairs_among(m, recording[m]) for m in members])
+    same = np.concatenate([m[_all_pairs(len(m), _differs(recording[m]))] for m in members])
     count = len(recordings)
     n_different = (count**2 - sum(len(m) ** 2 for m in members)) // 2
     if limit is None or len(same) + n_different <= max(limit, _ENUMERATED):
-        different = _all_pairs(count, lambda a, b: singers[a] != singers[b])
+        different = _all_pairs(count, _differs(singers))
     else:
         different = _draw_different(np.random.default_rng(seed), singers, limit)
     if limit is not None and len(same) + len(different) > limit:
@@ -247,7 +275,7 @@ def all_pairs(recordings: Recordings, limit: int | None = None, seed: int = 0) -
 
 
 def _draw_different(rng: np.random.Generator, singers: np.ndarray, count: int) -> np.ndarray:
-    """(count, 2) distinct pairs of different singers, evenly over all such pairs; there must be many more of them."""
+    """(count, 2) distinct different-singer pairs, uniform over all such pairs; there must be many more than `count`."""
     found = np.empty(0, dtype=np.int64)
     while len(found) < count:
         a, b = np.sort(rng.integers(len(singers), size=(2, 2 * count)), axis=0)
@@ -256,13 +284,8 @@ def _draw_different(rng: np.random.Generator, singers: np.ndarray, count: int) -
     return np.stack([found // len(singers), found % len(singers)], axis=1)
 
 
-def _pairs_among(members: np.ndarray, recording: np.ndarray) -> np.ndarray:
-    """(pairs, 2) of the members, except pairs of one recording."""
-    return members[_all_pairs(len(members), lambda a, b: recording[a] != recording[b])]
-
-
 def _all_pairs(count: int, allowed: _Rule) -> np.ndarray:
-    """(pairs, 2) of all a < b < count that are `allowed`, a row at a time."""
+    """(pairs, 2) all pairs a < b < count that are `allowed`."""
     rows = []
     for a in range(count - 1):
         b = np.arange(a + 1, count)
@@ -272,11 +295,11 @@ def _all_pairs(count: int, allowed: _Rule) -> np.ndarray:
 
 
 def _trials(recordings: Recordings, pairs: np.ndarray, labels: np.ndarray) -> Trials:
-    """Trials over the recordings, files in their order there."""
+    """Trials over all files of the recordings, in their order."""
     lines = np.zeros(len(labels), dtype=np.int64)
     return Trials(recordings.files, recordings.singers, pairs, labels, lines, str(recordings.root))
 
 
 def _codes(values: Sequence[str]) -> np.ndarray:
-    """(values,) one integer a distinct value."""
+    """(values,) one integer per distinct value."""
     return np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""Models by name: load, save, share."""
+"""Loading models by name, saving them, and uploading them to the Hugging Face Hub."""
 
 from ssl_audio.hub.checkpoint import load_checkpoint
 from ssl_audio.hub.load import PUBLISHED_SOURCE, load_model

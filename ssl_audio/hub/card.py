@@ -1,4 +1,4 @@
-"""The model card: what a model is, how it is used, what it was trained on, how good it is, under which licence."""
+"""The model card: description, use, results, training data, training configuration and licence of a model."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import yaml
 from ssl_audio.errors import InputError, first_line
 from ssl_audio.model import UNKNOWN_LICENCE, EmbeddingModel
 
-_FIGURES = {"eer": "equal error rate", "min_dcf": "minDCF (prior .01)", "mnr": "mean normalised rank"}
+_METRICS = {"eer": "equal error rate", "min_dcf": "minDCF (prior .01)", "mnr": "mean normalised rank"}
 
 Metrics = str | os.PathLike | Sequence[Mapping[str, Any]] | None
 
@@ -24,13 +24,18 @@ def model_card(
     training: str | os.PathLike | None = None,
     metrics: Metrics = None,
 ) -> str:
-    """The card `README.md`: front matter that the Hub reads, usage, training, data, results with intervals, licence.
+    """The text of `README.md`, with the front matter that the Hub reads.
 
-    Arguments are those of `push_to_hub`; `name` is the id under which the model will be loaded. Without `licence` the
-    card has the model's own.
+    Args:
+        model: the model.
+        name: the id that loads the model.
+        licence: see `push_to_hub`; default: the licence of the model.
+        data: see `push_to_hub`.
+        training: see `push_to_hub`.
+        metrics: see `push_to_hub`.
 
     Raises:
-        InputError: the metrics are not what `ssl-audio eval` writes.
+        InputError: the metrics have another format than `ssl-audio eval` writes.
     """
     results = _results(metrics)
     if licence is None and model.licence != UNKNOWN_LICENCE:
@@ -56,9 +61,9 @@ def model_card(
 ---
 # {name.rpartition("/")[2]}
 
-{encoder} on {frontend}, {parameters:,} parameters: audio at {model.sample_rate} Hz in, a vector of {model.dim} numbers
-out. The shortest clip is {model.minimum_samples / model.sample_rate:.3f} s. A clip's embedding does not depend on its
-batch.
+- Network: {encoder} on {frontend}, {parameters:,} parameters.
+- Input: mono audio at {model.sample_rate} Hz, at least {model.minimum_samples / model.sample_rate:.3f} s.
+- Output: an embedding of {model.dim} numbers. The embedding of a clip does not depend on the other clips of its batch.
 
 ## Use
 
@@ -103,13 +108,13 @@ def _results(metrics: Metrics) -> list[dict[str, Any]]:
             raise InputError(f"{source}: cannot be read as JSON: {first_line(error)}") from error
     rows = metrics.get("results") if isinstance(metrics, Mapping) else metrics
     if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) and "dataset" in row for row in rows):
-        raise InputError(f"{source}: needs a list of results, each with 'dataset' and figures such as 'eer'")
+        raise InputError(f"{source}: needs a list of results, each with 'dataset' and metrics such as 'eer'")
     return [dict(row) for row in rows]
 
 
-def _figures(row: Mapping[str, Any]) -> list[tuple[str, float, Sequence[float] | None]]:
-    """(key, value, interval) of every figure of a data set that was computed."""
-    return [(key, row[key], row.get(f"{key}_interval")) for key in _FIGURES if row.get(key) is not None]
+def _metrics(row: Mapping[str, Any]) -> list[tuple[str, float, Sequence[float] | None]]:
+    """(key, value, interval) of every metric in the results of a data set."""
+    return [(key, row[key], row.get(f"{key}_interval")) for key in _METRICS if row.get(key) is not None]
 
 
 def _index_entry(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,25 +122,25 @@ def _index_entry(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task": {"type": "audio-classification", "name": "verification"},
         "dataset": {"type": name, "name": name},
-        "metrics": [{"type": key, "name": _FIGURES[key], "value": float(value)} for key, value, _ in _figures(row)],
+        "metrics": [{"type": key, "name": _METRICS[key], "value": float(value)} for key, value, _ in _metrics(row)],
     }
 
 
 def _result_table(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         return "Not measured."
-    lines = ["| data | figure | value | 95 % interval | trials |", "|---|---|---|---|---|"]
+    lines = ["| data | metric | value | 95 % interval | trials |", "|---|---|---|---|---|"]
     for row in results:
-        for key, value, interval in _figures(row):
+        for key, value, interval in _metrics(row):
             between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
             lines.append(
-                f"| {row['dataset']} | {_FIGURES[key]} | {value:.4f} | {between} | {row.get('n_trials', '')} |"
+                f"| {row['dataset']} | {_METRICS[key]} | {value:.4f} | {between} | {row.get('n_trials', '')} |"
             )
     return "\n".join(lines)
 
 
 def card_licence(path: str | os.PathLike) -> str:
-    """The licence in the front matter of a card `README.md`; "unknown" without a card, or where it says nothing."""
+    """The licence in the front matter of a card `README.md`; "unknown" if there is no card or it names no licence."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run, alone or in their run folder; no Lightning is needed."""
+"""Reader of the checkpoints of a training run, or of its run folder. It does not need Lightning."""
 
 import os
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ LAYOUT = "checkpoints/*.ckpt"
 
 
 def recognises(place: Place) -> bool:
-    """Any file, or a folder with checkpoints."""
+    """Whether the place is a file, or a folder with checkpoints."""
     return place.checkpoint is not None
 
 
 def read(place: Place, options: Options) -> EmbeddingModel:
-    """See `load_checkpoint`."""
+    """Read the model; for errors see `load_checkpoint`."""
     return _model(place, options)
 
 
@@ -35,16 +35,17 @@ def load_checkpoint(
     projection: bool = False,
     trusted: bool = False,
 ) -> EmbeddingModel:
-    """The model inside a training checkpoint, without Lightning.
+    """Load the model of a training checkpoint, without Lightning.
 
     Args:
-        path: a Lightning checkpoint of one of our methods, or a checkpoint of the original CLMR.
-        config: the run's `config.yaml`, for a checkpoint that does not describe its model; if it does, they must agree.
-        projection: with the projection head on top.
+        path: a Lightning checkpoint of a method of this package, or a checkpoint of the original CLMR.
+        config: `config.yaml` of the run, for a checkpoint without a description of its model. A description in the
+            checkpoint must agree with it.
+        projection: whether to include the projection head.
         trusted: see `load_model`.
 
     Raises:
-        InputError: damaged, not of ours, or not fitting its config.
+        InputError: the checkpoint is damaged or of another kind, or does not agree with the config.
     """
     place, options = Place(Path(path)), Options(projection, trusted)
     for reader in (clmr,):
@@ -67,7 +68,7 @@ def _model(place: Place, options: Options, config: str | os.PathLike | None = No
             _agree(canonical(written.get(key)), canonical(spec.get(key)), key, f"{config} and {path}")
     if not isinstance(weights, Mapping) or not isinstance(spec, Mapping):
         raise InputError(
-            f"{path} is not a checkpoint of an ssl_audio method; give the run's config if it is an old one"
+            f"{path} is not a checkpoint of an ssl_audio method; if it is an old one, give the config of its run"
         )
     parts = {"frontend": "frontend", "encoder": "encoder"} | ({"head": "projection"} if projection else {})
     built: dict[str, Any] = {}
@@ -77,7 +78,7 @@ def _model(place: Place, options: Options, config: str | os.PathLike | None = No
         positional = (built["encoder"].dim,) if part == "head" and not _has_in_dim(spec[key]) else ()
         built[part] = build(without_pretrained(spec[key]), *positional, trusted=trusted)
     prefixes = {f"{key}.": f"{part}." for part, key in parts.items()}
-    if "whitening" in spec and not projection:  # heads were trained on embeddings as they are
+    if "whitening" in spec and not projection:  # heads were trained on embeddings without whitening
         built["encoder"] = Whitened(built["encoder"], build(spec["whitening"], trusted=trusted))
         prefixes |= {"encoder.": "encoder.encoder.", "whitening.": "encoder.whitening."}
     model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100))
@@ -86,7 +87,7 @@ def _model(place: Place, options: Options, config: str | os.PathLike | None = No
 
 
 def _run_config(path: Path) -> Mapping[str, Any]:
-    """The part of a run's config that describes the model."""
+    """The section of the config of a run that describes the model."""
     section = read_yaml(path).get("model")
     if not isinstance(section, Mapping):
         raise InputError(f"{path}: no section 'model'; give the config.yaml of the run")
@@ -94,7 +95,7 @@ def _run_config(path: Path) -> Mapping[str, Any]:
 
 
 def _agree(written: Any, described: Any, key: str, where: str) -> None:
-    """Refuse a config that names another value than the checkpoint; what it leaves open agrees."""
+    """Raise InputError if the config and the checkpoint have different values; values that one lacks are ignored."""
     if isinstance(written, Mapping) and isinstance(described, Mapping):
         for name in written.keys() & described.keys():
             _agree(written[name], described[name], key if name == "init_args" else f"{key}.{name}", where)

@@ -1,4 +1,4 @@
-"""Checkpoints of the original CLMR (https://github.com/Spijkervet/CLMR) as our models, by their key names."""
+"""Reader of checkpoints of the original CLMR (https://github.com/Spijkervet/CLMR), recognised by their key names."""
 
 import os
 import re
@@ -19,21 +19,20 @@ from ssl_audio.weights import load_strict, read_weights
 
 LAYOUT = "a checkpoint of CLMR"
 SAMPLE_RATE, CLIP_SAMPLES = 22050, 59049
-# A Lightning checkpoint has the first, a plain one ("clmr_checkpoint_10000.pt") the second.
-PREFIXES = ("model.", "")
+PREFIXES = ("model.", "")  # of keys in a Lightning checkpoint, and in a plain one ("clmr_checkpoint_10000.pt")
 _CLASSIFIER = re.compile(r"(?:model\.)?([02]\.(?:weight|bias))")
 
 
 def recognises(place: Place) -> bool:
-    """A checkpoint with CLMR's key names, Lightning's or plain."""
+    """Whether the place has a checkpoint with the key names of CLMR."""
     return place.checkpoint is not None and _prefix(place.content.weights) is not None
 
 
 def read(place: Place, options: Options) -> EmbeddingModel:
-    """SampleCNN with the weights of an original checkpoint; its classifier, which was never trained, is left out.
+    """Read a SampleCNN. The classifier of the checkpoint is left out, because it was never trained.
 
     Raises:
-        InputError: keys are missing, or shapes are not SampleCNN's.
+        InputError: keys are missing, shapes are not those of SampleCNN, or there is no projector.
     """
     weights, source, projection = place.content.weights, cast(Path, place.checkpoint), options.projection
     prefix = _prefix(weights)
@@ -49,7 +48,7 @@ def read(place: Place, options: Options) -> EmbeddingModel:
     if projection:
         layers = [f"head.net.{i}.weight" for i in (0, 2)]
         if not all(layer in renamed for layer in layers):
-            raise InputError(f"{source} has no projector; load it without the projection")
+            raise InputError(f"{source} has no projector; load it without projection=True")
         head = MLP(encoder.dim, [len(renamed[layer]) for layer in layers], bias=False)
     model = EmbeddingModel(Waveform(), encoder, sample_rate=SAMPLE_RATE, head=head)
     load_strict(model, renamed, source)
@@ -59,26 +58,27 @@ def read(place: Place, options: Options) -> EmbeddingModel:
 def with_classifier(
     model: EmbeddingModel, path: str | os.PathLike, tags: Sequence[str] | None = None
 ) -> EmbeddingModel:
-    """The encoder under the classifier of its linear evaluation (`finetuner`), whose outputs become named tags.
+    """Add the classifier of CLMR's linear evaluation (`finetuner`) to its encoder, with the names of the tags.
 
     Args:
-        path: Lightning's checkpoint (`model.0.weight`, ...) or a plain one (`0.weight`, ...), of Linear or
+        model: from `read`, without a head.
+        path: a Lightning checkpoint (`model.0.weight`, ...) or a plain one (`0.weight`, ...) of a Linear layer or of
             Linear-ReLU-Linear.
-        tags: names in order; None: the 50 of MagnaTagATune, in the order that CLMR used.
+        tags: names of the outputs; default: the 50 tags of MagnaTagATune in the order of CLMR.
 
     Raises:
-        InputError: no classifier, another number of tags, shapes that do not fit, a model with a head already.
+        InputError: the file has no classifier, the number of tags or the shapes are others, or the model has a head.
     """
     if model.head is not None:
-        raise InputError("a model has one head: give the classifier or the projection, not both")
+        raise InputError("a model has one head only; give the classifier or the projection, not both")
     weights = Content(read_weights(path)).weights
     names = list(tags or packaged_names("metadata/labels/magnatagatune.txt"))
     found = {f"net.{m[1]}": v for key, v in weights.items() if (m := _CLASSIFIER.fullmatch(key))}
     last = found.get("net.2.bias", found.get("net.0.bias"))
     if last is None:
-        raise InputError(f"{path}: has no model.0.weight and bias, so it is no classifier of CLMR")
+        raise InputError(f"{path}: has no model.0.weight and model.0.bias; give a checkpoint of CLMR's finetuner")
     if len(last) != len(names):
-        raise InputError(f"{path}: has {len(last)} outputs and there are {len(names)} tags; give its tags in order")
+        raise InputError(f"{path}: has {len(last)} outputs but there are {len(names)} tags; give its tags in order")
     hidden = len(found["net.0.bias"]) if "net.2.bias" in found else None
     head = ProbeHead(model.dim, names, hidden, multi_label=True, clip_seconds=CLIP_SAMPLES / SAMPLE_RATE)
     load_strict(head, {**found, "mean": head.mean, "scale": head.scale}, path)

@@ -48,10 +48,10 @@ def fetch(
         for files in layouts:
             try:
                 paths = [hf_hub_download(repo, file, subfolder=subfolder, **options) for file in files]
-            except errors.EntryNotFoundError as error:  # also its kind for "offline and not in the cache"
+            except errors.EntryNotFoundError as error:  # its subclass means "offline and not in the cache"
                 absent = error
                 if isinstance(error, errors.LocalEntryNotFoundError):
-                    options["local_files_only"] = True  # it has just tried to connect, five times
+                    options["local_files_only"] = True  # it has tried five times to connect
                 continue
             for file in optional:
                 try:
@@ -89,5 +89,5 @@ def hub_errors(name: str, repo: str, revision: str | None) -> Iterator[None]:
         raise InputError(f"{repo!r} is not a Hub id: {first_line(error)}") from error
     except errors.EntryNotFoundError:
         raise
-    except (getattr(errors, "HTTPError", OSError), OSError) as error:  # a connection that breaks is its HTTPError
+    except (getattr(errors, "HTTPError", OSError), OSError) as error:  # HTTPError: the connection broke
         raise InputError(f"the download of {name!r} from {repo} failed ({first_line(error)}); run it again") from error

@@ -1,4 +1,4 @@
-"""Loading models by name: ours, a training run's, the published ones; from a folder or the Hugging Face Hub."""
+"""Loading models by name: a path, a published name or a Hugging Face Hub id."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from typing import Any
 from ssl_audio.errors import InputError
 from ssl_audio.hub import singer_identity
 from ssl_audio.hub.address import load_address, parse_address
+from ssl_audio.hub.calibration_files import ARRAYS, CALIBRATION
 from ssl_audio.hub.download import NotThere, fetch
 from ssl_audio.hub.place import Options
 from ssl_audio.hub.readers import load_path
@@ -34,37 +35,43 @@ def load_model(
     local_files_only: bool = False,
     projection: bool = False,
     trusted: bool = False,
+    calibration: bool = True,
 ) -> EmbeddingModel:
-    """A model with its weights, on the CPU, in evaluation mode.
+    """Load a model with its weights, on the CPU and in evaluation mode.
 
         load_model("byol")                              a published model
         load_model("runs/mine")                         a run folder (its best checkpoint, else its last)
         load_model("runs/mine/checkpoints/last.ckpt")   one checkpoint
         load_model("exported")                          a folder that `save_model` wrote
-        load_model("somebody/their-model")              the same on the Hub
-        load_model("byol", source="folder")             folder/byol, of any of these layouts
+        load_model("somebody/their-model")              such a folder on the Hub
+        load_model("byol", source="folder")             folder/byol, in any of these layouts
         load_model("hf:microsoft/wavlm-base-plus")      a foreign model by its address; see docs/foreign-models.md
 
     Args:
-        name: a path, a Hub id, a name inside `source`, or an address.
+        name: a path, a Hub id, a name in `source`, or an address.
         source: a folder or a Hub id.
         torchscript: load `model.ts` instead of code and weights.
-        input_sr: rate of the audio that you will give, in Hz; unless it is the model's own, a differentiable resampler
-            is put in front. None is the model's own rate (44,100 Hz for the published models).
-        savedir: download into this folder instead of the cache.
+        input_sr: sample rate of the audio that the model will get, in Hz. If it is not the rate of the model, a
+            differentiable resampler is put before the model. None: the rate of the model (44,100 Hz for the published
+            models).
+        savedir: folder to download to; default: the cache.
         revision, token, cache_dir, local_files_only: see `huggingface_hub.hf_hub_download`.
-        projection: with the projection head on top (run folders and checkpoints).
-        trusted: allow a config to name classes outside of `ssl_audio`, such as your own encoder, and an address to name
-            code. Their modules are imported, which runs code; pass True only for models whose origin you know.
+        projection: whether to include the projection head (run folders and checkpoints only).
+        trusted: allow the description of the model to name classes outside of `ssl_audio`, such as your own encoder,
+            and an address to name code. Their modules are imported, which runs code; pass True only for models whose
+            origin you know.
+        calibration: whether to load the calibration in the folder, too; False for one that the weights have outdated.
 
     Returns:
-        The model; its attribute `licence` is what its card or package says of its weights, else "unknown".
+        The model. Its attribute `licence` is the licence of the weights that the card or the package names, else
+        "unknown".
 
     Raises:
-        InputError: nothing of that name, files missing or damaged, weights that do not fit, a file that would run code.
+        InputError: there is no such model, files are missing or damaged, weights do not fit, a file contains code, or
+            the calibration is of another model.
     """
     if input_sr is not None and (not isinstance(input_sr, Integral) or input_sr < 1):
-        raise InputError(f"input_sr is {input_sr!r}; it must be a rate in Hz, a whole number such as 16000")
+        raise InputError(f"input_sr is {input_sr!r}; it must be a whole number in Hz, such as 16000")
     if not os.fspath(name):
         raise InputError("the name of the model is empty; give a path, a Hub id, or a name such as 'byol'")
     hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
@@ -80,7 +87,7 @@ def load_model(
             folder = _download(str(name), str(source), torchscript, local_dir=savedir, **hub)
         if torchscript:
             return load_torchscript(folder, input_sr)
-        model = load_path(folder, Options(projection, trusted))
+        model = load_path(folder, Options(projection, trusted, calibration))
     if input_sr is not None and input_sr != model.sample_rate:
         from ssl_audio.resampling import ResampledFrontend
 
@@ -90,7 +97,7 @@ def load_model(
 
 
 def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
-    """The local path that is meant; None if it is on the Hub."""
+    """The local path of the model; None if it is on the Hub."""
     if str(source) != PUBLISHED_SOURCE:
         folder = Path(source)
         if folder.is_dir():
@@ -110,16 +117,16 @@ def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
 
 
 def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path:
-    """The folder with the model's files, fetched from the Hub or its cache."""
+    """Download the files of a model, unless they are in the cache, and return their folder."""
     whole_repository = source == PUBLISHED_SOURCE and _HUB_ID.fullmatch(name)
     repo, subfolder = (name, None) if whole_repository else (source, name)
     layouts: list[tuple[str, ...]] = [(CONFIG, WEIGHTS), (singer_identity.HYPERPARAMS, singer_identity.WEIGHTS)]
     if torchscript:
         layouts = [(CONFIG, singer_identity.TORCHSCRIPT), (singer_identity.HYPERPARAMS, singer_identity.TORCHSCRIPT)]
     elif source == PUBLISHED_SOURCE and not whole_repository:
-        layouts.reverse()  # saves asking for a file that is not there
+        layouts.reverse()  # avoids a request for a file that does not exist
     try:
-        return fetch(name, repo, layouts, (CARD,) if whole_repository else (), subfolder, **options)
+        return fetch(name, repo, layouts, (CARD, CALIBRATION, ARRAYS) if whole_repository else (), subfolder, **options)
     except NotThere as absent:
         if absent.offline:
             raise

@@ -1,4 +1,4 @@
-"""A path that may hold a model, and the checkpoint in it, which is read once whichever readers look at it."""
+"""A path that may hold a model. Its checkpoint is read once, however many readers look at it."""
 
 import json
 import os
@@ -16,46 +16,48 @@ from ssl_audio.weights import UnsafeFileError, read_weights, read_without_code
 
 @dataclass(frozen=True)
 class Options:
-    """What `load_model` was asked for besides a place.
+    """Options of `load_model` for the readers.
 
     Attributes:
-        projection: with the projection head on top.
-        trusted: a config may name classes outside of `ssl_audio`.
+        projection: whether to include the projection head.
+        trusted: whether the description of the model may name classes outside of `ssl_audio`.
+        calibration: whether to load the calibration in the folder, too.
     """
 
     projection: bool = False
     trusted: bool = False
+    calibration: bool = True
 
 
 class Place:
     """A file or a folder that a reader may recognise.
 
-    Attributes:
-        path: what was given.
+    Args:
+        path: the file or folder.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def has(self, *names: str) -> bool:
-        """Whether it is a folder with a file of one of these names."""
+        """Whether the place is a folder with a file of one of these names."""
         return any((self.path / name).is_file() for name in names)
 
     @cached_property
     def checkpoint(self) -> Path | None:
-        """The file itself, or the checkpoint of a run folder: the best one, else the last."""
+        """The file itself, or the checkpoint of a run folder (the best, else the last); None if there is none."""
         if self.path.is_file():
             return self.path
         return next(iter(checkpoints(self.path)), None)
 
     @cached_property
     def content(self) -> "Content":
-        """What is in the checkpoint.
+        """The content of the checkpoint.
 
         Raises:
-            InputError: no torch file, or a damaged one.
+            InputError: the checkpoint is damaged or not a file of torch.
         """
-        assert self.checkpoint is not None, "recognise a place by its checkpoint before reading it"
+        assert self.checkpoint is not None, "a reader must check `checkpoint` before it uses `content`"
         try:
             return Content(read_weights(self.checkpoint))
         except UnsafeFileError as refusal:
@@ -70,9 +72,9 @@ class Content:
     """The content of a checkpoint.
 
     Attributes:
-        values: tensors and plain data by name.
-        refusal: the file names classes, for which `values` has empty stand-ins; a reader of such files ignores this,
-            any other raises it.
+        values: {name: tensor or plain data}.
+        refusal: the error if the file contains objects of other classes. `values` then has placeholders for them. A
+            reader that does not need these objects ignores the error; every other reader raises it.
     """
 
     values: Mapping[str, Any]
@@ -80,16 +82,19 @@ class Content:
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
-        """The state dict, under its key or bare."""
+        """The state dict: the value of `state_dict`, or all values without this key."""
         weights = self.values.get("state_dict", self.values)
         return weights if isinstance(weights, Mapping) else {}
 
 
 def find_checkpoint(path: str | os.PathLike) -> Path:
-    """The checkpoint itself, or that of a run folder: the best one, else the last.
+    """The checkpoint of a path.
+
+    Args:
+        path: a checkpoint, or a run folder, of which the best checkpoint is taken, else the last.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no checkpoint.
     """
     path = Path(path)
     if path.is_file():
@@ -98,12 +103,12 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
         raise InputError(f"{path}: no such checkpoint or run folder")
     found = checkpoints(path)
     if not found:
-        raise InputError(f"{path} holds no checkpoints/*.ckpt; has the run saved one yet?")
+        raise InputError(f"{path} holds no checkpoints/*.ckpt; wait until the run has saved one")
     return found[0]
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run: what run.json calls best, then the last, then others, the newest first."""
+    """The checkpoints of a run folder: first the best according to run.json, then the last, then the others by age."""
     found = [*folder.glob("checkpoints/*.ckpt"), *folder.glob("*.ckpt")]
     best = None
     if (folder / "run.json").is_file():
@@ -111,7 +116,7 @@ def checkpoints(folder: Path) -> list[Path]:
             best = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("best_checkpoint")
         except (ValueError, AttributeError) as error:
             raise InputError(
-                f"{folder / 'run.json'}: damaged; name a checkpoint itself, or delete this file"
+                f"{folder / 'run.json'}: damaged; give the path of a checkpoint, or delete this file"
             ) from error
     rank = {"best": 1, "last": 2}
 

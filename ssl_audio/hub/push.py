@@ -1,15 +1,16 @@
-"""Uploading a saved model to the Hugging Face Hub."""
+"""Upload of a saved model to the Hugging Face Hub."""
 
 import os
 from pathlib import Path
 
 from ssl_audio.errors import InputError, first_line
+from ssl_audio.hub.calibration_files import ARRAYS, CALIBRATION
 from ssl_audio.hub.card import Metrics, model_card
 from ssl_audio.hub.place import Options
 from ssl_audio.hub.readers import load_path
 from ssl_audio.hub.saved import CARD, CONFIG, WEIGHTS
 
-TRAINING = "training.yaml"  # a run's resolved config, where it lies beside the model
+TRAINING = "training.yaml"  # the resolved config of the training run, if it is in the model folder
 
 
 def push_to_hub(
@@ -24,27 +25,27 @@ def push_to_hub(
     metrics: Metrics = None,
     message: str = "Upload model",
 ) -> str:
-    """Upload a saved model with its card, in one commit; the repository is made if it is not there.
+    """Upload a saved model and its card in one commit. The repository is created if it does not exist.
 
     Args:
-        folder: what `save_model` or `ssl-audio convert` wrote: `config.yaml` and `model.safetensors`. A `model.ts` and
-            a `training.yaml` in it go along.
-        repo_id: `owner/name` on the Hub; `load_model("owner/name")` then loads it.
-        private: make a new repository private.
-        token: of the Hub, with the right to write; by default the one of `hf auth login`.
-        licence: of the weights, as the Hub names it ("mit", "cc-by-nc-4.0", ...).
-        data: what the model was trained on, in a sentence or more.
-        training: the run's `config.yaml`, shown in the card; by default `training.yaml` in the folder.
-        metrics: results with intervals: the JSON record that `ssl-audio eval` writes, or its list of results,
+        folder: a folder that `save_model` or `ssl-audio convert` wrote, with `config.yaml` and `model.safetensors`. Its
+            `model.ts`, `training.yaml` and calibration are uploaded, too.
+        repo_id: `owner/name` on the Hub, which is then the name for `load_model`.
+        private: whether a new repository is private.
+        token: token of the Hub with the right to write; default: the token of `hf auth login`.
+        licence: licence of the weights in the spelling of the Hub ("mit", "cc-by-nc-4.0", ...).
+        data: description of the training data.
+        training: `config.yaml` of the training run, for the card; default: `training.yaml` in the folder.
+        metrics: results with intervals: the JSON file that `ssl-audio eval` writes, or its list of results,
             `{"dataset": ..., "eer": ..., "eer_interval": [low, high], ...}`.
-        message: of the commit.
+        message: message of the commit.
 
     Returns:
         The address of the repository.
 
     Raises:
-        InputError: the folder does not hold a model that loads, the name or the token is wrong, or the Hub is out of
-            reach. Nothing is uploaded then.
+        InputError: the folder does not hold a model, the name or the token is wrong, or the Hub cannot be reached.
+            Nothing is uploaded then.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, errors
 
@@ -53,7 +54,9 @@ def push_to_hub(
         raise InputError(f"{folder} holds no {CONFIG} and {WEIGHTS}; write them with save_model or ssl-audio convert")
     model = load_path(folder, Options(trusted=True))
     card = model_card(model, repo_id, licence, data, training or folder / TRAINING, metrics)
-    files: dict[str, Path | bytes] = {name: folder / name for name in (CONFIG, WEIGHTS, TRAINING, "model.ts")}
+    files: dict[str, Path | bytes] = {
+        name: folder / name for name in (CONFIG, WEIGHTS, TRAINING, "model.ts", CALIBRATION, ARRAYS)
+    }
     files = {name: path for name, path in files.items() if isinstance(path, Path) and path.is_file()}
     files[CARD] = card.encode()
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
@@ -65,13 +68,13 @@ def push_to_hub(
         raise InputError(f"{repo_id!r} is not a name on the Hub; give owner/name") from error
     except errors.LocalTokenNotFoundError as error:
         raise InputError("pushing needs a token; pass token=... or log in with: hf auth login") from error
-    except errors.HfHubHTTPError as error:  # before the general kind below
+    except errors.HfHubHTTPError as error:  # a subclass of the errors below
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
             raise InputError(
-                f"the Hub refuses to write {repo_id}: the token is missing, wrong or may only read"
+                f"the Hub refuses to write {repo_id}; give a token with the right to write to it"
             ) from error
-        raise InputError(f"the Hub did not take {repo_id}: {first_line(error)}") from error
+        raise InputError(f"the Hub did not accept {repo_id}: {first_line(error)}") from error
     except (getattr(errors, "HTTPError", OSError), OSError) as error:
-        raise InputError(f"the Hub cannot be reached, nothing was uploaded: {first_line(error)}") from error
+        raise InputError(f"the Hub cannot be reached; nothing was uploaded: {first_line(error)}") from error
     return str(url)

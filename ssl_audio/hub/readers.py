@@ -1,12 +1,12 @@
-"""The layouts that a model on disk can have: one reader a file, tried in order.
+"""The readers of models on disk. Each layout has one reader; they are tried in order.
 
 A reader is a module with
 
-    LAYOUT                      what it reads, for the message where nothing fits
+    LAYOUT                      description of the layout, for error messages
     recognises(place) -> bool   whether a `Place` has this layout
-    read(place, options)        the model in it, as an `EmbeddingModel`
+    read(place, options)        the model as an `EmbeddingModel`
 
-A further layout is one such file and its name in READERS.
+To add a layout, write such a module and add it to READERS.
 """
 
 from pathlib import Path
@@ -14,33 +14,50 @@ from typing import Protocol
 
 from ssl_audio.errors import InputError
 from ssl_audio.hub import checkpoint, clmr, saved, singer_identity, torchscript
+from ssl_audio.hub.calibration_files import read_calibration
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 
 
 class Reader(Protocol):
-    """What a module in READERS has."""
+    """The interface of a reader.
+
+    Attributes:
+        LAYOUT: description of the layout, for error messages.
+    """
 
     LAYOUT: str
 
-    def recognises(self, place: Place) -> bool: ...
+    def recognises(self, place: Place) -> bool:
+        """Whether the place has this layout."""
+        ...
 
-    def read(self, place: Place, options: Options) -> EmbeddingModel: ...
+    def read(self, place: Place, options: Options) -> EmbeddingModel:
+        """Read the model."""
+        ...
 
 
 READERS: tuple[Reader, ...] = (saved, torchscript, singer_identity, clmr, checkpoint)  # the last takes any file
 
 
 def load_path(path: Path, options: Options) -> EmbeddingModel:
-    """The model in a file or folder of any layout.
+    """Load the model of a file or folder in any layout, with the calibration in the folder.
+
+    Args:
+        path: the file or folder.
+        options: options for the reader.
 
     Raises:
-        InputError: no reader recognises it, or the one that does finds it incomplete or damaged.
+        InputError: no reader recognises the path, the model is incomplete or damaged, or the
+            calibration is damaged or of another model.
     """
     place = Place(path)
     for reader in READERS:
         if reader.recognises(place):
-            return reader.read(place, options)
+            model = reader.read(place, options)
+            if options.calibration and not options.projection and path.is_dir():
+                model.calibration = read_calibration(path, model)
+            return model
     listing = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
     layouts = ", or ".join(reader.LAYOUT for reader in READERS)
     raise InputError(f"{path} holds no model: it needs {layouts}; it has {listing}")

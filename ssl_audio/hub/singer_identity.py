@@ -1,4 +1,4 @@
-"""The layout in which the singer-identity models were published; no other module knows it.
+"""Reader and writer of the layout in which the singer-identity models were published. No other module knows it.
 
 <name>/hyperparams.yaml    {feature_extractor: {spec_layer, n_fft, hop_length, [n_mels]},
                             encoder: {backbone, pretrained, embedding_dim}}
@@ -25,32 +25,32 @@ from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.weights import load_strict, read_weights
 
 LAYOUT = "hyperparams.yaml and model.pt"
-SAMPLE_RATE = 44100  # of the audio; the mel bank is laid out for 22,050 Hz all the same
+SAMPLE_RATE = 44100  # of the audio, although the mel bank is designed for 22,050 Hz
 HYPERPARAMS, WEIGHTS, TORCHSCRIPT = "hyperparams.yaml", "model.pt", "model.ts"
-SPEC_LAYERS = ("melspectogram", "melspectrogram")  # the first is how the published files spell it
-BACKBONES = ("efficientnet_b0", "efficientnet_b4")  # that the layout can name
+SPEC_LAYERS = ("melspectogram", "melspectrogram")  # the first is the spelling of the published files
+BACKBONES = ("efficientnet_b0", "efficientnet_b4")
 FRONTEND_PREFIX, ENCODER_PREFIX = "feature_extractor.spec_layer.", "encoder.net.2."
 
 
 def recognises(place: Place) -> bool:
-    """A folder with one of the two files, or its `model.pt` itself."""
+    """Whether the place is a folder with one of the two files, or its `model.pt`."""
     if place.path.is_file():
         return place.path.suffix == ".pt" and (place.path.parent / HYPERPARAMS).is_file()
     return place.has(HYPERPARAMS, WEIGHTS)
 
 
 def read(place: Place, options: Options) -> EmbeddingModel:
-    """See `load_published`."""
+    """Read the model; for errors see `load_published`."""
     if options.projection:
-        raise InputError(f"{place.path}: published models come without their projection head")
+        raise InputError(f"{place.path}: published models have no projection head; load it without projection=True")
     return load_published(place.path if place.path.is_dir() else place.path.parent)
 
 
 def load_published(folder: str | os.PathLike) -> EmbeddingModel:
-    """The model in a folder of the published layout.
+    """Load a model from a folder of the published layout.
 
     Raises:
-        InputError: a file is missing or damaged, an unknown layer, backbone or key, weights that do not fit.
+        InputError: a file is missing or damaged, a layer, backbone or key is unknown, or weights do not fit.
     """
     folder = Path(folder)
     model = model_from_hyperparams(read_hyperparams(folder / HYPERPARAMS), folder / HYPERPARAMS)
@@ -59,10 +59,10 @@ def load_published(folder: str | os.PathLike) -> EmbeddingModel:
 
 
 def save_published(model: EmbeddingModel, folder: str | os.PathLike) -> None:
-    """Write `hyperparams.yaml` and `model.pt`.
+    """Write a model as `hyperparams.yaml` and `model.pt`.
 
     Raises:
-        InputError: the layout has no words for this model.
+        InputError: the layout cannot describe this model.
     """
     folder = Path(folder)
     hyperparams, weights = published_hyperparams(model), published_weights(model)
@@ -72,7 +72,7 @@ def save_published(model: EmbeddingModel, folder: str | os.PathLike) -> None:
 
 
 def read_hyperparams(path: Path) -> dict[str, Any]:
-    """`hyperparams.yaml` with its two sections."""
+    """Read `hyperparams.yaml`. Raises InputError if it is missing or lacks one of its two sections."""
     hyperparams = read_yaml(path)
     for section in ("feature_extractor", "encoder"):
         if not isinstance(hyperparams.get(section), Mapping):
@@ -81,17 +81,25 @@ def read_hyperparams(path: Path) -> dict[str, Any]:
 
 
 def model_from_hyperparams(hyperparams: Mapping[str, Any], source: str | os.PathLike) -> EmbeddingModel:
-    """The model that `hyperparams.yaml` describes, with weights yet to come."""
+    """The model that `hyperparams.yaml` describes, with random weights.
+
+    Args:
+        hyperparams: content of the file.
+        source: the file, for messages.
+
+    Raises:
+        InputError: a layer, backbone or key is unknown, or a value is invalid.
+    """
     features, encoder = dict(hyperparams["feature_extractor"]), dict(hyperparams["encoder"])
     _only_keys(features, ("spec_layer", "n_fft", "hop_length", "n_mels"), f"{source}: feature_extractor")
     _only_keys(encoder, ("backbone", "pretrained", "embedding_dim"), f"{source}: encoder")
     spec_layer = features.pop("spec_layer", SPEC_LAYERS[0])
     if spec_layer not in SPEC_LAYERS:
-        raise InputError(f"{source}: unknown spec_layer {spec_layer!r}; this release knows {SPEC_LAYERS[0]!r}")
+        raise InputError(f"{source}: unknown spec_layer {spec_layer!r}; this release supports {SPEC_LAYERS[0]!r}")
     backbone = encoder.get("backbone", "efficientnet_b0")
     if not isinstance(backbone, str) or backbone not in BACKBONES:
         raise InputError(f"{source}: unknown backbone {backbone!r}; the published layout has {', '.join(BACKBONES)}")
-    encoder["pretrained"] = False  # its weights come from the file
+    encoder["pretrained"] = False  # the weights come from model.pt
     for key, value in {**features, "embedding_dim": encoder.get("embedding_dim", 1000)}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{source}: {key} is {value!r}; it must be a positive whole number")
@@ -99,48 +107,57 @@ def model_from_hyperparams(hyperparams: Mapping[str, Any], source: str | os.Path
 
 
 def put_published_weights(model: EmbeddingModel, weights: Mapping[str, Any], source: str | os.PathLike) -> None:
-    """Load a published state dict into a model that `model_from_hyperparams` made."""
+    """Load a published state dict into a model from `model_from_hyperparams`.
+
+    Args:
+        model: changed in place.
+        weights: the state dict.
+        source: the file, for messages.
+
+    Raises:
+        InputError: the weights do not fit, or the mel bank is another one than the model computes.
+    """
     bank = weights.get(f"{FRONTEND_PREFIX}mel_basis")
     if bank is not None and not isinstance(bank, Tensor):
-        raise InputError(f"{source}: its mel bank is a {type(bank).__name__}, not a tensor")
+        raise InputError(f"{source}: the mel bank is a {type(bank).__name__}, not a tensor; fetch the file again")
     own = cast(LogMelSpectrogram, model.frontend).mel_basis
-    rounding = 1e-4 if bank is None or bank.dtype in (torch.float32, torch.float64) else 1e-2  # half precision
+    rounding = 1e-4 if bank is None or bank.dtype in (torch.float32, torch.float64) else 1e-2  # for half precision
     if bank is not None and (
         bank.shape != own.shape or not torch.allclose(bank.float(), own, rtol=rounding, atol=1e-7)
     ):
         raise InputError(
-            f"{source}: its mel bank {tuple(bank.shape)} is not nnAudio's for 22,050 Hz with the n_fft and n_mels of "
-            f"{HYPERPARAMS}; the embeddings would differ"
+            f"{source}: the mel bank {tuple(bank.shape)} is not nnAudio's for 22,050 Hz with the n_fft and n_mels of "
+            f"{HYPERPARAMS}, so the embeddings would differ; correct {HYPERPARAMS}"
         )
     encoder = {
         str(key).removeprefix(ENCODER_PREFIX): value
         for key, value in weights.items()
-        if not str(key).startswith(FRONTEND_PREFIX)  # computed again from the hyperparameters
+        if not str(key).startswith(FRONTEND_PREFIX)  # the frontend is computed from the hyperparameters
     }
     load_strict(model.encoder, from_torchvision(encoder, cast(EfficientNet, model.encoder)), source)
 
 
 def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
-    """`hyperparams.yaml` of a model.
+    """The content of `hyperparams.yaml` for a model.
 
     Raises:
-        InputError: the layout has no words for this model.
+        InputError: the layout cannot describe this model.
     """
     frontend, encoder = model.frontend, model.encoder
     if type(encoder) is not EfficientNet or encoder.backbone not in BACKBONES:
         kind = getattr(encoder, "backbone", type(encoder).__name__)
-        raise InputError(f"the published layout holds {' and '.join(BACKBONES)} only, not {kind}; use our own layout")
+        raise InputError(f"the published layout holds {' and '.join(BACKBONES)} only, not {kind}; use save_model")
     if type(frontend) is not LogMelSpectrogram:
-        raise InputError(f"the published layout has no words for {type(frontend).__name__}; use our own layout")
+        raise InputError(f"the published layout cannot describe {type(frontend).__name__}; use save_model")
     usual = LogMelSpectrogram()
     for name in ("sample_rate", "f_min", "f_max", "power", "log_offset", "normalize"):
         value, needed = getattr(frontend, name), getattr(usual, name)
         if value != needed:
             raise InputError(
-                f"the published layout cannot say frontend.{name} = {value!r} (it implies {needed!r}); use our layout"
+                f"the published layout cannot describe frontend.{name} = {value!r}, only {needed!r}; use save_model"
             )
     if model.sample_rate != SAMPLE_RATE or model.head is not None:
-        raise InputError(f"the published layout holds embeddings of audio at {SAMPLE_RATE} Hz only; use our own layout")
+        raise InputError(f"the published layout holds models without a head at {SAMPLE_RATE} Hz only; use save_model")
     return {
         "feature_extractor": {
             "spec_layer": SPEC_LAYERS[0],
@@ -157,7 +174,7 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
 
 
 def published_weights(model: EmbeddingModel) -> dict[str, Tensor]:
-    """The state dict under the published names, nnAudio's buffers included."""
+    """The state dict of a model under the published names, with nnAudio's buffers."""
     from nnAudio.features import MelSpectrogram
 
     frontend = model.frontend
@@ -172,4 +189,4 @@ def published_weights(model: EmbeddingModel) -> dict[str, Tensor]:
 def _only_keys(section: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     unknown = sorted(map(str, section.keys() - set(known)))
     if unknown:
-        raise InputError(f"{where} has the unknown key {unknown[0]!r}; this release knows {', '.join(known)}")
+        raise InputError(f"{where} has the unknown key {unknown[0]!r}; this release supports {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""TorchScript files, `model.ts`, beside the config that gives their rate and size."""
+"""Reader of TorchScript files (`model.ts`) with a config beside them that gives sample rate and size."""
 
 from pathlib import Path
 
@@ -18,22 +18,27 @@ NAME = "model.ts"
 
 
 def recognises(place: Place) -> bool:
-    """A file that ends in .ts."""
+    """Whether the place is a file that ends in .ts."""
     return place.path.is_file() and place.path.suffix == ".ts"
 
 
 def read(place: Place, options: Options) -> EmbeddingModel:
-    """The script as the encoder of a model that takes audio at one rate alone."""
+    """Read the model; for errors see `load_torchscript`."""
     if options.projection:
-        raise InputError(f"{place.path}: a TorchScript file comes without its projection head")
+        raise InputError(f"{place.path}: a TorchScript file has no projection head; load it without projection=True")
     return load_torchscript(place.path.parent, None, place.path.name)
 
 
 def load_torchscript(folder: Path, input_sr: int | None, name: str = NAME) -> EmbeddingModel:
-    """`model.ts` of a folder of our layout or of the published one.
+    """Load a TorchScript file as a model that takes audio at one sample rate only.
+
+    Args:
+        folder: folder of the file and its config, which is `config.yaml` or the published `hyperparams.yaml`.
+        input_sr: sample rate of the audio in Hz; None for that of the model.
+        name: name of the file.
 
     Raises:
-        InputError: no such file, a damaged one, no config beside it, or another rate than its own.
+        InputError: the file is missing or damaged, it has no config, or the sample rate is another one.
     """
     path = folder / name
     if not path.is_file():
@@ -45,7 +50,7 @@ def load_torchscript(folder: Path, input_sr: int | None, name: str = NAME) -> Em
         encoder = singer_identity.read_hyperparams(folder / singer_identity.HYPERPARAMS)["encoder"]
         sample_rate, dim = singer_identity.SAMPLE_RATE, encoder.get("embedding_dim", 1000)
     if not isinstance(sample_rate, int) or not isinstance(dim, int):
-        raise InputError(f"{folder / saved.CONFIG} gives no sample_rate and dim; was it written by save_model?")
+        raise InputError(f"{folder / saved.CONFIG} has no sample_rate and dim; write it with save_model")
     if input_sr not in (None, sample_rate):
         raise InputError(
             f"a TorchScript model takes audio at {sample_rate} Hz only, not {input_sr}; load without torchscript=True"
@@ -54,15 +59,15 @@ def load_torchscript(folder: Path, input_sr: int | None, name: str = NAME) -> Em
 
 
 def open_script(path: Path) -> torch.jit.ScriptModule:
-    """The program in a TorchScript file, on the CPU.
+    """Load the program of a TorchScript file, on the CPU.
 
     Raises:
-        InputError: no TorchScript file, or a damaged one.
+        InputError: the file is damaged, or it is not a TorchScript file.
     """
     try:
         return torch.jit.load(path, map_location="cpu")
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: not a TorchScript file, or damaged; fetch or write it again") from error
+        raise InputError(f"{path}: damaged or not a TorchScript file; fetch or write it again") from error
 
 
 class _Scripted(Encoder):

@@ -1,4 +1,4 @@
-"""What sounds alike in a library: an index of embeddings, built once from a folder and asked many times.
+"""Search for similar tracks: an index of the embeddings of a music library.
 
 from ssl_audio import load_model
 from ssl_audio.retrieval import Index

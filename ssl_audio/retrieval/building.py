@@ -1,4 +1,4 @@
-"""From audio files to what an index holds of them: windows, embeddings, groups, and what changed in a folder."""
+"""Building an index: embeddings of files and arrays, groups of tracks, and the changes in a folder."""
 
 import os
 import time
@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
 
 GROUPS = ("folder", "top_folder")
-"""What a track's group is: the folder that holds it, or the first folder under the library (Artist/Album/song)."""
+"""The group of a track is the folder that holds it, or the first folder below the library (Artist/Album/song)."""
 
 
 @dataclass
 class Update:
-    """What one pass over a folder did; `failed` holds (path, why) of the files that could not be embedded."""
+    """Changes of an index.
+
+    Attributes:
+        added, changed, removed: paths of tracks.
+        failed: (path, reason) of the files that could not be embedded.
+    """
 
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -33,6 +38,7 @@ class Update:
     failed: list[tuple[str, str]] = field(default_factory=list)
 
     def include(self, other: "Update") -> None:
+        """Add the changes of another update."""
         for name, items in vars(other).items():
             getattr(self, name).extend(items)
 
@@ -47,12 +53,22 @@ class Update:
 
 
 def aggregated(embeddings: np.ndarray, metric: str, aggregate: str) -> np.ndarray:
-    """`(windows, dim)` embeddings of one track -> its rows: one mean of the normalized windows, or every window."""
+    """Rows of one track in the index.
+
+    Args:
+        embeddings: `(windows, dim)`.
+        metric: "cosine" or "euclidean".
+        aggregate: "mean" for one row, the mean of the normalised windows; "max" for one row per window.
+
+    Returns:
+        `(rows, dim)`.
+    """
     rows = normalize(np.atleast_2d(embeddings), metric)
     return normalize(rows.mean(0, keepdims=True), metric) if aggregate == "mean" else rows
 
 
 def group_of(path: str, group: str) -> str:
+    """The group of a track; `path` is relative to the library and `group` one of `GROUPS`."""
     parents = Path(path).parent.parts
     return "/".join(parents if group == "folder" else parents[:1])
 
@@ -60,7 +76,17 @@ def group_of(path: str, group: str) -> str:
 def embed_tracks(
     model: "EmbeddingModel", paths: Sequence[str | os.PathLike], settings: dict[str, Any], **options: Any
 ) -> Iterator[tuple[str | os.PathLike, np.ndarray | None, str | None]]:
-    """(path, rows `(windows, dim)` or None, why not) of each file, in order, never raising for a bad file."""
+    """Embed files for an index. A bad file raises no error.
+
+    Args:
+        model: the model of the index.
+        paths: audio files.
+        settings: settings of the index.
+        options: `batch_size`, `device` and `workers` of `embed_files`.
+
+    Yields:
+        (path, rows `(rows, dim)`, None) or, of a bad file, (path, None, reason), in the order of `paths`.
+    """
     windows: list[np.ndarray] = []
     current = 0
     results = embed_files(
@@ -93,7 +119,20 @@ def embed_tracks(
 def embed_array(
     model: "EmbeddingModel", waveform: np.ndarray | Tensor, sample_rate: int | None, settings: dict[str, Any]
 ) -> np.ndarray:
-    """`(samples,)` float mono -> rows `(windows, dim)`, cut and aggregated as the files of the index were."""
+    """Embed audio in memory as the files of an index are embedded.
+
+    Args:
+        model: the model of the index.
+        waveform: `(samples,)` float mono.
+        sample_rate: in Hz; None for the sample rate of the model.
+        settings: settings of the index.
+
+    Returns:
+        `(rows, dim)`.
+
+    Raises:
+        InputError: the audio is not mono, or the sample rate is not positive.
+    """
     array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
     if array.ndim != 1:
         raise InputError(f"a query of shape {array.shape} is not mono audio (samples,); average its channels")
@@ -112,8 +151,17 @@ def embed_array(
 
 
 def changes(tracks: Tracks, root: Path, files: Iterable[Path]) -> tuple[list[str], list[str], list[str]]:
-    """(new, changed, gone) relative paths of a folder against what was indexed, by size and modification time."""
-    new, changed, present = [], [], set()
+    """Compare a folder with an index, by the sizes and modification times of the files.
+
+    Args:
+        tracks: tracks of the index.
+        root: the folder.
+        files: audio files in the folder.
+
+    Returns:
+        Relative paths of the files that are (new, changed, removed).
+    """
+    new, changed, present = [], [], set[str]()
     for path in files:
         relative = path.relative_to(root).as_posix()
         present.add(relative)
@@ -122,12 +170,12 @@ def changes(tracks: Tracks, root: Path, files: Iterable[Path]) -> tuple[list[str
             new.append(relative)
         elif tuple(tracks.stamps[position]) != stamp(path):
             changed.append(relative)
-    gone = [path for path in tracks.paths if path not in present and not os.path.isabs(path)]
-    return new, changed, gone
+    removed = [path for path in tracks.paths if path not in present and not os.path.isabs(path)]
+    return new, changed, removed
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """(size in bytes, modification time in ns); zeros for a file that is gone."""
+    """(size in bytes, modification time in ns) of a file; zeros if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -135,13 +183,18 @@ def stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-class Pacer:
-    """Says yes once every `seconds`."""
+class Interval:
+    """A timer for a repeated action.
+
+    Args:
+        seconds: between two actions.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.last = seconds, time.monotonic()
 
     def due(self) -> bool:
+        """True if `seconds` have passed since the last True, or since the start."""
         if time.monotonic() - self.last < self.seconds:
             return False
         self.last = time.monotonic()

@@ -1,4 +1,4 @@
-"""The index: build, save, load, add, remove, recommend."""
+"""The index of a library: build, save, load, add, remove, update and recommend."""
 
 import os
 import warnings
@@ -26,17 +26,21 @@ _FILES_AT_ONCE = 64
 
 
 class Index:
-    """Embeddings of a library's tracks, searched by likeness. `build` or `from_embeddings` makes one, `load` opens one.
+    """The embeddings of the tracks of a library, searched by similarity.
 
-    Whole tracks are embedded as windows. With aggregate "mean" a track is the mean direction of its windows, and the
-    score of two tracks is the cosine of their means. With "max" every window is kept, and the score is the largest
-    cosine between any window of the one and any window of the other: tracks that share a passage.
+    Make an index with `build` or `from_embeddings`; open a saved one with `load`.
 
-    Any number of threads may call `recommend` while another adds or removes: each call sees one state.
+    Each track is embedded window by window. With aggregate "mean", a track is represented by the mean direction of its
+    windows, and the score of two tracks is the cosine of these means. With "max", all windows are kept, and the score
+    is the largest cosine between a window of one track and a window of the other. It finds tracks with a common
+    passage.
+
+    Any number of threads may call `recommend` while another thread adds or removes tracks. Each call uses one
+    consistent state.
 
     Attributes:
-        settings: how the rows were made: metric, aggregate, search, window_seconds, hop_seconds, group, root (the
-            library's folder; None for names that are not files), model (where it came from), fingerprint.
+        settings: settings of the index: metric, aggregate, search, window_seconds, hop_seconds, group, root (folder of
+            the library; None if the paths are not files), model (name of the model), fingerprint (of the model).
     """
 
     def __init__(self, settings: dict[str, Any] | None = None, model: "EmbeddingModel | None" = None) -> None:
@@ -68,19 +72,24 @@ class Index:
         progress: bool = True,
         **options: Any,
     ) -> "Index":
-        """Embed every audio file under a folder.
+        """Embed every audio file below a folder.
 
         Args:
-            window_seconds, hop_seconds: as in `embedding.embed_files`; None embeds each file as one clip.
+            model: the model.
+            folder: the library.
+            window_seconds: see `embed_files`; None embeds each file as one clip.
+            hop_seconds: see `embed_files`.
             aggregate: "mean" or "max", see the class.
             metric: "cosine" or "euclidean".
-            search: "exact", "hnsw", "ivf", or "auto": by size (see `description`).
-            group: what a group is: the "folder" that holds a file, or the "top_folder" below `folder` (an artist's).
-            model_name: written into the index, so that commands find the model again.
-            options: batch_size, device, workers of `embed_files`.
+            search: "exact", "hnsw", "ivf", or "auto" to choose by the number of rows (see `search.choose`).
+            group: the group of a file: "folder" for the folder that holds it, "top_folder" for the first folder below
+                `folder` (usually the artist).
+            model_name: name of the model to store, so that commands can load the model.
+            progress: show a progress bar.
+            options: `batch_size`, `device` and `workers` of `embed_files`.
 
         Raises:
-            InputError: no audio files there, or none that can be embedded (`failures` of an index lists some).
+            InputError: the folder has no audio files, or none that can be embedded.
         """
         names = ("window_seconds", "hop_seconds", "aggregate", "metric", "search", "group")
         values = (window_seconds, hop_seconds, aggregate, metric, search, group)
@@ -104,7 +113,18 @@ class Index:
         metric: str = "cosine",
         search: str = "auto",
     ) -> "Index":
-        """An index of `(tracks, dim)` embeddings that are there already; `paths` are names and need not be files."""
+        """Make an index of existing embeddings.
+
+        Args:
+            embeddings: `(tracks, dim)`.
+            paths: names of the tracks; they need not be files.
+            groups: group of each track; default: the folder in its path.
+            metric: "cosine" or "euclidean".
+            search: see `build`.
+
+        Raises:
+            InputError: lengths differ, there are no embeddings, one is not finite, or a path is given twice.
+        """
         index = cls({"metric": metric, "search": search})
         rows = embeddings.detach().cpu().numpy() if isinstance(embeddings, Tensor) else np.asarray(embeddings)
         groups = [building.group_of(path, "folder") for path in paths] if groups is None else groups
@@ -115,7 +135,7 @@ class Index:
         if not np.isfinite(rows).all():
             raise InputError(f"the embedding of {paths[int(np.argmin(np.isfinite(rows).all(1)))]} is not finite")
         if len(set(paths)) < len(paths):
-            raise InputError("the paths of an index must differ from each other")
+            raise InputError("a path is given twice; the paths of an index must be distinct")
         index._append(list(normalize(rows, metric)[:, None]), list(paths), list(groups), [(0, 0)] * len(rows))
         return index
 
@@ -128,15 +148,16 @@ class Index:
         root: str | os.PathLike | None = None,
         verify: bool = True,
     ) -> "Index":
-        """Open a saved index; its vectors stay on disk and are mapped into memory.
+        """Open a saved index. Its vectors stay on disk and are memory-mapped.
 
         Args:
-            model: needed for queries that are not in the index; must be the one that made it.
-            root: where the library's folder lies now, if it has moved.
-            verify: read the file once to compare its checksums.
+            path: the index file.
+            model: the model that made the index; needed for queries that are not in the index.
+            root: the folder of the library, if it has moved.
+            verify: read the whole file once to compare its checksums.
 
         Raises:
-            InputError: missing, damaged, not an index, of a newer version, or made by another model.
+            InputError: the file is missing, damaged, not an index or of a newer version; or another model made it.
         """
         arrays, settings = storage.read_arrays(path, verify)
         if root is not None:
@@ -148,7 +169,7 @@ class Index:
         return index
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write one file, atomically. A large index builds its FAISS part here if it has none yet."""
+        """Write the index to one file, atomically. A large index without a FAISS part builds it first."""
         state = self._state
         arrays = state.tracks.to_arrays()
         graph = state.searcher.serialize() if len(state.tracks) else None
@@ -157,13 +178,11 @@ class Index:
         storage.write_arrays(path, arrays, self.settings)
 
     def use(self, model: "EmbeddingModel") -> None:
-        """Take this model for queries and additions. Raises InputError if another one made the index."""
+        """Set the model for queries and additions. Raises InputError if another model made the index."""
         recorded = self.settings["fingerprint"]
         if (len(self) and recorded is None) or not (recorded is None or made_by(model, recorded)):
-            maker = self.settings["model"] or "embeddings that were given"
-            raise InputError(
-                f"this index was made by another model ({maker}); use that one, or build it again with this one"
-            )
+            maker = self.settings["model"] or "unknown, from embeddings"
+            raise InputError(f"another model ({maker}) made this index; use that one, or build it again with this one")
         self.settings["fingerprint"] = fingerprint(model)
         self.model = model
 
@@ -171,32 +190,32 @@ class Index:
         return len(self._state.tracks)
 
     def __contains__(self, track: str | os.PathLike) -> bool:
-        """Whether a file is in the index, by its path."""
+        """Whether the index has a track with this path."""
         return self._position(self._state.tracks, track) is not None
 
     @property
     def ids(self) -> np.ndarray:
-        """`(tracks,)` int64; an id stays with its track when others are added or removed."""
+        """`(tracks,)` int64 ids of the tracks. The id of a track does not change when others are added or removed."""
         return self._state.tracks.ids
 
     @property
     def paths(self) -> list[str]:
-        """Of all tracks, in the order of `ids`."""
+        """Paths of all tracks, in the order of `ids`."""
         return [self._full(path) for path in self._state.tracks.paths]
 
     @property
     def groups(self) -> list[str]:
-        """Of all tracks, in the order of `ids`."""
+        """Groups of all tracks, in the order of `ids`."""
         return list(self._state.tracks.groups)
 
     @property
     def embeddings(self) -> np.ndarray:
-        """`(tracks, dim)` float32, in the order of `ids`: the mean of each track's rows."""
+        """`(tracks, dim)` float32 mean of the rows of each track, in the order of `ids`."""
         return self._state.tracks.means()
 
     @property
     def description(self) -> str:
-        """How it searches, in words."""
+        """Kind of search and metric, for messages."""
         return f"{self._state.searcher.description}, {self.settings['metric']}"
 
     def add(
@@ -207,12 +226,19 @@ class Index:
         on_file: Callable[[], object] | None = None,
         **options: Any,
     ) -> building.Update:
-        """Embed more files; one that is there already is embedded again. Bad files are listed in the result's `failed`.
+        """Embed files and add them; a file that is in the index already is embedded again.
 
         Args:
-            groups: of the files; by default as for the library's folder.
+            paths: audio files.
+            groups: group of each file; default: see the setting `group`.
             on_file: called after each file.
-            options: batch_size, device, workers of `embed_files`.
+            options: `batch_size`, `device` and `workers` of `embed_files`.
+
+        Returns:
+            The changes; bad files are in `failed`.
+
+        Raises:
+            InputError: the index has no model.
         """
         model = self._needed_model("adding files")
         relative = [self._relative(path) for path in paths]
@@ -220,8 +246,9 @@ class Index:
         relative = list(dict.fromkeys(relative))
         result = building.Update()
         rows, names = [], []
-        stamps = [building.stamp(Path(self._full(path))) for path in relative]  # before reading: a later change shows
-        embedded = building.embed_tracks(model, [self._full(path) for path in relative], self.settings, **options)
+        full_paths = [self._full(path) for path in relative]
+        stamps = [building.stamp(Path(path)) for path in full_paths]  # before reading, to notice later changes
+        embedded = building.embed_tracks(model, full_paths, self.settings, **options)
         kept_stamps = []
         for path, mark, (_, part, reason) in zip(relative, stamps, embedded, strict=True):
             if on_file is not None:
@@ -239,7 +266,7 @@ class Index:
         return result
 
     def remove(self, tracks: Sequence[str | os.PathLike | int]) -> None:
-        """Forget tracks, by path or id. Raises InputError if one is not there (then nothing is removed)."""
+        """Remove tracks by path or id. Raises InputError if one is not in the index; then no track is removed."""
         state = self._state
         positions = [self._position(state.tracks, track) for track in tracks]
         if None in positions:
@@ -254,35 +281,38 @@ class Index:
         progress: bool = True,
         **options: Any,
     ) -> building.Update:
-        """Follow the library's folder: embed new and changed files, forget those that are gone.
+        """Update the index to the folder of the library: embed new and changed files, remove missing ones.
 
         Args:
-            save_to: save there in between (and at the end), so that an interrupted run can go on where it was.
-            options: batch_size, device, workers of `embed_files`.
+            save_to: file to save the index to from time to time and at the end. An interrupted update can then be
+                continued.
+            save_every_seconds: time between two saves.
+            progress: show a progress bar.
+            options: `batch_size`, `device` and `workers` of `embed_files`.
 
         Raises:
-            InputError: the folder is missing or holds no audio files.
+            InputError: the folder is missing or holds no audio files, or the index was not made from a folder.
         """
         if self.settings["root"] is None:
-            raise InputError("this index was made from embeddings, not from a folder; there is nothing to follow")
+            raise InputError("this index was made from embeddings, not from a folder, and cannot be updated")
         root = Path(self.settings["root"])
         files = audio.find_audio_files(root)
         if not files:
             raise InputError(f"{root}: holds no audio files ({' '.join(audio.EXTENSIONS)})")
-        new, changed, gone = building.changes(self._state.tracks, root, files)
-        total = building.Update(removed=gone)
-        if gone:
-            self.remove([self._full(path) for path in gone])
+        new, changed, removed = building.changes(self._state.tracks, root, files)
+        total = building.Update(removed=removed)
+        if removed:
+            self.remove([self._full(path) for path in removed])
         pending = sorted(new + changed)
-        pacer = building.Pacer(save_every_seconds)
+        save_interval = building.Interval(save_every_seconds)
         try:
             with tqdm(total=len(pending), desc="index", unit="file", disable=not progress or not pending) as bar:
                 for start in range(0, len(pending), _FILES_AT_ONCE):
                     part = [self._full(path) for path in pending[start : start + _FILES_AT_ONCE]]
                     total.include(self.add(part, on_file=bar.update, **options))
-                    if save_to is not None and len(self) and pacer.due():
+                    if save_to is not None and len(self) and save_interval.due():
                         self.save(save_to)
-        finally:  # an interrupted run keeps what it has done
+        finally:  # also after an interrupt
             if save_to is not None and len(self):
                 self.save(save_to)
         return total
@@ -297,23 +327,26 @@ class Index:
         mmr: float | None = None,
         on_missing: Callable[[str], object] | None = None,
     ) -> Any:
-        """The `n` tracks most like a query, best first; the query itself is never among them.
+        """The `n` tracks most similar to a query, best first. The query itself is never among them.
 
         Args:
-            query: a path (in the index or not), a track's id, or audio `(samples,)`. Several: a list of these, or
-                audio `(batch, samples)`.
-            sample_rate: of audio arrays in Hz; None says the model's. Other rates are resampled.
-            per_group: at most so many tracks of one group.
-            mmr: lambda of maximal marginal relevance in [0, 1]: 1 is plain relevance, lower is more varied. Chooses
-                among the 10 n (at least 100) nearest.
-            on_missing: called with the path of each hit whose file is gone, which is then skipped; warns by default.
+            query: a path (in the index or not), the id of a track, or audio `(samples,)`. Several queries: a list of
+                these, or audio `(batch, samples)`.
+            n: number of tracks.
+            sample_rate: sample rate of audio arrays in Hz; None for the rate of the model. Other rates are resampled.
+            per_group: maximum number of tracks of one group; None for no limit.
+            mmr: lambda of maximal marginal relevance in [0, 1]. 1 is the order by similarity; lower values give more
+                varied results. The candidates are the 10 n (at least 100) nearest tracks.
+            on_missing: called with the path of each result whose file does not exist; default: a warning. Such results
+                are skipped.
 
         Returns:
-            A list of `Recommendation`, or one such list a query if there are several. Shorter than `n` only if the
-            library has no more tracks to give.
+            A list of `Recommendation`; for several queries, a list of such lists. A list is shorter than `n` only if
+            the library has no more tracks.
 
         Raises:
-            InputError: unknown id, unreadable file, bad audio, or a query that needs the model when there is none.
+            InputError: an id is unknown, a file is unreadable, audio is invalid, or the query needs a model and the
+                index has none.
         """
         if n < 1 or (per_group is not None and per_group < 1):
             raise InputError(f"n and per_group must be at least 1, got {n} and {per_group}")
@@ -336,7 +369,7 @@ class Index:
     def _resolve(
         self, tracks: Tracks, queries: list[Query], sample_rate: int | None
     ) -> list[tuple[np.ndarray, int | None]]:
-        """(rows `(windows, dim)`, position of the track or None) of each query."""
+        """(rows `(rows, dim)`, position of the track or None) of each query."""
         resolved: list[tuple[np.ndarray, int | None]] = []
         for query in queries:
             position = self._position(tracks, query) if isinstance(query, (str, os.PathLike, int, np.integer)) else None
@@ -368,7 +401,7 @@ class Index:
             if os.path.exists(full):
                 return False
             if report is None:
-                warnings.warn(f"{full} is gone since it was indexed; skipped", stacklevel=4)
+                warnings.warn(f"{full} does not exist any more; skipped", stacklevel=4)
             else:
                 report(full)
             return True
@@ -388,7 +421,7 @@ class Index:
         self._state = State(tracks, self.settings)
 
     def _relative(self, path: str | os.PathLike) -> str:
-        """As stored: relative to the library's folder where it lies in it, else absolute; a plain name without one."""
+        """A path as it is stored: relative if it is in the library, else absolute; unchanged without a library."""
         root = self.settings["root"]
         if root is None:
             return os.fspath(path)

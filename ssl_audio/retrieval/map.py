@@ -1,4 +1,4 @@
-"""A map of a library as one HTML file: near points sound alike, a click plays. No network, no other files."""
+"""A map of a library as one HTML file that needs no network. Near points sound similar; a click plays the track."""
 
 import html
 import json
@@ -10,48 +10,40 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_audio.errors import InputError
+from ssl_audio.evaluation.projection import project
 from ssl_audio.retrieval.index import Index
 
-PROJECTIONS = ("pca", "umap")
 
-
-def project(embeddings: np.ndarray, projection: str = "pca", seed: int = 0) -> np.ndarray:
-    """`(tracks, dim)` embeddings -> `(tracks, 2)` in [-1, 1].
+def map_positions(embeddings: np.ndarray, projection: str = "pca") -> np.ndarray:
+    """Positions of the tracks on the map.
 
     Args:
-        projection: "pca" (the two directions of largest variance) or "umap" (McInnes et al. 2018,
-            https://arxiv.org/abs/1802.03426, cosine), which keeps neighbourhoods but not distances.
-        seed: of UMAP; PCA has nothing random.
-    """
-    if projection not in PROJECTIONS:
-        raise InputError(f"projection is {projection!r}; it must be one of {', '.join(PROJECTIONS)}")
-    if projection == "umap" and len(embeddings) > 3:
-        from umap import UMAP
+        embeddings: `(tracks, dim)`.
+        projection: "pca" or "umap", see `project`.
 
-        neighbours = min(15, len(embeddings) - 1)
-        start = "spectral" if len(embeddings) > 2 * neighbours else "random"
-        flat = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, n_jobs=1, init=start).fit_transform(
-            embeddings
-        )
-    else:
-        centred = embeddings.astype(np.float64) - embeddings.mean(0, dtype=np.float64)
-        _, directions = np.linalg.eigh(centred.T @ centred)
-        flat = centred @ directions[:, ::-1][:, :2]
-        flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+    Returns:
+        `(tracks, 2)` in [-1, 1].
+    """
+    flat = project(embeddings, projection)
     middle = (flat.max(0) + flat.min(0)) / 2
     return (flat - middle) / max(float(np.abs(flat - middle).max()), 1e-12)
 
 
 def map_page(index: Index, folder: str | os.PathLike, projection: str = "pca", title: str | None = None) -> str:
-    """The page's HTML.
+    """The HTML of the map.
 
     Args:
-        folder: where the page will lie; audio is linked relative to it.
-        title: by default the name of the library's folder.
+        index: the index of the library.
+        folder: folder of the HTML file; audio files are linked relative to it.
+        projection: "pca" or "umap", see `project`.
+        title: title of the page; default: the name of the library's folder.
+
+    Raises:
+        InputError: the index is empty, or the projection is unknown.
     """
     if not len(index):
-        raise InputError("the index is empty; there is nothing to draw")
-    places = project(index.embeddings, projection)
+        raise InputError("the index is empty; add files first")
+    places = map_positions(index.embeddings, projection)
     position = {track_id: place for place, track_id in enumerate(index.ids.tolist())}
     near = []
     for start in tqdm(range(0, len(index), 1000), desc="neighbours", disable=len(index) < 10_000):
@@ -71,7 +63,7 @@ def map_page(index: Index, folder: str | os.PathLike, projection: str = "pca", t
     ]
     root = index.settings["root"]
     title = html.escape(title or f"Map of {Path(root).name if root else 'the library'}")
-    data = json.dumps({"tracks": tracks, "groups": groups}).replace("<", "\\u003c")  # no `</script>` in a file name
+    data = json.dumps({"tracks": tracks, "groups": groups}).replace("<", "\\u003c")  # a file name may hold `</script>`
     page = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     return page.replace("__TITLE__", title).replace("__TRACKS__", data)
 
@@ -79,6 +71,6 @@ def map_page(index: Index, folder: str | os.PathLike, projection: str = "pca", t
 def _url(path: str, folder: str | os.PathLike) -> str:
     try:
         relative = os.path.relpath(os.path.abspath(path), os.path.abspath(folder))
-    except ValueError:  # another drive
+    except ValueError:  # on another drive of Windows
         return Path(os.path.abspath(path)).as_uri()
     return "./" + quote(relative.replace(os.sep, "/").encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""Whether an index's neighbours make sense: by its groups, and by labels that someone wrote down."""
+"""Retrieval metrics of an index, from its groups and from a table of labels."""
 
 import csv
 import os
@@ -10,33 +10,35 @@ from ssl_audio.retrieval.index import Index
 
 
 def index_quality(index: Index, labels: str | os.PathLike | None = None) -> dict[str, dict[str, float]]:
-    """Retrieval metrics of a library; each track queries all others.
+    """Retrieval metrics of a library, with each track as a query against all others.
 
     Args:
-        labels: a CSV with the columns `path` (as in the index: relative to the library) and `label` (genre, mood). All
-            tracks without a label are left out of what concerns labels.
+        index: the index.
+        labels: CSV table with the columns `path` (relative to the library) and `label` (such as genre or mood). Tracks
+            without a label are left out of the genre metrics.
 
     Returns:
-        `same_artist`, by the index's groups; with labels also `same_genre` and `same_genre_other_artist` (the artist
-        filter); each with the metrics of `evaluation.retrieval_metrics`.
+        {"same_artist", with labels also "same_genre" and "same_genre_other_artist": `retrieval_metrics`}; the artists
+        are the groups of the index, and the genres are the labels.
 
     Raises:
-        InputError: the CSV has other columns, names a file twice or one that is not in the index.
+        InputError: the table has other columns, or names a file twice or a file that is not in the index; or every
+            track is its own group and there are no labels.
     """
     embeddings, groups = index.embeddings, index.groups
     tables = library_metrics(embeddings, groups)
     if labels is not None:
-        label_of = read_labels(labels, index)
+        label_of = _labels_of_paths(labels, index)
         rows = [i for i, path in enumerate(index.paths) if path in label_of]
         found = [label_of[index.paths[i]] for i in rows]
         tables |= library_metrics(embeddings[rows], [groups[i] for i in rows], found) | tables
     if not tables:
-        raise InputError("every track is a group of its own and there are no labels, so there is nothing to judge by")
+        raise InputError("every track is its own group and there are no labels; give --labels or index with --group")
     return tables
 
 
-def read_labels(path: str | os.PathLike, index: Index) -> dict[str, str]:
-    """Full path -> label of a CSV with the columns path and label."""
+def _labels_of_paths(path: str | os.PathLike, index: Index) -> dict[str, str]:
+    """{full path: label} from a CSV table with the columns path and label."""
     known = set(index.paths)
     root = Path(index.settings["root"] or "")
     result: dict[str, str] = {}
@@ -44,7 +46,7 @@ def read_labels(path: str | os.PathLike, index: Index) -> dict[str, str]:
         with open(path, newline="", encoding="utf-8") as file:
             for number, row in enumerate(csv.DictReader(file), 2):
                 if not {"path", "label"} <= set(row):
-                    raise InputError(f"{path}: expected the columns path and label")
+                    raise InputError(f"{path}: needs the columns path and label")
                 name = os.path.normpath(root / row["path"]) if str(root) != "." else row["path"]
                 if name not in known or name in result:
                     problem = "twice" if name in result else "but it is not in the index"

@@ -1,4 +1,4 @@
-"""From query rows to ranked tracks: windows merged into tracks, the query left out, groups limited, variety."""
+"""Ranked tracks for a query: merges windows into tracks, leaves the query out, limits groups, varies the results."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +14,14 @@ from ssl_audio.retrieval.tracks import Tracks
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One neighbour. `score` grows with likeness: cosine in [-1, 1], or minus the Euclidean distance."""
+    """A recommended track.
+
+    Attributes:
+        path: path of the track.
+        score: similarity to the query: the cosine in [-1, 1], or the negative Euclidean distance.
+        group: group of the track.
+        id: id of the track.
+    """
 
     path: str
     score: float
@@ -23,7 +30,13 @@ class Recommendation:
 
 
 class State:
-    """Tracks and their searcher, which is made when first needed and then shared by all readers."""
+    """The tracks of an index at one moment, with their searcher. All threads share it; it is built at its first use.
+
+    Args:
+        tracks: the tracks.
+        settings: settings of the index; `metric` and `search` are used.
+        faiss_index: a serialised FAISS index of the rows; None to build one if the search needs it.
+    """
 
     def __init__(self, tracks: Tracks, settings: dict[str, Any], faiss_index: np.ndarray | None = None) -> None:
         self.tracks, self.metric = tracks, settings["metric"]
@@ -33,6 +46,7 @@ class State:
 
     @property
     def searcher(self) -> Searcher:
+        """The searcher of the rows."""
         with self._lock:
             if self._searcher is None:
                 kind = choose(len(self.tracks.rows), self._search)
@@ -41,13 +55,14 @@ class State:
 
 
 class Search:
-    """One call of `Index.recommend`: what is asked, and which files were found gone.
+    """The search of one call of `Index.recommend`.
 
     Args:
-        n: tracks a query.
-        per_group: at most so many of one group; None for any number.
-        mmr: weight of maximal marginal relevance; None for plain order.
-        missing: says whether a track's file is gone, by its stored path; asked at most once a track.
+        state: tracks and searcher.
+        n: number of tracks per query.
+        per_group: maximum number of tracks of one group; None for no limit.
+        mmr: weight of maximal marginal relevance; None for the order by similarity.
+        missing: tells from the stored path of a track whether its file is missing; called once per track at most.
     """
 
     def __init__(
@@ -56,13 +71,16 @@ class Search:
         self.tracks, self.metric, self.searcher = state.tracks, state.metric, state.searcher
         self.n, self.per_group, self.mmr, self.missing = n, per_group, mmr, missing
         self.pool = n if mmr is None else max(10 * n, 100)
-        self._gone: dict[int, bool] = {}
+        self._missing: dict[int, bool] = {}
 
     def run(self, queries: list[tuple[np.ndarray, int | None]]) -> Iterator[list[tuple[int, float]]]:
-        """(position, score) of the chosen tracks of each query.
+        """Search for the tracks of several queries.
 
         Args:
-            queries: rows `(windows, dim)` of each, and its own position in the index or None.
+            queries: (rows `(rows, dim)`, position of the query in the index or None) of each query.
+
+        Yields:
+            [(position, score)] of the chosen tracks of each query.
         """
         if not queries:
             return
@@ -77,6 +95,7 @@ class Search:
             start = end
 
     def recommendation(self, position: int, score: float, full: Callable[[str], str]) -> Recommendation:
+        """The recommendation of the track at a position; `full` turns its stored path into a full path."""
         tracks = self.tracks
         return Recommendation(full(tracks.paths[position]), score, tracks.groups[position], int(tracks.ids[position]))
 
@@ -89,17 +108,28 @@ class Search:
             hits, examined = self._pick(positions[keep], values[keep])
             if k >= total or (len(hits) == self.n and examined >= self.pool):
                 return hits
-            # Groups, gone files or many windows used the candidates up: ask again, exactly, for more.
+            # Limits of groups, missing files or many windows of one track left too few candidates: search for more.
             k = min(4 * k, total)
             scores, rows = ExactSearch(self.tracks.rows, self.metric).nearest(query, k)
 
     def _tracks(self, scores: np.ndarray, rows: np.ndarray, everything: bool) -> tuple[np.ndarray, np.ndarray]:
-        """`(windows, k)` row hits -> tracks by their best pair of windows, down to where the lists are complete."""
+        """Merge the nearest rows of the windows of a query into tracks.
+
+        The score of a track is that of its best pair of windows. Scores below the last listed score of any window are
+        left out: an unlisted row of the same track could have a higher score there.
+
+        Args:
+            scores, rows: `(windows, k)` scores and row numbers from the searcher.
+            everything: whether the lists hold all rows.
+
+        Returns:
+            (positions of tracks, their scores), best first.
+        """
         complete_to = -np.inf if everything else scores[:, -1].max()
         flat_scores, flat_rows = scores.ravel(), rows.ravel()
         known = (flat_rows >= 0) & (flat_scores >= complete_to)
         if len(self.tracks.rows) == len(self.tracks) and len(scores) == 1:
-            return flat_rows[known], flat_scores[known]  # one row a track, in order already
+            return flat_rows[known], flat_scores[known]  # with one row per track, they are in order already
         flat_scores, tracks = flat_scores[known], self.tracks.track_of_row[flat_rows[known]]
         order = np.argsort(-flat_scores, kind="stable")
         _, first = np.unique(tracks[order], return_index=True)
@@ -107,9 +137,13 @@ class Search:
         return tracks[best], flat_scores[best]
 
     def _pick(self, positions: np.ndarray, values: np.ndarray) -> tuple[list[tuple[int, float]], int]:
-        """The chosen (position, score), and how many candidates there were to choose from."""
+        """Choose tracks among candidates.
+
+        Returns:
+            ([(position, score)] of the chosen tracks, number of candidates whose files are not missing).
+        """
         while True:
-            here = np.array([not self._gone.get(int(position), False) for position in positions], bool)
+            here = np.array([not self._missing.get(int(position), False) for position in positions], bool)
             positions, values = positions[here], values[here]
             groups = [self.tracks.groups[position] for position in positions]
             if self.mmr is None:
@@ -124,9 +158,9 @@ class Search:
                 chosen = []
             lost = False
             for position in positions[chosen]:
-                if int(position) not in self._gone:
-                    self._gone[int(position)] = self.missing(self.tracks.paths[position])
-                lost |= self._gone[int(position)]
+                if int(position) not in self._missing:
+                    self._missing[int(position)] = self.missing(self.tracks.paths[position])
+                lost |= self._missing[int(position)]
             if not lost:
                 hits = [
                     (int(position), float(value))

@@ -1,7 +1,7 @@
-"""Nearest rows of a matrix: exactly, block by block, or through a FAISS graph or inverted file with exact scores.
+"""Search for the nearest rows of a matrix, exactly, or approximately with FAISS and exact scores of its candidates.
 
-Every searcher has `description` and `nearest(queries, k) -> (scores, rows)`, best first. A score grows with similarity:
-cosine in [-1, 1], or minus the Euclidean distance. Searchers only read, so any number of threads may share one.
+Every searcher has `description` and `nearest(queries, k) -> (scores, rows)`, best first. A score is the cosine in
+[-1, 1] or the negative Euclidean distance. Searchers do not change, so any number of threads may share one.
 """
 
 from functools import cached_property
@@ -18,28 +18,49 @@ METRICS = ("cosine", "euclidean")
 SEARCHES = ("auto", "exact", "hnsw", "ivf")
 
 EXACT_ROWS = 50_000
-"""Up to here `auto` compares with every row: a query then takes a few milliseconds, and the answer is exact."""
+"""Up to this number of rows, `auto` compares with every row, which takes a few milliseconds per query."""
 
 HNSW_ROWS = 2_000_000
-"""Up to here `auto` builds an HNSW graph; beyond, an inverted file, which is quicker to build and smaller."""
+"""Up to this number of rows, `auto` builds an HNSW graph; beyond, an inverted file (smaller, built faster)."""
 
-_BLOCK = 1 << 25  # scores held at once: 128 MB
+_BLOCK = 1 << 25  # scores in memory at a time: 128 MB
 
 
 class Searcher(Protocol):
-    """What `make_searcher` returns."""
+    """The interface of searchers.
+
+    Attributes:
+        kind: "exact", "hnsw" or "ivf".
+        description: kind and size in words.
+        rows: `(n, dim)` float32.
+    """
 
     kind: str
     description: str
     rows: np.ndarray
 
-    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """`(q, dim)` queries -> `(q, k)` scores and row numbers, best first."""
+        ...
 
-    def serialize(self) -> np.ndarray | None: ...
+    def serialize(self) -> np.ndarray | None:
+        """The data to store beside the rows as `(bytes,)` uint8; None if there are none."""
+        ...
 
 
 def choose(rows: int, search: str = "auto") -> str:
-    """`exact`, `hnsw` or `ivf`: what was asked for, or for `auto` what suits the number of rows and is installed."""
+    """Choose the kind of search.
+
+    Args:
+        rows: number of rows.
+        search: "exact", "hnsw", "ivf", or "auto" to choose by the number of rows and by whether FAISS is installed.
+
+    Returns:
+        "exact", "hnsw" or "ivf".
+
+    Raises:
+        InputError: the search is unknown.
+    """
     if search not in SEARCHES:
         raise InputError(f"search is {search!r}; it must be one of {', '.join(SEARCHES)}")
     if search != "auto":
@@ -50,7 +71,15 @@ def choose(rows: int, search: str = "auto") -> str:
 
 
 def normalize(rows: np.ndarray, metric: str) -> np.ndarray:
-    """`(n, dim)` float32 as a metric compares them: unit rows for cosine (zeros stay zero), untouched for euclidean."""
+    """Prepare rows for a metric: "cosine" scales them to length 1 (zeros stay zero), "euclidean" leaves them unchanged.
+
+    Args:
+        rows: `(n, dim)`.
+        metric: "cosine" or "euclidean".
+
+    Returns:
+        `(n, dim)` float32.
+    """
     rows = np.ascontiguousarray(rows, np.float32)
     if metric == "euclidean":
         return rows
@@ -58,7 +87,16 @@ def normalize(rows: np.ndarray, metric: str) -> np.ndarray:
 
 
 def similarity(queries: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
-    """`(..., q, dim)` against `(..., n, dim)` -> `(..., q, n)` scores; both as `normalize` leaves them."""
+    """Scores of queries against rows; both must have passed `normalize`.
+
+    Args:
+        queries: `(..., q, dim)`.
+        rows: `(..., n, dim)`.
+        metric: "cosine" or "euclidean".
+
+    Returns:
+        `(..., q, n)`.
+    """
     if metric == "cosine":
         return np.clip(queries @ np.swapaxes(rows, -1, -2), -1, 1)
     difference = queries[..., :, None, :] - rows[..., None, :, :]
@@ -66,11 +104,11 @@ def similarity(queries: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray
 
 
 class ExactSearch:
-    """Compare with every row, in blocks of queries that keep the memory bounded.
+    """Compares with every row, in blocks of queries of bounded memory.
 
     Args:
-        rows: `(n, dim)` float32, as `normalize` leaves them; a memory map is fine.
-        metric: cosine or euclidean.
+        rows: `(n, dim)` float32 from `normalize`; may be a memory map.
+        metric: "cosine" or "euclidean".
     """
 
     kind = "exact"
@@ -79,23 +117,21 @@ class ExactSearch:
         self.rows, self.metric = rows, metric
         self.description = f"exact search over {len(rows):,} vectors"
         if len(rows) > EXACT_ROWS and find_spec("faiss") is None:
-            self.description += (
-                " (faiss, which would make it faster, is not installed: pip install 'ssl-audio[search]')"
-            )
+            self.description += " (for a faster search, install FAISS: pip install 'ssl-audio[search]')"
 
     def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """`(q, dim)` queries -> `(q, k)` scores and row numbers; k is cut to the number of rows."""
+        """`(q, dim)` queries -> `(q, k)` scores and row numbers; k is reduced to the number of rows."""
         k = min(k, len(self.rows))
         scores, numbers = [np.empty((0, k), np.float32)], [np.empty((0, k), np.int64)]
         size = max(1, _BLOCK // max(1, len(self.rows)))
         for block in (queries[start : start + size] for start in range(0, len(queries), size)):
-            # numpy multiplies, because torch warns of read-only maps; torch picks, because it is ten times quicker
+            # numpy multiplies, because torch warns about read-only maps; torch selects, because it is ten times faster
             products = block @ self.rows.T
             if self.metric == "cosine":
                 values, indices = _top(torch.from_numpy(products), k)
                 scores.append(values.clamp_(-1, 1).numpy())
                 numbers.append(indices.numpy())
-            else:  # |q - x|^2 up to |q|^2; rounding can only swap near-equal candidates, so a few more are looked at
+            else:  # q x - |x|^2 / 2 has the order of -|q - x|; rounding may swap near-equal rows, so rescore a few more
                 products -= self._half_squares
                 _, indices = _top(torch.from_numpy(products), min(k + 8, len(self.rows)))
                 found = _rescored(block, self.rows, indices.numpy(), k, self.metric)
@@ -104,7 +140,7 @@ class ExactSearch:
         return np.concatenate(scores), np.concatenate(numbers)
 
     def serialize(self) -> None:
-        """Nothing is kept beside the rows."""
+        """None: an exact search needs only the rows."""
 
     @cached_property
     def _half_squares(self) -> np.ndarray:
@@ -112,7 +148,7 @@ class ExactSearch:
 
 
 def _top(scores: torch.Tensor, k: int, chunk: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-    """`topk` of each row, quicker on long rows: the k chunks with the largest maxima hold the k largest values."""
+    """`topk` of each row, faster for long rows: the k largest values are in the k chunks with the largest maxima."""
     n = scores.shape[1]
     if n < 8 * k * chunk:
         best = scores.topk(k)
@@ -128,7 +164,18 @@ def _top(scores: torch.Tensor, k: int, chunk: int = 64) -> tuple[torch.Tensor, t
 def _rescored(
     queries: np.ndarray, rows: np.ndarray, candidates: np.ndarray, k: int, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Exact scores of `(q, c)` candidate rows, the best k in order; -1 stands for no candidate and scores -inf."""
+    """Exact scores of candidate rows.
+
+    Args:
+        queries: `(q, dim)`.
+        rows: `(n, dim)`.
+        candidates: `(q, c)` row numbers; -1 for no candidate, which scores -inf.
+        k: number of rows to return.
+        metric: "cosine" or "euclidean".
+
+    Returns:
+        `(q, k)` scores and row numbers, best first.
+    """
     scores = np.empty(candidates.shape, np.float32)
     for start in range(0, len(queries), 256):
         part = slice(start, start + 256)
@@ -140,15 +187,17 @@ def _rescored(
 
 
 class ApproximateSearch:
-    """FAISS finds candidates on 8-bit codes; their scores, and the order, are then computed exactly from the rows.
+    """Approximate search: FAISS finds candidates with 8-bit codes; their scores are then computed exactly.
 
-    HNSW: Malkov & Yashunin 2016, https://arxiv.org/abs/1603.09320 (16 links a node, 80 tried when building, 64 when
-    searching). IVF: k-means cells, of which one in 32 is looked at.
+    - "hnsw": a graph (Malkov & Yashunin 2016, https://arxiv.org/abs/1603.09320) with 16 links per node, efConstruction
+      80 and efSearch 64.
+    - "ivf": k-means cells; a query searches one cell in 32.
 
     Args:
-        kind: hnsw or ivf.
-        rows: `(n, dim)` float32, as `normalize` leaves them.
-        faiss_index: what `serialize` gave for the same rows; built here if None.
+        kind: "hnsw" or "ivf".
+        rows: `(n, dim)` float32 from `normalize`.
+        metric: "cosine" or "euclidean".
+        faiss_index: what `serialize` returned for the same rows; None builds it.
     """
 
     def __init__(
@@ -188,7 +237,7 @@ class ApproximateSearch:
         return index
 
     def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """`(q, dim)` -> `(q, k)` scores and row numbers; -1 (score -inf) fills up where fewer were found."""
+        """`(q, dim)` queries -> `(q, k)` scores and row numbers; missing results are -1 with the score -inf."""
         k = min(k, len(self.rows))
         _, candidates = self._faiss.search(queries, min(4 * k, len(self.rows)))
         return _rescored(queries, self.rows, candidates, k, self.metric)

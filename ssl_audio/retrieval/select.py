@@ -1,4 +1,4 @@
-"""From candidates in order of relevance to the list that is shown: at most so many a group, and not all alike."""
+"""Selection among ranked candidates: a limit per group, and maximal marginal relevance for varied results."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +9,16 @@ from ssl_audio.retrieval.search import similarity
 
 
 def select(scores: np.ndarray, groups: Sequence[str], n: int, per_group: int | None = None) -> list[int]:
-    """Positions of the first `n` candidates with no group more than `per_group` times.
+    """Select the first candidates, with a limit per group.
 
     Args:
         scores: `(candidates,)`, best first.
-        groups: artist, folder, ... of each candidate.
+        groups: group of each candidate, such as its artist.
+        n: number of candidates to select.
+        per_group: maximum number of candidates of one group; None for no limit.
+
+    Returns:
+        Positions of the selected candidates.
     """
     chosen: list[int] = []
     taken: Counter[str] = Counter()
@@ -35,17 +40,22 @@ def maximal_marginal_relevance(
     metric: str = "cosine",
     per_group: int | None = None,
 ) -> list[int]:
-    """Pick one by one what is relevant and unlike what is already picked (Carbonell & Goldstein, SIGIR 1998).
+    """Select candidates by maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998).
 
-    Each step takes the candidate with the largest `weight * score - (1 - weight) * max similarity to those picked`.
+    Each step selects the candidate with the largest `weight * score - (1 - weight) * redundancy`. The redundancy is the
+    largest similarity to a candidate that is already selected.
 
     Args:
         scores: `(candidates,)`, best first.
-        vectors: `(candidates, dim)`, as `search.normalize` leaves them.
-        weight: lambda of the paper, in [0, 1]; 1 is the plain order.
+        vectors: `(candidates, dim)` from `search.normalize`.
+        groups: group of each candidate.
+        n: number of candidates to select.
+        weight: lambda of the paper, in [0, 1]; 1 keeps the order of the scores.
+        metric: "cosine" or "euclidean".
+        per_group: maximum number of candidates of one group; None for no limit.
 
     Returns:
-        Positions, in the order they were picked.
+        Positions in the order of selection.
     """
     scores = np.asarray(scores, np.float32)
     chosen: list[int] = []

@@ -1,7 +1,7 @@
-"""An index on disk: one safetensors file that checks itself, written aside and renamed.
+"""An index on disk: one safetensors file with checksums, written to a temporary name and then renamed.
 
-A reader sees the old file or the new one, never a mixture; readers that have the old one mapped keep it. A kill during
-writing leaves the old file in place and a `.partial-*` file beside it, which the next writer removes.
+A reader sees either the old file or the new one. A reader that has mapped the old file keeps it. If a writer is killed,
+the old file stays in place with a `.partial-*` file beside it, which a later writer removes.
 """
 
 import json
@@ -18,11 +18,20 @@ from ssl_audio.utils.files import write_atomically
 
 FORMAT = "ssl_audio.retrieval.Index"
 VERSION = 1
-_STALE_SECONDS = 3600  # a partial file this old has no living writer
+_STALE_AFTER = 3600  # seconds; an older partial file was left by a killed writer
 
 
 def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> None:
-    """Write named arrays and JSON settings, with a checksum of each array, atomically."""
+    """Write arrays and settings with their checksums, atomically.
+
+    Args:
+        path: the index file.
+        arrays: {name: array} of float32, int64 or uint8.
+        settings: can be written as JSON.
+
+    Raises:
+        InputError: the path is a folder.
+    """
     from safetensors.numpy import save_file
 
     path = Path(path)
@@ -40,32 +49,36 @@ def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], setting
         save_file(arrays, temporary, metadata)
     for partial in path.parent.glob(f".partial-*{path.suffix}"):
         try:
-            if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
+            if time.time() - partial.stat().st_mtime > _STALE_AFTER:
                 partial.unlink()
         except OSError:
-            pass  # another writer's, and gone meanwhile
+            pass  # another writer has removed it meanwhile
 
 
 def read_arrays(path: str | os.PathLike, verify: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays, mapped into memory read-only, and the settings.
+    """Open an index file.
 
     Args:
-        verify: compare every checksum, which reads the file once (about 2 GB/s). False checks only that the file is
-            whole in size and of the right kind.
+        path: the index file.
+        verify: compare the checksums, which reads the whole file once (about 2 GB/s). False checks only the size and
+            the format.
+
+    Returns:
+        (arrays, memory-mapped and read-only; settings).
 
     Raises:
-        InputError: missing, cut short, damaged, not an index, or written by a newer version.
+        InputError: the file is missing, damaged, incomplete, not an index, or of a newer version.
     """
     path = Path(path)
-    damaged = f"{path}: the index is damaged or half written; restore it or build it again with: ssl-audio index"
+    damaged = f"{path}: the index is damaged or incomplete; restore it or build it again with: ssl-audio index"
     try:
-        with open(path, "rb") as file:  # opened once: a writer's rename cannot change what is read below
+        with open(path, "rb") as file:  # opened once, so that a rename by a writer does not change what is read
             header, start = _read_header(file)
             metadata = header.pop("__metadata__", {})
             if metadata.get("format") != FORMAT:
                 raise InputError(f"{path}: is not an index of ssl-audio")
             if int(metadata["version"]) > VERSION:
-                raise InputError(f"{path}: is of format {metadata['version']}, newer than {VERSION}; update ssl-audio")
+                raise InputError(f"{path}: has format {metadata['version']}, newer than {VERSION}; update ssl-audio")
             arrays = _map(file, header, start)
         checksums = json.loads(metadata["checksums"])
         whole = zlib.crc32(metadata["settings"].encode()) == int(metadata["settings_checksum"])
@@ -85,7 +98,11 @@ def read_arrays(path: str | os.PathLike, verify: bool = True) -> tuple[dict[str,
 
 
 def _read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """The safetensors layout: 8 bytes of little-endian length, a JSON header, then the arrays from `start` on."""
+    """Read the header of a safetensors file: its length in 8 little-endian bytes, then JSON, then the arrays.
+
+    Returns:
+        (header, position of the arrays in the file).
+    """
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= size - 8:

@@ -1,4 +1,4 @@
-"""The content of an index at one moment: never changed in place, so that readers need no lock."""
+"""The tracks of an index. They are never changed in place, so that readers need no lock."""
 
 import json
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from ssl_audio.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """Tracks and their rows, which lie together: rows `offsets[t]` to `offsets[t + 1]` belong to track `t`.
+    """Tracks and their rows.
 
     Attributes:
-        rows: `(rows, dim)` float32, as `search.normalize` leaves them.
-        offsets: `(tracks + 1,)` int64.
-        ids: `(tracks,)` int64, ascending; a track keeps its id for life.
-        stamps: `(tracks, 2)` int64: size in bytes and modification time in ns of the file when it was embedded.
-        paths: of the files, relative to the library's folder where they lie in it.
-        groups: artist, folder or whatever else recommendations are limited by.
+        rows: `(rows, dim)` float32 from `search.normalize`. The rows of a track are adjacent.
+        offsets: `(tracks + 1,)` int64; rows `offsets[t]` to `offsets[t + 1] - 1` belong to track `t`.
+        ids: `(tracks,)` int64, ascending. The id of a track never changes.
+        stamps: `(tracks, 2)` int64 size in bytes and modification time in ns of each file when it was embedded.
+        paths: paths of the files, relative to the library if they are in it.
+        groups: group of each track, such as its artist or folder.
     """
 
     rows: np.ndarray
@@ -32,6 +32,7 @@ class Tracks:
 
     @classmethod
     def empty(cls, dim: int = 0) -> "Tracks":
+        """No tracks."""
         integers = np.empty(0, np.int64)
         return cls(np.empty((0, dim), np.float32), np.zeros(1, np.int64), integers, np.empty((0, 2), np.int64), [], [])
 
@@ -40,29 +41,32 @@ class Tracks:
 
     @property
     def dim(self) -> int:
+        """Size of a row."""
         return self.rows.shape[1]
 
     @cached_property
     def track_of_row(self) -> np.ndarray:
-        """`(rows,)` int64."""
+        """`(rows,)` int64 position of the track of each row."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     @cached_property
     def position_of_path(self) -> dict[str, int]:
+        """{path: position of the track}."""
         return {path: position for position, path in enumerate(self.paths)}
 
     def position_of_id(self, track_id: int) -> int:
+        """Position of the track with an id. Raises InputError if there is none."""
         position = int(np.searchsorted(self.ids, track_id))
         if position == len(self.ids) or self.ids[position] != track_id:
             raise InputError(f"no track has the id {track_id}; ids are in index.ids")
         return position
 
     def rows_of(self, position: int) -> np.ndarray:
-        """`(windows, dim)` of one track."""
+        """`(rows, dim)` rows of one track."""
         return self.rows[self.offsets[position] : self.offsets[position + 1]]
 
     def means(self, positions: np.ndarray | None = None) -> np.ndarray:
-        """`(tracks, dim)`: the mean row of each track, or of those at `positions`."""
+        """`(tracks, dim)` mean row of each track, or of the tracks at `positions`."""
         if positions is None:
             if len(self.rows) == len(self):
                 return self.rows
@@ -77,7 +81,18 @@ class Tracks:
         stamps: Sequence[tuple[int, int]],
         next_id: int,
     ) -> "Tracks":
-        """With new tracks at the end, `rows[i]` `(windows, dim)` of the i-th; a path already there is replaced."""
+        """The tracks with new tracks at the end; a track with the same path is replaced.
+
+        Args:
+            rows: `(rows, dim)` of each new track.
+            paths: path of each new track.
+            groups: group of each new track.
+            stamps: (size, modification time) of each new track.
+            next_id: id of the first new track.
+
+        Raises:
+            InputError: the rows have another size.
+        """
         old = self.without([self.position_of_path[path] for path in paths if path in self.position_of_path])
         if len(old) and rows and rows[0].shape[1] != old.dim:
             raise InputError(f"embeddings of size {rows[0].shape[1]} do not fit an index of size {old.dim}")
@@ -92,7 +107,7 @@ class Tracks:
         )
 
     def without(self, positions: Sequence[int]) -> "Tracks":
-        """Less the tracks at `positions`."""
+        """The tracks without those at `positions`."""
         if not len(positions):
             return self
         keep = np.ones(len(self), bool)
@@ -108,7 +123,8 @@ class Tracks:
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        names = json.dumps({"paths": self.paths, "groups": self.groups}).encode()  # ASCII: odd file names survive
+        """The tracks as arrays, for a file."""
+        names = json.dumps({"paths": self.paths, "groups": self.groups}).encode()  # ASCII keeps undecodable file names
         return {
             "rows": self.rows,
             "offsets": self.offsets,
@@ -119,6 +135,7 @@ class Tracks:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Tracks":
+        """The tracks that `to_arrays` returned."""
         names = json.loads(arrays["names"].tobytes())
         columns = {name: arrays[name] for name in ("rows", "offsets", "ids", "stamps")}
         return cls(**columns, paths=names["paths"], groups=names["groups"])

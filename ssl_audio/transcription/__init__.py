@@ -1,5 +1,9 @@
-"""From audio to notes: a head on the frames of one or several encoders (`model`), its training (`fit`), and what comes
-out, MIDI and a picture (`output`).
+"""Transcription of audio to notes.
+
+- `model`: a head on the frames of one or several encoders.
+- `fit`: training and evaluation of the head.
+- `metrics`: metrics of a transcription.
+- `output`: MIDI files and images of piano rolls.
 """
 
 from ssl_audio.transcription.model import ConvHead, LinearHead, Transcriber, load_transcriber, save_transcriber

@@ -1,4 +1,4 @@
-"""Training a transcriber on recordings in MusicNet's layout: its head alone, or the encoders with it."""
+"""Training and evaluation of a transcriber on recordings in MusicNet's layout."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -26,11 +26,55 @@ from ssl_audio.transcription.metrics import Piece, average_precision, best_thres
 from ssl_audio.transcription.model import HEADS, Transcriber, frame_dim, outputs
 
 MODES = ("frozen", "finetuned", "supervised", "untrained")
-"""Encoders as they are; trained on with the head at a tenth of its rate; from random weights with the head; random and
-never trained, which is what frozen features have to beat."""
+"""What happens to the encoders.
+
+- frozen: they are not trained.
+- finetuned: they are trained with the head, at a tenth of its learning rate.
+- supervised: they are trained with the head, from random weights.
+- untrained: they have random weights and are not trained; a baseline of frozen encoders.
+"""
 
 VALIDATED = 2000
-"""Windows on which each epoch is judged, at most: 43 minutes of 1.28 s, the same every epoch."""
+"""Windows that validate an epoch, at most (43 minutes with windows of 1.28 s); the same windows in every epoch."""
+
+_KEPT_FEATURES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train a transcriber.
+
+    Attributes:
+        mode: see `MODES`.
+        epochs: number of epochs.
+        batch_size: windows in a batch.
+        lr: learning rate of the head; fine-tuned encoders have a tenth of it.
+        seed: of the order of the windows and of dropout.
+        workers: processes that read recordings.
+        kept_features: memory for the features of frozen encoders and for the targets, in bytes. If they fit, they are
+            computed once; otherwise they are computed in every epoch.
+        progress: show progress bars.
+
+    Raises:
+        InputError: the mode is unknown.
+    """
+
+    mode: str = "frozen"
+    epochs: int = 20
+    batch_size: int = 8
+    lr: float = 3e-3
+    seed: int = 0
+    workers: int = 0
+    kept_features: int = _KEPT_FEATURES
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        _check_mode(self.mode)
+
+    @property
+    def trains_encoders(self) -> bool:
+        """Whether the encoders are trained with the head."""
+        return self.mode in ("finetuned", "supervised")
 
 
 @dataclass(frozen=True)
@@ -38,9 +82,9 @@ class LabelledRecordings:
     """Recordings with their notes.
 
     Attributes:
-        groups: one a recording, for `WindowDataset`.
-        notes: of each, by path.
-        left_out: (path, reason) of recordings that are not used.
+        groups: one group per recording, for `WindowDataset`.
+        notes: {path: notes}.
+        left_out: (path, reason) of the recordings that are not used.
     """
 
     groups: list[Group]
@@ -48,12 +92,12 @@ class LabelledRecordings:
     left_out: list[tuple[str, str]]
 
     def instruments(self) -> list[int]:
-        """Numbers of all instruments that play."""
+        """Numbers of all instruments in the notes."""
         return sorted({number for notes in self.notes.values() for number in notes.instrument.tolist()})
 
-    def split(self, share: float, seed: int) -> tuple["LabelledRecordings", "LabelledRecordings"]:
-        """(training, validation), by recording."""
-        parts = AudioIndex(self.groups).split(share, seed)
+    def split(self, fraction: float, seed: int) -> tuple["LabelledRecordings", "LabelledRecordings"]:
+        """(training, validation) recordings; `fraction` of the recordings are for validation."""
+        parts = AudioIndex(self.groups).split(fraction, seed)
         train, valid = (
             LabelledRecordings(groups, {g.entries[0].path: self.notes[g.entries[0].path] for g in groups}, [])
             for groups in parts
@@ -62,17 +106,20 @@ class LabelledRecordings:
 
 
 def read_folder(root: str | Path, split: str, samples: int = 1, sample_rate: int = 16000) -> LabelledRecordings:
-    """The recordings of train or test with their notes.
+    """Read the training or test recordings of a folder, with their notes.
 
     Args:
-        samples, sample_rate: recordings shorter than so many samples are left out.
+        root: folder in MusicNet's layout.
+        split: "train" or "test".
+        samples: recordings shorter than this are left out.
+        sample_rate: sample rate that `samples` refers to, in Hz.
 
     Raises:
-        InputError: missing files (each is named), bad labels, nothing usable.
+        InputError: files are missing (the message names each), labels are invalid, or no recording is usable.
     """
     found = {str(item.path): item for item in recordings(root) if item.split == split}
     if not found:
-        raise InputError(f"{root}: no recordings in {split}_data; put them there, and their notes into {split}_labels")
+        raise InputError(f"{root}: no recordings in {split}_data; put them there and their notes into {split}_labels")
     index = AudioIndex.scan([str(Path(root) / f"{split}_data")], group_by_artist=False).at_least(samples, sample_rate)
     groups = [group for group in index.groups if group.entries[0].path in found]
     notes = {}
@@ -84,12 +131,15 @@ def read_folder(root: str | Path, split: str, samples: int = 1, sample_rate: int
 
 
 class LabelledWindows(Dataset):
-    """`[Draw]` -> (window (samples,), roll (1 + instruments, frames, 128) bool).
+    """A data set of windows and their piano rolls.
+
+    `dataset[draw]` is (window (samples,), roll (1 + instruments, frames, 128) bool).
 
     Args:
         labelled: recordings with notes.
-        transcriber: for the size and the frames of a window, and the instruments.
-        seed, moving: see `WindowDataset`.
+        transcriber: gives the size and the frames of a window, and the instruments.
+        seed: see `WindowDataset`.
+        moving: see `WindowDataset`.
     """
 
     def __init__(self, labelled: LabelledRecordings, transcriber: Transcriber, seed: int, moving: bool) -> None:
@@ -113,9 +163,22 @@ class LabelledWindows(Dataset):
 def make_transcriber(
     models: Sequence[EmbeddingModel], instruments: Sequence[int], mode: str, head: str, nr_samples: int, seed: int
 ) -> Transcriber:
-    """An untrained head on the models, or on models of their kinds with random weights. Raises InputError."""
-    if mode not in MODES or head not in HEADS:
-        raise InputError(f"there are the modes {', '.join(MODES)} and the heads {', '.join(HEADS)}")
+    """Make a transcriber with an untrained head.
+
+    Args:
+        models: encoders. The modes "supervised" and "untrained" replace their weights by random ones.
+        instruments: numbers of the instruments.
+        mode: see `MODES`.
+        head: "linear" or "conv".
+        nr_samples: size of a window in samples.
+        seed: of the random weights.
+
+    Raises:
+        InputError: the mode or the head is unknown, or see `Transcriber`.
+    """
+    _check_mode(mode)
+    if head not in HEADS:
+        raise InputError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
     if mode in ("supervised", "untrained"):
         models = [untrained(model, seed + i) for i, model in enumerate(models)]
     with torch.random.fork_rng(devices=[]):
@@ -128,44 +191,43 @@ def fit(
     transcriber: Transcriber,
     train: LabelledRecordings,
     valid: LabelledRecordings,
-    mode: str = "frozen",
-    *,
-    epochs: int = 20,
-    batch_size: int = 8,
-    lr: float = 3e-3,
-    seed: int = 0,
-    workers: int = 0,
-    kept_features: int = 2_000_000_000,
-    progress: bool = True,
+    settings: FitSettings | None = None,
 ) -> list[dict[str, float]]:
-    """Train in place: binary cross-entropy of every cell, Adam; keeps the epoch with the best average precision on
-    `valid`, and chooses the threshold there.
+    """Train a transcriber in place, with Adam and the binary cross-entropy of every cell of the piano rolls.
+
+    The transcriber gets the weights of the epoch with the best average precision on `valid`, and the threshold with the
+    best F1 there.
 
     Args:
-        mode: see `MODES`.
-        lr: of the head; encoders that are finetuned learn at a tenth of it.
-        kept_features: bytes. Features of frozen encoders and the rolls are computed once if they fit, else every epoch.
+        transcriber: from `make_transcriber`.
+        train: training recordings.
+        valid: validation recordings; if it is empty, the training recordings are used.
+        settings: default: `FitSettings()`.
 
     Returns:
         {"epoch", "loss", "valid_average_precision"} of each epoch.
+
+    Raises:
+        InputError: the validation recordings have no notes, or the loss is not finite.
     """
-    learning = mode in ("finetuned", "supervised")
+    settings = settings or FitSettings()
+    learning = settings.trains_encoders
     transcriber.encoders.requires_grad_(learning)
-    groups: list[dict[str, Any]] = [{"params": list(transcriber.head.parameters()), "lr": lr}]
+    groups: list[dict[str, Any]] = [{"params": list(transcriber.head.parameters()), "lr": settings.lr}]
     if learning:
-        rate = lr / 10 if mode == "finetuned" else lr
+        rate = settings.lr / 10 if settings.mode == "finetuned" else settings.lr
         groups.append({"params": list(transcriber.encoders.parameters()), "lr": rate})
     optimizer = torch.optim.Adam(groups)
-    torch.manual_seed(seed)  # dropout of encoders that learn
-    data = LabelledWindows(train, transcriber, seed, moving=learning)
-    checked = LabelledWindows(valid if valid.groups else train, transcriber, seed, moving=False)
-    window = transcriber.frames * (4 * frame_dim(transcriber.models) + outputs(transcriber.instruments))  # and its roll
-    keep = not learning and (len(data) + min(len(checked), VALIDATED)) * window <= kept_features
-    batches = _Batches(data, transcriber, batch_size, seed, workers, learning, keep, progress)
-    checks = _Batches(checked, transcriber, batch_size, seed, workers, False, keep, progress, VALIDATED)
+    torch.manual_seed(settings.seed)  # for the dropout of trained encoders
+    data = LabelledWindows(train, transcriber, settings.seed, moving=learning)
+    checked = LabelledWindows(valid if valid.groups else train, transcriber, settings.seed, moving=False)
+    size = transcriber.frames * (4 * frame_dim(transcriber.models) + outputs(transcriber.instruments))  # of a window
+    keep = not learning and (len(data) + min(len(checked), VALIDATED)) * size <= settings.kept_features
+    batches = _Batches(data, transcriber, settings, learning, keep)
+    checks = _Batches(checked, transcriber, settings, False, keep, VALIDATED)
     history: list[dict[str, float]] = []
     best = (-1.0, transcriber.threshold, copy.deepcopy(transcriber.state_dict()))
-    bar = tqdm(range(epochs), f"{mode} transcriber", unit="epoch", disable=not progress)
+    bar = tqdm(range(settings.epochs), f"{settings.mode} transcriber", unit="epoch", disable=not settings.progress)
     for epoch in bar:
         transcriber.train()
         transcriber.encoders.train(learning)
@@ -190,28 +252,42 @@ def fit(
 
 
 class _Batches:
-    """(features, rolls) of each epoch; the features of frozen encoders are kept where there is room."""
+    """Batches (features, rolls) of each epoch.
+
+    Args:
+        data: the windows.
+        transcriber: computes the features.
+        settings: `batch_size`, `seed`, `workers` and `progress` are used.
+        learning: whether the features need gradients.
+        keep: whether to keep all features in memory after the first epoch.
+        limit: maximum number of windows per epoch; None for all.
+    """
 
     def __init__(
-        self, data: LabelledWindows, transcriber: Transcriber, batch_size: int, seed: int, workers: int,
-        learning: bool, keep: bool, progress: bool, limit: int | None = None,
-    ) -> None:  # fmt: skip
-        self.data, self.transcriber, self.batch_size, self.seed = data, transcriber, batch_size, seed
-        self.workers, self.learning, self.progress, self.limit = workers, learning, progress, limit
+        self,
+        data: LabelledWindows,
+        transcriber: Transcriber,
+        settings: FitSettings,
+        learning: bool,
+        keep: bool,
+        limit: int | None = None,
+    ) -> None:
+        self.data, self.transcriber, self.settings = data, transcriber, settings
+        self.learning, self.limit = learning, limit
         self.kept: list[tuple[Tensor, Tensor]] | None = [] if keep else None
 
     def __call__(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        rng = np.random.default_rng([self.seed, epoch])
+        size, rng = self.settings.batch_size, np.random.default_rng([self.settings.seed, epoch])
         if self.kept:
             order = rng.permutation(len(self.kept))
-            for first in range(0, len(order), self.batch_size):
-                chosen = [self.kept[i] for i in order[first : first + self.batch_size]]
+            for first in range(0, len(order), size):
+                chosen = [self.kept[i] for i in order[first : first + size]]
                 features, rolls = (torch.stack(part).to(self.transcriber.device) for part in zip(*chosen, strict=True))
                 yield features, rolls
             return
         draws = [Draw(epoch, int(item)) for item in rng.permutation(len(self.data))[: self.limit]]
-        loader = DataLoader(self.data, self.batch_size, sampler=draws, num_workers=self.workers)
-        for clips, rolls in tqdm(loader, "windows", leave=False, delay=2, disable=not self.progress):
+        loader = DataLoader(self.data, size, sampler=draws, num_workers=self.settings.workers)
+        for clips, rolls in tqdm(loader, "windows", leave=False, delay=2, disable=not self.settings.progress):
             with torch.set_grad_enabled(self.learning):
                 features = self.transcriber.features(clips.to(self.transcriber.device))
             if self.kept is not None:
@@ -221,20 +297,29 @@ class _Batches:
 
 @torch.no_grad()
 def _validate(transcriber: Transcriber, batches: _Batches) -> tuple[float, float]:
-    """(average precision of the notes whoever plays them, the threshold with the best F1)."""
+    """(average precision of the notes of all instruments together, the threshold with the best F1)."""
     transcriber.eval()
     found = [(rolls[:, 0], transcriber.read(features)[:, 0].sigmoid()) for features, rolls in batches(0)]
     targets, scores = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
-    if not targets.any():  # no epoch would be better than another, and the head would stay as it began
+    if not targets.any():  # then no epoch would be better than another, and the head would stay untrained
         raise InputError(
-            "no note sounds in the recordings that are to choose epoch and threshold; give their labels notes, take "
-            "other recordings with --seed, or none with --valid 0"
+            "the validation recordings have no notes; add notes to their labels, take other recordings with --seed, or "
+            "none with --valid 0"
         )
     return average_precision(targets, scores), best_threshold(targets, scores)
 
 
-def evaluate(transcriber: Transcriber, labelled: LabelledRecordings, batch_size: int = 8) -> dict[str, Any]:
-    """Transcribe every recording and compare; see `evaluate_transcription`."""
+def evaluate_transcriber(transcriber: Transcriber, labelled: LabelledRecordings, batch_size: int = 8) -> dict[str, Any]:
+    """Transcribe recordings and compare the result with their notes.
+
+    Args:
+        transcriber: a trained transcriber.
+        labelled: recordings with notes.
+        batch_size: windows in a batch.
+
+    Returns:
+        See `evaluate_transcription`.
+    """
     pieces = []
     for group in tqdm(labelled.groups, "evaluating", delay=2):
         path = group.entries[0].path
@@ -244,3 +329,8 @@ def evaluate(transcriber: Transcriber, labelled: LabelledRecordings, batch_size:
         pieces.append(Piece(targets, scores, notes, transcriber.notes(scores)))
     names = {number: instrument_name(number) for number in transcriber.instruments}
     return evaluate_transcription(pieces, names, transcriber.threshold)
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise InputError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")

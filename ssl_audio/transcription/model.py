@@ -1,4 +1,4 @@
-"""Which notes sound in every frame, and which instruments play them, from the frames of one or several encoders."""
+"""The transcriber: finds the notes in every frame and their instruments, from the frames of one or several encoders."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -16,19 +15,23 @@ from ssl_audio.data.notes import PITCHES, Notes, notes_of_roll
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
-from ssl_audio.hub.saved import CONFIG, WEIGHTS
+from ssl_audio.hub.saved import CONFIG, WEIGHTS, write_model_folder
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.resampling import Resample
-from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.modes import evaluating
 from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.weights import load_strict, read_weights
 
-_RARE = -5.0  # logit that outputs start from: about one cell of a roll in 150 sounds
+_RARE = -5.0  # initial logit of the outputs: a note sounds in about one of 150 cells
 
 
 class LinearHead(nn.Module):
-    """One linear layer, frame by frame: what can be read from a frame directly."""
+    """One linear layer on each frame.
+
+    Args:
+        in_dim: size of an input frame.
+        out_dim: size of an output frame.
+    """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -42,18 +45,19 @@ class LinearHead(nn.Module):
 
 
 class ConvHead(nn.Module):
-    """A convolution over neighbouring frames, a ReLU, one linear layer.
+    """A convolution over frames, a ReLU, and a linear layer.
 
     Args:
-        in_dim, out_dim: sizes of a frame.
-        channels: of the convolution.
-        kernel: frames that it sees, an odd number.
+        in_dim: size of an input frame.
+        out_dim: size of an output frame.
+        channels: channels of the convolution.
+        kernel: size of the convolution in frames; an odd number.
     """
 
     def __init__(self, in_dim: int, out_dim: int, channels: int = 128, kernel: int = 5) -> None:
         super().__init__()
         if kernel % 2 == 0:
-            raise InputError(f"kernel is {kernel}; it must be odd, so that frames stay in their places")
+            raise InputError(f"kernel is {kernel}; it must be odd, so that the frames are not shifted")
         self.in_dim, self.out_dim, self.channels, self.kernel = in_dim, out_dim, channels, kernel
         self.convolution = nn.Conv1d(in_dim, channels, kernel, padding=kernel // 2)
         self.output = nn.Linear(channels, out_dim)
@@ -65,7 +69,11 @@ class ConvHead(nn.Module):
 
 
 class MelFrames(Encoder):
-    """Nothing learned: the frames of a spectrum as they are, for heads to be compared on."""
+    """An encoder without parameters whose frames are the frames of a spectrum; a baseline.
+
+    Args:
+        bands: number of bands of the spectrum.
+    """
 
     def __init__(self, bands: int) -> None:
         super().__init__()
@@ -76,12 +84,20 @@ class MelFrames(Encoder):
         return features.transpose(1, 2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """`(batch, bands, frames)` -> `(batch, bands)`, the mean."""
+        """`(batch, bands, frames)` -> `(batch, bands)`, the mean over frames."""
         return features.mean(dim=2)
 
 
 def mel_frames(sample_rate: int = 16000, bands: int = 229) -> EmbeddingModel:
-    """Log mel spectrum every 10 ms over 2048 samples, with the bands of https://arxiv.org/abs/1710.11153."""
+    """A baseline of log mel spectra, with the number of bands of https://arxiv.org/abs/1710.11153.
+
+    Args:
+        sample_rate: in Hz.
+        bands: number of mel bands.
+
+    Returns:
+        A model with a frame every 10 ms, computed over 2048 samples.
+    """
     frontend = LogMelSpectrogram(sample_rate, 2048, sample_rate // 100, bands, log_offset=1e-6, normalize="none")
     return EmbeddingModel(frontend, MelFrames(bands), sample_rate)
 
@@ -90,20 +106,22 @@ HEADS = {"linear": LinearHead, "conv": ConvHead}
 
 
 class Transcriber(nn.Module):
-    """Encoders whose frames are joined, standardised and read by a head.
+    """One or several encoders with a head. Their frames are concatenated and standardised before the head.
 
     Args:
-        models: one or several; they hear the same audio, resampled for those at another rate than the first.
-        head: frames of the size of all models' together -> (1 + instruments) x 128.
-        instruments: numbers as in the labels, General MIDI from 1.
-        nr_samples: of the windows that are transcribed at a time, at the first model's rate.
+        models: the encoders. They get the same audio; models with another sample rate than the first get it resampled.
+        head: maps frames of the sum of the models' frame sizes to frames of size (1 + instruments) * 128.
+        instruments: numbers of the instruments, General MIDI from 1.
+        nr_samples: size of a window in samples, at the sample rate of the first model.
         threshold: probability above which a note sounds.
 
     Attributes:
-        sample_rate: of the audio, Hz. frames, frame_rate: of a window, and a second.
+        sample_rate: sample rate of the audio in Hz, that of the first model.
+        frames: number of frames in a window.
+        frame_rate: number of frames per second.
 
     Raises:
-        InputError: a model without frames, a window too short for a model, a head that does not fit.
+        InputError: a model has no frames, the window is too short for a model, or the head has other sizes.
     """
 
     encoders: nn.ModuleList
@@ -126,8 +144,8 @@ class Transcriber(nn.Module):
         dim = frame_dim(models)
         if (head.in_dim, head.out_dim) != (dim, outputs(self.instruments)):
             raise InputError(
-                f"the head takes {head.in_dim} numbers a frame and gives {head.out_dim}; these models and "
-                f"{len(self.instruments)} instruments need {dim} and {outputs(self.instruments)}"
+                f"the head has the sizes {head.in_dim} and {head.out_dim}; these models and {len(self.instruments)} "
+                f"instruments need {dim} and {outputs(self.instruments)}"
             )
         self.resamplers = nn.ModuleList(Resample(self.sample_rate, model.sample_rate) for model in models)
         self.standardize = nn.BatchNorm1d(dim, affine=False)
@@ -137,23 +155,27 @@ class Transcriber(nn.Module):
 
     @property
     def models(self) -> list[EmbeddingModel]:
+        """The encoders."""
         return list(self.encoders)  # type: ignore[arg-type]
 
     def _probe(self) -> Tensor:
-        """Features of a window of noise, with the modules left as they were."""
+        """The features of a window of noise."""
         noise = torch.randn(1, self.nr_samples, generator=torch.Generator().manual_seed(0))
         with evaluating(self):
             return self.features(noise.to(self.device))
 
     def features(self, waveforms: Tensor) -> Tensor:
-        """`(batch, samples)` -> `(batch, frames, dim)`; slower encoders are interpolated to the fastest's frames."""
+        """The concatenated frames of the encoders, interpolated to the highest frame rate among them.
+
+        `(batch, samples)` -> `(batch, frames, dim)`.
+        """
         clips = [resample(waveforms) for resample in self.resamplers]
         found = [model.frames(clip) for model, clip in zip(self.models, clips, strict=True)]
         most = max(frames.shape[1] for frames in found)
-        return torch.cat([_stretched(frames, most) for frames in found], dim=2)
+        return torch.cat([_interpolate(frames, most) for frames in found], dim=2)
 
     def read(self, features: Tensor) -> Tensor:
-        """`(batch, frames, dim)` -> logits `(batch, 1 + instruments, frames, 128)`; row 0 is any instrument."""
+        """`(batch, frames, dim)` -> logits `(batch, 1 + instruments, frames, 128)`; row 0 is for any instrument."""
         standard = self.standardize(features.transpose(1, 2)).transpose(1, 2)
         return self.head(standard).unflatten(2, (1 + len(self.instruments), PITCHES)).transpose(1, 2)
 
@@ -163,20 +185,29 @@ class Transcriber(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Device of the head."""
         return next(self.head.parameters()).device
 
     @torch.inference_mode()
     def probabilities(self, audio: np.ndarray, batch_size: int = 8, progress: bool = False) -> np.ndarray:
-        """`(samples,)` at `sample_rate` -> `(1 + instruments, frames, 128)` float16 at `frame_rate`.
+        """Probability of each note in each frame of a recording.
 
-        Windows overlap by half; each frame comes from the window in whose middle it is nearest.
+        Consecutive windows overlap by half. Each frame is taken from the window whose middle is nearest.
+
+        Args:
+            audio: `(samples,)` at `sample_rate`.
+            batch_size: windows in a batch.
+            progress: show a progress bar.
+
+        Returns:
+            `(1 + instruments, frames, 128)` float16 at `frame_rate`; row 0 is for any instrument.
 
         Raises:
-            InputError: audio too short for a model.
+            InputError: the audio is too short for a model.
         """
         self.eval()
         size = min(self.nr_samples, len(audio))
-        step = size / self.frames  # samples a frame
+        step = size / self.frames  # samples per frame
         last = int(int((len(audio) - size) / step) * step)
         starts = np.unique([*range(0, last, max(1, size // 2)), last])
         parts = []
@@ -192,7 +223,12 @@ class Transcriber(nn.Module):
         return windows[window, :, local].transpose(1, 0, 2)
 
     def notes(self, probabilities: np.ndarray, min_seconds: float = 0.03) -> Notes:
-        """Notes from row 0, each of the instrument whose own row is the surest of it."""
+        """Notes from the probabilities of row 0; the instrument of a note is that with the highest probability for it.
+
+        Args:
+            probabilities: from `probabilities`.
+            min_seconds: shorter notes are left out.
+        """
         if not self.instruments:
             return notes_of_roll(probabilities[0], self.frame_rate, self.threshold, min_seconds)
         return notes_of_roll(
@@ -201,31 +237,28 @@ class Transcriber(nn.Module):
 
 
 def frame_dim(models: Sequence[EmbeddingModel]) -> int:
-    """Size of the joined frames. Raises InputError for an encoder without frames."""
+    """Size of the concatenated frames of several models. Raises InputError if an encoder has no frames."""
     for model in models:
         if model.encoder.frame_dim is None:
-            raise InputError(f"{type(model.encoder).__name__} gives one vector a clip, no frames; take another model")
+            raise InputError(
+                f"{type(model.encoder).__name__} has no frames, only one vector per clip; take another model"
+            )
     return sum(int(model.encoder.frame_dim or 0) for model in models)
 
 
 def outputs(instruments: Sequence[int]) -> int:
-    """Size of a head's output: 128 notes of any instrument, and of each."""
+    """Size of an output frame of a head: 128 notes for any instrument, and 128 for each instrument."""
     return (1 + len(instruments)) * PITCHES
 
 
 def save_transcriber(transcriber: Transcriber, folder: str | os.PathLike) -> None:
-    """Write `config.yaml` and `model.safetensors`, encoders and head; replaces files of these names."""
-    from safetensors.torch import save_file
-
+    """Write encoders and head to `config.yaml` and `model.safetensors` in a folder; existing files are replaced."""
     spec = {"format_version": 1, "transcriber": without_pretrained(describe(transcriber))}
-    weights = {key: value.detach().cpu().contiguous().clone() for key, value in transcriber.state_dict().items()}
-    with write_atomically(Path(folder) / WEIGHTS) as temporary:
-        save_file(weights, temporary)
-    write_text(Path(folder) / CONFIG, yaml.safe_dump(spec, sort_keys=False))
+    write_model_folder(folder, transcriber, spec)
 
 
 def load_transcriber(folder: str | os.PathLike) -> Transcriber:
-    """What `save_transcriber` wrote, in evaluation mode. Raises InputError: no transcriber there, or a damaged one."""
+    """Load what `save_transcriber` wrote, in evaluation mode. Raises InputError if it is missing or damaged."""
     path = Path(folder) / CONFIG
     if not path.is_file():
         raise InputError(f"{folder} holds no transcriber; make one with ssl-audio fit-transcriber")
@@ -239,8 +272,8 @@ def load_transcriber(folder: str | os.PathLike) -> Transcriber:
     return transcriber.eval()
 
 
-def _stretched(frames: Tensor, most: int) -> Tensor:
-    """`(batch, frames, dim)` -> `(batch, most, dim)`, linear in time."""
-    if frames.shape[1] == most:
+def _interpolate(frames: Tensor, count: int) -> Tensor:
+    """`(batch, frames, dim)` -> `(batch, count, dim)`, by linear interpolation in time."""
+    if frames.shape[1] == count:
         return frames
-    return F.interpolate(frames.transpose(1, 2), size=most, mode="linear").transpose(1, 2)
+    return F.interpolate(frames.transpose(1, 2), size=count, mode="linear").transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Notes as a MIDI file, and a piano roll as a picture."""
+"""Output of a transcription: MIDI files and images of piano rolls."""
 
 import os
 
@@ -9,11 +9,16 @@ from ssl_audio.data.notes import Notes
 from ssl_audio.errors import InputError
 from ssl_audio.utils.files import write_atomically
 
-_VELOCITY = 80  # loudness is not estimated
+_VELOCITY = 80  # of all notes, because the loudness is not estimated
 
 
 def write_midi(notes: Notes, path: str | os.PathLike) -> None:
-    """One track an instrument; numbers are General MIDI programmes from 1, 0 (unknown) becomes a piano. Atomic."""
+    """Write notes as a MIDI file with one track per instrument, atomically.
+
+    Args:
+        notes: instruments are General MIDI programs from 1; 0 (unknown) becomes a piano.
+        path: the MIDI file.
+    """
     import pretty_midi
 
     midi = pretty_midi.PrettyMIDI()
@@ -28,13 +33,16 @@ def write_midi(notes: Notes, path: str | os.PathLike) -> None:
 
 
 def write_image(probabilities: np.ndarray, frame_rate: float, notes: Notes, path: str | os.PathLike) -> None:
-    """A piano roll: grey is the probability of each note in each frame, coloured bars are the notes, by instrument.
+    """Draw a piano roll: the probabilities in grey, and the notes as bars with one colour per instrument.
 
     Args:
-        probabilities: (frames, 128), whatever plays.
+        probabilities: (frames, 128) probability of each note in each frame.
+        frame_rate: frames per second.
+        notes: the notes.
+        path: the image; its suffix is the format.
 
     Raises:
-        InputError: a suffix that matplotlib cannot write.
+        InputError: matplotlib cannot write this format.
     """
     import matplotlib
 
@@ -44,7 +52,7 @@ def write_image(probabilities: np.ndarray, frame_rate: float, notes: Notes, path
     seconds = len(probabilities) / frame_rate
     low, high = (max(0, notes.pitch.min() - 3), min(127, notes.pitch.max() + 3)) if len(notes) else (21, 108)
     figure, axes = plt.subplots(figsize=(min(40, max(8, seconds / 2)), 5), layout="constrained")
-    step = max(1, len(probabilities) // 8000)  # columns that a picture can show
+    step = max(1, len(probabilities) // 8000)  # an image has at most about 8000 columns
     axes.imshow(
         probabilities[::step].T.astype(np.float32), aspect="auto", origin="lower", cmap="Greys", vmin=0, vmax=1,
         extent=(0, seconds, -0.5, 127.5), interpolation="nearest",

@@ -15,7 +15,7 @@ from ssl_audio.data import AudioDataModule
 from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.comparison import evaluate, load_test_set
+from ssl_audio.evaluation.comparison import evaluate_model, load_test_set
 from ssl_audio.model import EmbeddingModel
 
 
@@ -63,11 +63,11 @@ def test_the_figures_are_those_of_the_folder_and_choose_the_checkpoint(singers, 
     trainer, module = fit([Verification(singers), best])
     test_set = load_test_set(singers)
     x = embed_recordings(EvalProtocol(module.embedding_model()), test_set.recordings.paths(), progress=None)
-    expected = evaluate("", x, test_set, draws=0, probe="knn")
+    expected = evaluate_model("", x, test_set, resamples=0, probe="knn")
     logged = trainer.callback_metrics
     assert float(logged["verification/eer"]) == pytest.approx(expected.verification.eer, abs=1e-6)
     assert float(logged["verification/mnr"]) == pytest.approx(expected.verification.mnr, abs=1e-6)
-    assert float(logged["verification/probe"]) == pytest.approx(expected.probe.figures.summary["accuracy"])
+    assert float(logged["verification/probe"]) == pytest.approx(expected.probe.metrics.summary["accuracy"])
     assert 0 < float(logged["verification/time_share"]) < 1
     assert float(best.best_model_score) <= float(logged["verification/eer"]) and (tmp_path / "best.ckpt").exists()
 

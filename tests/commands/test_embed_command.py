@@ -232,16 +232,14 @@ def test_a_call_that_failed_at_once_binds_nobody(saved, singers, tmp_path, capsy
 
 def test_parts_that_another_run_took_are_named_and_its_table_stays(saved, singers, tmp_path):
     model, _ = saved
-    recordings = embedding_table.find_recordings(str(singers))
+    files = embedding_table.files_to_embed(str(singers))
     settings = {"window_seconds": None, "hop_seconds": None, "aggregate": None}
-    first, second = (
-        embedding_table.EmbeddingTable(model, recordings, tmp_path / "out.parquet", settings) for _ in range(2)
-    )
+    first, second = (embedding_table.EmbeddingTable(model, files, tmp_path / "out.parquet", settings) for _ in range(2))
     first.write_shards(first.missing())
     first.assemble()
     with pytest.raises(InputError, match="another run"):
         second.assemble()
-    assert pq.read_table(tmp_path / "out.parquet").num_rows == len(recordings)
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == len(files)
 
 
 def test_help_shows_examples(capsys):

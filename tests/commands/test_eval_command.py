@@ -1,6 +1,8 @@
+import argparse
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -172,10 +174,20 @@ def test_numbered_runs_of_two_methods_are_two_rows(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (("-s", "-5"), "--seed must not be negative, got -5"),
-        (("--draws", "-1"), "--draws must not be negative, got -1"),
-        (("--device", "gpu9"), "there is no device 'gpu9' here; give cpu, cuda, cuda:1 or mps"),
+        (("--draws", "-1"), "--resamples must not be negative, got -1"),
+        (("--device", "gpu9"), "there is no device 'gpu9' here; give cpu, or leave it out to choose one"),
     ],
 )
 def test_an_impossible_argument_is_refused_before_anything_is_read(arguments, message, capsys):
     assert main(["eval", "-d", "nowhere", "-m", "nothing", *arguments]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize("command", ["eval", "evaluate", "probe"])
+def test_the_name_of_0_1_of_resamples_is_accepted_and_not_printed(command):
+    parser = argparse.ArgumentParser()
+    import_module(f"ssl_audio.commands.{command}").add_arguments(parser)
+    needed = ["--model", "m", "--data", "d", "--output", "o", "--corpus", "c", "--root", "r"]
+    old, new = (parser.parse_known_args([*needed, option, "77"])[0].draws for option in ("--draws", "--resamples"))
+    assert old == new == 77 and parser.parse_known_args(needed)[0].draws > 100
+    assert "--resamples" in parser.format_help() and "--draws" not in parser.format_help()

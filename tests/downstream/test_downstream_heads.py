@@ -9,7 +9,7 @@ from ssl_audio.encoders import CompactCNN, WaveBYOL
 from ssl_audio.encoders.row_pooled import RowPooled
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.classifiers import predict
-from ssl_audio.evaluation.probes import probe
+from ssl_audio.evaluation.probes import ProbeSettings, probe
 from ssl_audio.heads import ProbeHead
 
 
@@ -24,8 +24,10 @@ def rings(n=600, seed=0):
 def test_a_hidden_layer_learns_what_a_line_cannot():
     x, y = rings()
     folds = np.where(np.arange(600) < 400, "train", "test")
-    line, layer = (probe(x, y, folds=folds, kind=kind, draws=0) for kind in ("linear", "mlp"))
-    assert line.figures.summary["accuracy"] < 0.7 and layer.figures.summary["accuracy"] > 0.95
+    line, layer = (
+        probe(x, y, settings=ProbeSettings(kind=kind, resamples=0), folds=folds) for kind in ("linear", "mlp")
+    )
+    assert line.metrics.summary["accuracy"] < 0.7 and layer.metrics.summary["accuracy"] > 0.95
     assert layer.head.hidden == 512
 
 
@@ -33,9 +35,11 @@ def test_a_hidden_layer_stops_when_validation_does_and_repeats_itself():
     x, _ = rings(n=300)
     y = np.random.default_rng(1).integers(0, 2, 300)  # nothing to learn
     folds = np.where(np.arange(300) < 200, "train", "test")
-    result = probe(x, y, folds=folds, kind="mlp", draws=0)
+    result = probe(x, y, settings=ProbeSettings(kind="mlp", resamples=0), folds=folds)
     assert result.chosen[0] < 100
-    assert np.array_equal(probe(x, y, folds=folds, kind="mlp", draws=0).scores, result.scores)
+    assert np.array_equal(
+        probe(x, y, settings=ProbeSettings(kind="mlp", resamples=0), folds=folds).scores, result.scores
+    )
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp", "knn"])
@@ -46,7 +50,7 @@ def test_an_items_score_is_the_mean_over_its_clips(kind):
     centres = 1.5 * rng.standard_normal((3, 8))
     x = (centres[y[owner]] + 2 * rng.standard_normal((len(owner), 8))).astype(np.float32)
     folds = np.repeat(["train", "test"], [80, 40])
-    result = probe(x, y, clips=owner, folds=folds, kind=kind, draws=0)
+    result = probe(x, y, settings=ProbeSettings(kind=kind, resamples=0), clips=owner, folds=folds)
     assert result.n_test == 40 and result.scores.shape == (40, 3)
     if kind != "knn":
         each = predict(result.head, x)
@@ -61,16 +65,16 @@ def test_an_items_score_is_the_mean_over_its_clips(kind):
         expected = np.stack([each[owner == item].mean(0) for item in range(80, 120)])
         assert np.allclose(result.scores, expected, atol=5e-3)
     with pytest.raises(InputError, match="every item needs a clip"):
-        probe(x, y, clips=np.minimum(owner, 118), folds=folds, kind=kind)
+        probe(x, y, settings=ProbeSettings(kind=kind), clips=np.minimum(owner, 118), folds=folds)
 
 
 def test_with_folds_a_kept_head_has_seen_every_item():
     x, y = rings()
-    result = probe(x, y, list("ab"), folds=np.arange(600) % 3, kind="mlp", keep_head=True, draws=0)
+    result = probe(x, y, list("ab"), ProbeSettings(kind="mlp", keep_head=True, resamples=0), folds=np.arange(600) % 3)
     assert result.head.classes == ["a", "b"]
     assert (predict(result.head, x).argmax(1) == y).mean() > 0.95
     assert torch.allclose(result.head.mean, torch.from_numpy(x).mean(0), atol=1e-5)
-    assert probe(x, y, folds=np.arange(600) % 3, draws=0).head is None
+    assert probe(x, y, settings=ProbeSettings(resamples=0), folds=np.arange(600) % 3).head is None
 
 
 def test_a_head_is_made_again_from_its_description_and_refuses_doubled_classes():

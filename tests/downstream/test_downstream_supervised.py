@@ -12,7 +12,7 @@ from ssl_audio.cli import main, run_command
 from ssl_audio.data.corpora import load
 from ssl_audio.data.datamodule import AudioDataModule
 from ssl_audio.data.labelled import LabelledDataModule
-from ssl_audio.downstream.finetune import Settings, finetune
+from ssl_audio.downstream.finetune import FinetuneSettings, finetune
 from ssl_audio.downstream.tags import load_tagger
 from ssl_audio.downstream.tasks import task_of
 from ssl_audio.errors import InputError
@@ -140,9 +140,9 @@ def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_pa
     model = tiny_model(channels=(8, 16))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     task = task_of(load("esc50", esc))
-    settings = Settings(0.5, epochs=8, lr=0.01, device="cpu", draws=10)
+    settings = FinetuneSettings(0.5, epochs=8, lr=0.01, device="cpu", resamples=10)
     result = finetune(model, task, settings, folder=tmp_path / "tuned")
-    assert result.n_test == 10 and len(result.chosen) == 5 and result.figures.summary["accuracy"] >= 0.8
+    assert result.n_test == 10 and len(result.chosen) == 5 and result.metrics.summary["accuracy"] >= 0.8
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     tuned = load_model(tmp_path / "tuned")
     assert tuned.head.classes == ["dog", "rain"]

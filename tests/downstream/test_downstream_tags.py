@@ -56,7 +56,7 @@ def test_the_command_writes_picture_and_json_under_the_models_own_names(tagger, 
         == 0
     )
     said = capsys.readouterr().out
-    assert "3 clips" in said and said.count(" most at ") == 2
+    assert "3 clips" in said and said.count(" strongest at ") == 2
     assert (tmp_path / "out" / "song.png").read_bytes().startswith(b"\x89PNG")
     content = json.loads((tmp_path / "out" / "song.json").read_text())
     tags = tag_file(tagger, song)
@@ -67,7 +67,7 @@ def test_the_command_writes_picture_and_json_under_the_models_own_names(tagger, 
 
 def test_what_cannot_be_tagged_is_told(tagger, song, tmp_path, capsys):
     save_model(EmbeddingModel(tagger.frontend, tagger.encoder, 16000), tmp_path / "plain")
-    with pytest.raises(InputError, match="has no classifier, so it knows no tags"):
+    with pytest.raises(InputError, match="has no classifier and no tags"):
         load_tagger(tmp_path / "plain")
     model = ["--model", str(tmp_path / "tagger")]
     assert main(["tag", str(song), str(song), "--output", str(tmp_path / "o"), *model]) == 2

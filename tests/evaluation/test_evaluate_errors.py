@@ -13,9 +13,9 @@ from ssl_audio.cli import main
 from ssl_audio.commands.evaluate import _names
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation import equal_error_rate, mean_normalized_rank
+from ssl_audio.evaluation.projection import project
 from ssl_audio.evaluation.ranks import unit_length
 from ssl_audio.evaluation.recordings import find_recordings
-from ssl_audio.evaluation.report.plots import project
 from ssl_audio.hub.saved import save_model
 
 LIST = "1,s0/a b.wav,s0/1.wav\n0,s0/1.wav,s1/1.wav\n1,s1/a b.wav,s1/1.wav\n0,s2/a b.wav,s1/1.wav\n"
@@ -61,7 +61,7 @@ def one_line(capsys) -> str:
     ("data", "says"),
     [
         ("one", "only one singer (s)"),
-        ("lonely", "no trial of the same singer; some singer needs two recordings"),
+        ("lonely", "no same-singer trial; at least one singer needs two recordings"),
         ("empty", "no audio files; expected singer/file.wav"),
         ("flat", "outside a singer folder"),
         ("nowhere", "nowhere"),
@@ -82,7 +82,7 @@ def test_folders_that_hold_no_test(place, tmp_path, capsys, data, says):
         (LIST + "1,s0/./1.wav,s0/1.wav\n", "line 5: expected singer/file"),
         (LIST.replace(",", " "), "line 1: expected label,singer/file,singer/file"),
         (LIST.replace("/", "\\"), "line 1: expected singer/file"),
-        ("0,s0/1.wav,s1/1.wav\n0,s0/1.wav,s2/1.wav\n", "lines with label 1 are needed too"),
+        ("0,s0/1.wav,s1/1.wav\n0,s0/1.wav,s2/1.wav\n", "add lines with label 1"),
         ("1,s0/a b.wav,s0/1.wav\n1,s1/a b.wav,s1/1.wav\n", "lines with label 0"),
         ("1,s0/a b.wav,s0/1.wav\n", "only one singer"),
     ],
@@ -106,8 +106,8 @@ def test_a_list_from_another_system_is_read_and_a_model_may_be_named_like_a_base
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("diverged", "its weights are not finite (encoder."),
-        ("collapsed", "have the same embedding; the model has collapsed"),
+        ("diverged", "weights are not finite (encoder."),
+        ("collapsed", "have the same embedding: the model has collapsed"),
         ("norun", "holds no model"),
         ("file", "not a torch weight file"),
     ],
@@ -143,7 +143,7 @@ def test_an_output_that_is_a_file_is_refused_and_stays(place, capsys):
 
 def test_a_table_that_names_missing_files_or_is_no_text_is_one_line(singers):
     (singers / "manifest.csv").write_text("path,gender\nsinger 0/song0.wav,F\nsinger 9/gone.wav,F\n")
-    with pytest.raises(InputError, match=r"manifest.csv: names singer 9/gone.wav, which are not there"):
+    with pytest.raises(InputError, match=r"manifest.csv: names missing files: singer 9/gone.wav"):
         find_recordings(singers)
     (singers / "manifest.csv").rename(singers.parent / "manifest.csv")  # may then tell of other folders beside it
     assert len(find_recordings(singers)) == 20

@@ -96,9 +96,9 @@ def test_normalised_and_calibrated_figures_are_those_of_the_library(choirs, mode
     )
     page = (tmp_path / "r" / "report.html").read_text()
     for said in (
-        "s-norm with cohort: 16 recordings of 4 singers",
+        "s-norm with 16 recordings of 4 singers (cohort)",
         "Cllr",
-        "fitted on held: 20 recordings of 5 singers",
+        "fitted on 20 recordings of 5 singers (held)",
     ):
         assert said in page
     with open(tmp_path / "r" / "figures.csv", newline="") as file:
@@ -176,10 +176,10 @@ def test_eval_writes_normalised_scores_and_cllr(choirs, model, tmp_path, capsys)
         (["--normalize_scores", "s", "--cohort", "nowhere"], "nowhere"),
         (["--calibrate", "tested"], "tested0 is also tested"),
         (["--normalize_scores", "s", "--cohort", "held", "--calibrate", "held"], "also in the cohort"),
-        (["--trials_kind", "odd"], "there are all, balanced, within-gender"),
-        (["--trials_kind", "balanced", "--trials", "list.txt"], "give one of both"),
+        (["--trials_kind", "odd"], "choose from all, balanced, within-gender"),
+        (["--trials_kind", "balanced", "--trials", "list.txt"], "give only one of the two"),
         (["--n_trials", "1"], "at least 2"),
-        (["--rank_protocol", "paper"], "512 recordings of other singers, here are 20"),
+        (["--rank_protocol", "paper"], "512 recordings of other singers and there are 20"),
     ],
 )
 def test_what_cannot_be_is_one_line_before_a_model_is_loaded(choirs, tmp_path, capsys, monkeypatch, flags, says):
@@ -211,7 +211,7 @@ def test_drawn_trials_are_the_same_from_both_commands(choirs, model, tmp_path):
     found = figures(tmp_path / "r")
     assert found["n_trials"] == len(trials) == 20 and found["kind"] == "within-song"
     assert found["trials_sha256"] == trials.digest()
-    assert "20 within-song trials" in (tmp_path / "r" / "report.html").read_text()
+    assert "20 random within-song trials" in (tmp_path / "r" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("command", ["pairs", "evaluate"])
@@ -222,7 +222,7 @@ def test_a_folder_that_does_not_tell_is_one_line(singers, tmp_path, capsys, comm
     given = ["--data", singers, "--model", "m", "--output", tmp_path / "r"]
     given = given if command == "evaluate" else ["-r", singers, "-o", tmp_path / "r"]
     assert main([command, *map(str, given), "--trials_kind", kind]) == 2
-    assert f"nothing tells the {column}" in one_line(capsys) and not (tmp_path / "r").exists()
+    assert f"the {column}" in one_line(capsys) and not (tmp_path / "r").exists()
 
 
 def test_a_singer_without_trials_is_not_counted(choirs):

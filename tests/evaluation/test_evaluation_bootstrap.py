@@ -5,7 +5,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.evaluation.bootstrap import (
     bootstrap_mean,
     bootstrap_verification,
-    compare,
+    compare_eer,
     interval,
     paired_test,
     singer_multiplicities,
@@ -74,11 +74,11 @@ def test_a_better_model_is_found_and_a_twin_is_not():
     labels, scores, singers = example(rng, people=30, trials=3000)
     worse = scores + 1.5 * rng.standard_normal(len(scores))
     twin = scores + 1e-3 * rng.standard_normal(len(scores))
-    found = compare(labels, scores, worse, singers, draws=300)
+    found = compare_eer(labels, scores, worse, singers, resamples=300)
     assert found.difference < 0 and found.interval[1] < 0 and found.p_value < 0.02
-    alike = compare(labels, scores, twin, singers, draws=300)
+    alike = compare_eer(labels, scores, twin, singers, resamples=300)
     assert alike.interval[0] <= 0 <= alike.interval[1] and alike.p_value > 0.05
-    other_way = compare(labels, worse, scores, singers, draws=300)
+    other_way = compare_eer(labels, worse, scores, singers, resamples=300)
     assert other_way.difference == pytest.approx(-found.difference) and other_way.p_value == found.p_value
 
 
@@ -90,7 +90,7 @@ def test_identical_models_do_not_differ():
 def test_draws_without_a_class_are_left_out():
     labels, singers = np.array([True, False, False]), np.array([[0, 0], [1, 2], [1, 2]])
     times = np.array([[3.0, 0, 0], [1, 1, 1]])
-    draws = bootstrap_verification(labels, [0.9, 0.1, 0.2], singers, times)
-    assert np.isnan(draws["eer"][0]) and draws["eer"][1] == 0
-    with pytest.raises(InputError, match="too few singers"):
+    resampled = bootstrap_verification(labels, [0.9, 0.1, 0.2], singers, times)
+    assert np.isnan(resampled["eer"][0]) and resampled["eer"][1] == 0
+    with pytest.raises(InputError, match="needs more singers"):
         interval([np.nan, np.nan])

@@ -51,12 +51,12 @@ def test_calibration_lowers_cllr_to_nearly_its_minimum():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_classes_that_only_touch_cannot_be_calibrated(sign):
-    with pytest.raises(InputError, match="but for ties, a threshold separates"):
+    with pytest.raises(InputError, match="do not overlap"):
         fit_calibration([0, 0, 1, 1], sign * np.array([1.0, 2.0, 2.0, 4.0]))
 
 
 def test_separable_scores_cannot_be_calibrated():
-    with pytest.raises(InputError, match="separates"):
+    with pytest.raises(InputError, match="do not overlap"):
         fit_calibration([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
 
 
@@ -95,7 +95,7 @@ def test_adaptive_normalisation_helps_where_a_room_makes_everybody_alike():
 
 @pytest.mark.parametrize(
     ("kind", "cohort", "says"),
-    [("t", np.eye(3), "there are z"), ("s", np.ones((1, 3)), "two cohort"), ("s", np.ones((5, 3)), "vary"),
+    [("t", np.eye(3), "choose one of z"), ("s", np.ones((1, 3)), "two cohort"), ("s", np.ones((5, 3)), "vary"),
      ("s", np.eye(4), "dimensions")],
 )  # fmt: skip
 def test_useless_cohorts_are_refused(kind, cohort, says):

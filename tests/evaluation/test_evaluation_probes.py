@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.classification import ClassificationMetrics
 from ssl_audio.evaluation.labels import folder_labels, read_labels
-from ssl_audio.evaluation.probes import probe, singer_probe
+from ssl_audio.evaluation.probes import ProbeSettings, probe, singer_probe
 from ssl_audio.evaluation.recordings import Recordings
 from ssl_audio.evaluation.splits import group_folds
 
@@ -35,7 +35,7 @@ def test_every_figure_is_scikit_learns(seed, classes, multi_label):
     else:
         y = np.r_[np.arange(classes), np.arange(classes), rng.integers(0, classes, n - 2 * classes)]
         truth, decided = np.eye(classes, dtype=bool)[y], np.eye(classes, dtype=bool)[scores.argmax(1)]
-    summary, values = ClassificationMetrics(y, scores, [str(c) for c in range(classes)]).figures(weights)
+    summary, values = ClassificationMetrics(y, scores, [str(c) for c in range(classes)]).compute(weights)
     for c in range(classes):
         one = truth[:, c], decided[:, c]
         precision, recall, f1, _ = sk.precision_recall_fscore_support(
@@ -57,56 +57,56 @@ def test_classes_that_cannot_be_judged_are_named_and_left_out():
     y = np.array([0, 0, 1, 1, 2, 2])
     scores = np.eye(5)[y]
     trained = np.array([True, True, False, True, True])
-    result = ClassificationMetrics(y, scores, list("abcde"), trained).bootstrap(draws=10)
+    result = ClassificationMetrics(y, scores, list("abcde"), trained).bootstrap(resamples=10)
     assert result.left_out == {
         "c": "no positives in the training set",
         "d": "no positives in the test set",
         "e": "no positives in the test set",
     }
     assert set(result.per_class) == {"a", "b"} and result.summary["roc_auc"] == 1
-    with pytest.raises(InputError, match="no class can be judged"):
+    with pytest.raises(InputError, match="no class can be evaluated"):
         ClassificationMetrics(np.zeros((3, 1), bool), np.zeros((3, 1)), ["quiet"])
 
 
 def test_the_linear_probe_is_regularised_logistic_regression():
     x, y = clusters(noise=3.0)
     split = np.array(["train"] * 150 + ["valid"] * 50 + ["test"] * 100)
-    result = probe(x, y, folds=split, draws=0)
+    result = probe(x, y, settings=ProbeSettings(resamples=0), folds=split)
     (strength,) = result.chosen
     scaler = StandardScaler().fit(x[:200])
     reference = LogisticRegression(C=1 / (200 * strength), max_iter=2000, tol=1e-8)
     reference.fit(scaler.transform(x[:200]), y[:200])
     assert np.allclose(result.scores, reference.predict_proba(scaler.transform(x[200:])), atol=5e-3)
-    assert result.figures.summary["accuracy"] == pytest.approx(reference.score(scaler.transform(x[200:]), y[200:]))
+    assert result.metrics.summary["accuracy"] == pytest.approx(reference.score(scaler.transform(x[200:]), y[200:]))
 
 
 def test_regularisation_never_sees_the_test_items():
     x, y = clusters(noise=3.0)
     split = np.array(["train"] * 150 + ["valid"] * 50 + ["test"] * 100)
-    honest = probe(x, y, folds=split, draws=0)
+    honest = probe(x, y, settings=ProbeSettings(resamples=0), folds=split)
     x[200:] = np.random.default_rng(9).standard_normal((100, 10))
     y[200:] = np.random.default_rng(9).integers(0, 4, 100)
-    spoiled = probe(x, y, folds=split, draws=0)
-    assert spoiled.chosen == honest.chosen and spoiled.figures.summary["accuracy"] < 0.5
+    spoiled = probe(x, y, settings=ProbeSettings(resamples=0), folds=split)
+    assert spoiled.chosen == honest.chosen and spoiled.metrics.summary["accuracy"] < 0.5
 
 
 @pytest.mark.parametrize("kind", ["linear", "knn"])
 def test_given_folds_are_each_tested_once(kind):
     x, y = clusters(noise=0.3)
     folds = np.arange(300) % 5 + 1
-    result = probe(x, y, list("abcd"), folds=folds, kind=kind, draws=20)
+    result = probe(x, y, list("abcd"), ProbeSettings(kind=kind, resamples=20), folds=folds)
     assert result.n_test == 300 and len(result.chosen) == 5
-    assert result.figures.summary["accuracy"] > 0.95
-    low, high = result.figures.intervals["accuracy"]
-    assert low <= result.figures.summary["accuracy"] <= high
-    assert result.figures.confusion.sum() == 300 and result.n_train == 240
+    assert result.metrics.summary["accuracy"] > 0.95
+    low, high = result.metrics.intervals["accuracy"]
+    assert low <= result.metrics.summary["accuracy"] <= high
+    assert result.metrics.confusion.sum() == 300 and result.n_train == 240
 
 
 def test_labels_that_mean_nothing_are_not_learned():
     x, _ = clusters()
     y = np.random.default_rng(3).integers(0, 4, 300)
     for kind in ("linear", "knn"):
-        assert probe(x, y, kind=kind, draws=0).figures.summary["accuracy"] < 0.4
+        assert probe(x, y, settings=ProbeSettings(kind=kind, resamples=0)).metrics.summary["accuracy"] < 0.4
 
 
 def test_several_labels_an_item():
@@ -114,18 +114,18 @@ def test_several_labels_an_item():
     x = rng.standard_normal((400, 8)).astype(np.float32)
     y = x[:, :3] + 0.3 * rng.standard_normal((400, 3)) > 0.5
     y = np.hstack([y, np.zeros((400, 1), bool)])
-    result = probe(x, y, ["rock", "loud", "slow", "never"], draws=10)
-    assert result.figures.summary["roc_auc"] > 0.95 and result.figures.confusion is None
-    assert result.figures.left_out == {"never": "no positives in the test set"}
-    assert probe(x, y, kind="knn", draws=0).figures.summary["average_precision"] > 0.7
+    result = probe(x, y, ["rock", "loud", "slow", "never"], ProbeSettings(resamples=10))
+    assert result.metrics.summary["roc_auc"] > 0.95 and result.metrics.confusion is None
+    assert result.metrics.left_out == {"never": "no positives in the test set"}
+    assert probe(x, y, settings=ProbeSettings(kind="knn", resamples=0)).metrics.summary["average_precision"] > 0.7
 
 
 def test_validation_files_that_can_choose_nothing_are_said_to_be_so():
     """One file of several labels: of no class is there an example and a counterexample. It is no fault of the test."""
     targets = np.random.default_rng(0).random((12, 3)) < 0.5
     folds = ["train"] * 7 + ["valid"] + ["test"] * 4
-    with pytest.raises(InputError, match="no class is there in some validation files and not in others"):
-        probe(np.random.default_rng(1).normal(size=(12, 4)), targets, folds=folds, draws=5)
+    with pytest.raises(InputError, match="no class occurs in some validation files and not in others"):
+        probe(np.random.default_rng(1).normal(size=(12, 4)), targets, settings=ProbeSettings(resamples=5), folds=folds)
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_validation_files_that_can_choose_nothing_are_said_to_be_so():
 def test_a_split_in_words_is_never_taken_for_folds_that_train_on_the_test(words, says):
     x, y = clusters()
     with pytest.raises(InputError, match=says):
-        probe(x, y, folds=np.resize(words, len(y)), draws=0)
+        probe(x, y, settings=ProbeSettings(resamples=0), folds=np.resize(words, len(y)))
 
 
 def test_other_spellings_of_the_parts_are_the_same_split():
     x, y = clusters(noise=3.0)
     split = np.array(["train"] * 150 + ["valid"] * 50 + ["test"] * 100)
     spelled = np.array(["Training"] * 150 + ["val "] * 50 + ["TESTING"] * 100)
-    one, other = (probe(x, y, folds=folds, draws=0) for folds in (split, spelled))
+    one, other = (probe(x, y, settings=ProbeSettings(resamples=0), folds=folds) for folds in (split, spelled))
     assert one.n_test == other.n_test == 100 and np.array_equal(one.scores, other.scores)
 
 
@@ -165,12 +165,15 @@ def test_groups_stay_whole_in_folds_and_classes_are_spread():
 def test_fractions_of_the_labels_are_drawn_from_the_seed():
     x, y = clusters(n=600, noise=2.0)
     split = np.array(["train"] * 400 + ["test"] * 200)
-    sizes = {f: probe(x, y, folds=split, label_fraction=f, seed=1, draws=0) for f in (0.01, 0.1, 1.0)}
+    sizes = {
+        f: probe(x, y, settings=ProbeSettings(label_fraction=f, seed=1, resamples=0), folds=split)
+        for f in (0.01, 0.1, 1.0)
+    }
     assert [round(r.n_train) for r in sizes.values()] == pytest.approx([4, 40, 400], abs=3)
-    assert sizes[0.01].figures.summary["accuracy"] < sizes[1.0].figures.summary["accuracy"]
-    again = probe(x, y, folds=split, label_fraction=0.01, seed=1, draws=0)
+    assert sizes[0.01].metrics.summary["accuracy"] < sizes[1.0].metrics.summary["accuracy"]
+    again = probe(x, y, settings=ProbeSettings(label_fraction=0.01, seed=1, resamples=0), folds=split)
     assert np.array_equal(again.scores, sizes[0.01].scores)
-    other = probe(x, y, folds=split, label_fraction=0.01, seed=2, draws=0)
+    other = probe(x, y, settings=ProbeSettings(label_fraction=0.01, seed=2, resamples=0), folds=split)
     assert not np.array_equal(other.scores, sizes[0.01].scores)
 
 
@@ -186,15 +189,15 @@ def test_singer_identification_cannot_use_the_room_of_a_recording():
     singers = [f"s{r % 5}" for r in recording]
     data = choir(x, [f"r{r}" for r in recording], singers)
     for kind in ("linear", "knn"):
-        assert singer_probe(x, data, kind, draws=0).figures.summary["accuracy"] < 0.45
+        assert singer_probe(x, data, ProbeSettings(kind, resamples=0)).metrics.summary["accuracy"] < 0.45
 
 
 def test_singers_are_identified_and_those_with_one_recording_left_out():
     x, y = clusters(n=200, classes=5, noise=0.2)
     singers = [f"s{c}" for c in y]
     recording = [f"{s}-{i % 3 if s != 's4' else 0}" for i, s in enumerate(singers)]
-    result = singer_probe(x, choir(x, recording, singers), draws=20)
-    assert result.figures.summary["accuracy"] == 1 and result.classes == ["s0", "s1", "s2", "s3"]
+    result = singer_probe(x, choir(x, recording, singers), ProbeSettings(resamples=20))
+    assert result.metrics.summary["accuracy"] == 1 and result.classes == ["s0", "s1", "s2", "s3"]
     assert "1 singers with one recording left out" in result.notes
     assert set(y[result.tested]) == {0, 1, 2, 3}
     with pytest.raises(InputError, match="two recordings"):
@@ -203,8 +206,8 @@ def test_singers_are_identified_and_those_with_one_recording_left_out():
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"kind": "forest"}, "no probe"), ({"label_fraction": 0}, "label_fraction"), ({"groups": [1]}, "groups"),
-     ({"folds": np.zeros(300)}, "one fold"), ({"folds": ["test"] * 300}, "marked"), ({"classes": ["x"]}, "names")],
+    [({"groups": [1]}, "groups"), ({"folds": np.zeros(300)}, "one fold"), ({"folds": ["test"] * 300}, "marked"),
+     ({"classes": ["x"]}, "names")],
 )  # fmt: skip
 def test_impossible_probes_are_refused(change, says):
     x, y = clusters()
@@ -215,15 +218,21 @@ def test_impossible_probes_are_refused(change, says):
         probe(x, y)
 
 
+@pytest.mark.parametrize(("setting", "says"), [({"kind": "forest"}, "unknown"), ({"label_fraction": 0}, "fraction")])
+def test_impossible_settings_of_a_probe_are_refused(setting, says):
+    with pytest.raises(InputError, match=says):
+        ProbeSettings(**setting)
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_a_split_that_can_show_nothing_is_refused_before_anything_is_learned(several):
     y = np.repeat([0, 1, 2, 3], 5)  # speakers, of whom some are in training and others in test
     targets = y[:, None] == np.arange(4) if several else y
     features = np.random.default_rng(0).normal(size=(20, 3))
-    with pytest.raises(InputError, match="none of the test items' classes has an item to learn from"):
-        probe(features, targets, folds=np.where(y < 2, "train", "test"), draws=0)
+    with pytest.raises(InputError, match="no class of the test items has training items"):
+        probe(features, targets, settings=ProbeSettings(resamples=0), folds=np.where(y < 2, "train", "test"))
     with pytest.raises(InputError, match="has no items marked test"):
-        probe(features, targets, folds=np.where(y < 2, "train", "valid"), draws=0)
+        probe(features, targets, settings=ProbeSettings(resamples=0), folds=np.where(y < 2, "train", "valid"))
 
 
 def test_tables_and_folders_of_labels(tmp_path, write_tone):
@@ -256,8 +265,10 @@ def test_environmental_sounds_by_their_official_folds(shared):
     data = read_labels(table, "category", file="filename", fold="fold", group="src_file")
     kept = [i for i in range(len(data.paths)) if i % 2 == 0]  # a hundred sounds are enough
     x = embed_recordings(mfcc_statistics(), [data.paths[i] for i in kept], progress=None)
-    result = probe(x, data.targets[kept], data.classes, folds=[data.folds[i] for i in kept], draws=20)
-    assert result.figures.summary["accuracy"] > 0.5  # ten classes; published MFCC baselines reach about .7 of all 400
+    result = probe(
+        x, data.targets[kept], data.classes, ProbeSettings(resamples=20), folds=[data.folds[i] for i in kept]
+    )
+    assert result.metrics.summary["accuracy"] > 0.5  # ten classes; published MFCC baselines reach about .7 of all 400
 
 
 @pytest.mark.parametrize(
@@ -282,7 +293,7 @@ def test_an_item_of_no_fold_is_refused(tmp_path):
 
 def test_a_file_listed_twice_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("path,genre\na.wav,rock\nb.wav,folk\na.wav,rock\n")
-    with pytest.raises(InputError, match=r"lists a.wav twice, which could be in training and test"):
+    with pytest.raises(InputError, match=r"lists a.wav twice, so that it could be in training and in test"):
         read_labels(tmp_path / "t.csv", "genre")
 
 
@@ -294,12 +305,12 @@ def test_a_difference_is_paired_over_the_groups_that_both_were_tested_on():
 
     def judged(hits, **how):
         guess = np.where(hits, y, (y + 1) % 4)
-        return ClassificationMetrics(y, np.eye(4)[guess], list("abcd")).bootstrap(groups, **{"draws": 400, **how})
+        return ClassificationMetrics(y, np.eye(4)[guess], list("abcd")).bootstrap(groups, **{"resamples": 400, **how})
 
     a, b = judged(better), judged(right)
     value, (low, high) = a.difference(b, "accuracy")
     assert value == pytest.approx(better.mean() - right.mean()) and 0 < low < value < high
     assert a.intervals["accuracy"][0] < b.intervals["accuracy"][1]  # apart only as a pair
     assert a.difference(a, "accuracy") == (0.0, (0.0, 0.0))
-    with pytest.raises(InputError, match="the same draws of both, got 400 and 10"):
-        a.difference(judged(right, draws=10), "accuracy")
+    with pytest.raises(InputError, match="the same resamples for both models, got 400 and 10"):
+        a.difference(judged(right, resamples=10), "accuracy")

@@ -8,12 +8,12 @@ import pytest
 from helpers import tiny_model
 
 from ssl_audio.cli import main
-from ssl_audio.evaluation.comparison import TestSet, compare_all, evaluate, load_test_set
+from ssl_audio.evaluation.comparison import TestSet, compare_all, evaluate_model, load_test_set
 from ssl_audio.evaluation.metrics import equal_error_rate
+from ssl_audio.evaluation.projection import project
 from ssl_audio.evaluation.recordings import Recordings
-from ssl_audio.evaluation.report import plots, write_report
+from ssl_audio.evaluation.report import plots, write_comparison_report
 from ssl_audio.evaluation.report.leaderboard import read_leaderboard
-from ssl_audio.evaluation.report.plots import project
 from ssl_audio.evaluation.report.tables import write_metrics
 from ssl_audio.evaluation.report.verdict import points, verdict
 from ssl_audio.evaluation.trials import all_pairs
@@ -47,7 +47,7 @@ def evaluations():
         "MFCC statistics": embeddings(test_set, 3.0),
     }
     return [
-        evaluate(name, x, test_set, baseline=name.startswith("MFCC"), draws=200, probe="knn")
+        evaluate_model(name, x, test_set, baseline=name.startswith("MFCC"), resamples=200, probe="knn")
         for name, x in cases.items()
     ]
 
@@ -55,7 +55,7 @@ def evaluations():
 @pytest.fixture(scope="module")
 def report(evaluations, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("reports") / "first"
-    write_report(evaluations, folder, settings={"seed": 0}, progress=False)
+    write_comparison_report(evaluations, folder, settings={"seed": 0}, progress=False)
     return folder
 
 
@@ -65,23 +65,28 @@ def test_the_verdict_says_which_is_better_and_whether_it_is_luck(evaluations):
     best, other = sorted(("good", "twin"), key=eers.get)
     against = {name: next(s for s in sentences if f" {name}" in s) for name in (other, "poor")}
     assert all(sentence.startswith(best) for sentence in sentences)
-    assert "cannot be told apart" in against[other] and "may well be the luck" in against[other]
-    assert "is better than poor" in against["poor"] and "hardly luck" in against["poor"]
+    assert (
+        "do not differ significantly" in against[other]
+        and "choice of the singers alone may explain it" in against[other]
+    )
+    assert "is better than poor" in against["poor"] and "the difference is significant" in against["poor"]
     assert any("best baseline (MFCC statistics)" in s for s in sentences)
 
 
 def test_equal_models_err_alike():
     test_set = made_up(people=12, songs=3)
-    one, other = (evaluate(n, embeddings(test_set, 2.0), test_set, draws=100, probe=None) for n in ("one", "other"))
+    one, other = (
+        evaluate_model(n, embeddings(test_set, 2.0), test_set, resamples=100, probe=None) for n in ("one", "other")
+    )
     (sentence,) = verdict([one, other], compare_all([one, other]))
-    assert sentence.startswith("one and other err alike: EER") and "-0.0" not in sentence
+    assert sentence.startswith("one and other make the same errors: EER") and "-0.0" not in sentence
     assert points(-0.0002) == "0.0" and points(-0.123) == "-12.3"
 
 
 def test_a_model_below_the_baseline_and_few_singers_are_said_so():
     test_set = made_up(people=6, songs=8)
-    weak = evaluate("weak", embeddings(test_set, 4.0), test_set, draws=200, probe=None)
-    base = evaluate("mean mel", embeddings(test_set, 0.5), test_set, draws=200, baseline=True, probe=None)
+    weak = evaluate_model("weak", embeddings(test_set, 4.0), test_set, resamples=200, probe=None)
+    base = evaluate_model("mean mel", embeddings(test_set, 0.5), test_set, resamples=200, baseline=True, probe=None)
     sentences = verdict([weak, base], compare_all([weak, base]))
     assert "weak is worse than the best baseline (mean mel)" in sentences[0] and "Only 6 singers" in sentences[1]
 
@@ -91,13 +96,13 @@ def test_singers_who_are_only_impostors_do_not_make_an_interval_sure(tmp_path):
     kept = [i for i, name in enumerate(whole.recordings.files) if i < 18 or name.endswith("/0.wav")]
     recordings = whole.recordings.at(kept)
     test_set = TestSet("lonely", recordings, all_pairs(recordings))
-    sure = evaluate("sure", embeddings(whole, 0.2)[kept], test_set, draws=200, probe=None)
-    poor = evaluate("poor", embeddings(whole, 4.0)[kept], test_set, draws=200, probe=None)
+    sure = evaluate_model("sure", embeddings(whole, 0.2)[kept], test_set, resamples=200, probe=None)
+    poor = evaluate_model("poor", embeddings(whole, 4.0)[kept], test_set, resamples=200, probe=None)
     assert sure.verification.n_singers == 24 and sure.verification.n_paired_singers == 3
     sentences = verdict([sure, poor], compare_all([sure, poor]))
-    assert "even that may be luck" in sentences[0] and "come from only 3 of 24 singers" in sentences[1]
-    write_report([sure, poor], tmp_path / "report", settings={}, progress=False)
-    assert "24 singers (same-singer trials: of 3 of them)" in (tmp_path / "report" / "report.html").read_text()
+    assert "chance may explain even this" in sentences[0] and "come from only 3 of 24 singers" in sentences[1]
+    write_comparison_report([sure, poor], tmp_path / "report", settings={}, progress=False)
+    assert "24 singers (same-singer trials from 3 of them)" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_names_that_matplotlib_reads_in_its_own_way_are_drawn_as_they_are(tmp_path, monkeypatch):
@@ -107,14 +112,17 @@ def test_names_that_matplotlib_reads_in_its_own_way_are_drawn_as_they_are(tmp_pa
     files = [f"{i}.wav" for i in range(len(singers))]
     test_set = TestSet("odd", (found := Recordings(Path("odd"), files, singers, files, {})), all_pairs(found))
     models = ["$m_{1$", "_model"]
-    here = [evaluate(n, embeddings(test_set, s), test_set, draws=100) for n, s in zip(models, (1.0, 2.0), strict=True)]
+    here = [
+        evaluate_model(n, embeddings(test_set, s), test_set, resamples=100)
+        for n, s in zip(models, (1.0, 2.0), strict=True)
+    ]
     drawn = {}
     for name in ("det", "singer", "confusion", "map"):
         original = getattr(plots, f"{name}_plot")
         monkeypatch.setattr(
             plots, f"{name}_plot", lambda *given, n=name, draw=original: drawn.setdefault(n, draw(*given))
         )
-    write_report(here, tmp_path / "report", settings={}, progress=False)
+    write_comparison_report(here, tmp_path / "report", settings={}, progress=False)
     assert "$m_{1$" in (tmp_path / "report" / "report.html").read_text()
 
     def legend(name):
@@ -133,8 +141,8 @@ def test_another_report_in_the_folder_leaves_no_picture_of_the_one_before(tmp_pa
     for name in ("choir", "合唱團"):
         test_set = made_up(people=6, name=name)
         test_set.recordings.singers[:] = [singer.replace("singer", "歌手") for singer in test_set.recordings.singers]
-        one = evaluate("歌", embeddings(test_set, 1.0), test_set, draws=100, probe=None)
-        write_report([one], tmp_path, settings={}, progress=False)
+        one = evaluate_model("歌", embeddings(test_set, 1.0), test_set, resamples=100, probe=None)
+        write_comparison_report([one], tmp_path, settings={}, progress=False)
         mine.parent.mkdir(parents=True, exist_ok=True)
         mine.write_text("mine")
     assert [path.name for path in (tmp_path / "plots" / "choir").iterdir()] == ["notes.txt"]
@@ -178,11 +186,13 @@ def test_retrieval_is_judged_without_the_querys_own_recording_and_by_genre(tmp_p
     takes = [f"s{p}/{s // 2}" for p, s in rows]
     test_set = TestSet("two", Recordings(Path("two"), files, singers, takes, {"genre": genres}), made_up(12).trials)
     x = np.stack([np.eye(36)[[p, 12 + p * 2 + s // 2]].sum(0) for p, s in rows])  # near: own recording, then own singer
-    found = evaluate("m", x, test_set, draws=100, probe=None).retrieval
+    found = evaluate_model("m", x, test_set, resamples=100, probe=None).retrieval
     assert found["same_artist"]["precision_at_1"] == found["same_artist"]["mean_average_precision"] == 1
     assert found["same_artist"]["precision_at_5"] == pytest.approx(2 / 5)  # the clip of the same recording is left out
     assert found["same_genre_other_artist"]["queries"] == 32  # what has no genre is not judged
-    write_report([evaluate("m", x, test_set, draws=100, probe=None)], tmp_path / "r", settings={}, progress=False)
+    write_comparison_report(
+        [evaluate_model("m", x, test_set, resamples=100, probe=None)], tmp_path / "r", settings={}, progress=False
+    )
     page = (tmp_path / "r" / "report.html").read_text()
     assert "same genre, other singers" in page and "mean AP" in page
     content = json.loads((tmp_path / "r" / "metrics.json").read_text())
@@ -204,9 +214,9 @@ def test_the_leaderboard_gathers_reports_and_passes_over_rubbish(report, evaluat
 
 
 def test_a_report_is_in_its_own_leaderboard_wherever_the_earlier_ones_lie(evaluations, tmp_path):
-    write_report(evaluations[:1], tmp_path / "earlier" / "one", settings={}, progress=False)
+    write_comparison_report(evaluations[:1], tmp_path / "earlier" / "one", settings={}, progress=False)
     here = tmp_path / "elsewhere" / "two"
-    write_report(evaluations[2:3], here, settings={}, runs=tmp_path / "earlier", progress=False)
+    write_comparison_report(evaluations[2:3], here, settings={}, runs=tmp_path / "earlier", progress=False)
     with open(here / "leaderboard.csv", newline="") as file:
         assert [(row["model"], row["report"]) for row in csv.DictReader(file)] == [
             ("good", "one"),
@@ -229,15 +239,15 @@ def test_the_map_is_the_first_two_components():
         x = rng.standard_normal((50, dim)) @ np.diag(np.r_[5, 3, np.linspace(1, 0.1, dim - 2)])
         unit = x / np.linalg.norm(x, axis=1, keepdims=True)
         _, sizes, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
-        assert np.allclose(np.linalg.norm(project(x), axis=0), sizes[:2])
+        assert np.allclose(np.linalg.norm(project(unit), axis=0), sizes[:2])
 
 
 def test_a_large_map_is_drawn_of_a_part_and_says_so(monkeypatch):
     test_set = made_up(people=20, songs=4)
-    evaluation = evaluate("m", embeddings(test_set, 1.0), test_set, draws=100, probe=None)
-    assert plots.mapped_words([evaluation]) == ""
+    evaluation = evaluate_model("m", embeddings(test_set, 1.0), test_set, resamples=100, probe=None)
+    assert plots.map_sample_note([evaluation]) == ""
     monkeypatch.setattr(plots, "MAX_MAPPED", 40)
-    assert plots.mapped_words([evaluation]) == " (40 of 80 recordings, drawn evenly over singers)"
+    assert plots.map_sample_note([evaluation]) == " (40 of 80 recordings, about as many of each singer)"
     (axis,) = plots.map_plot([evaluation]).axes
     assert [len(points.get_offsets()) for points in axis.collections] == [2] * 20
 
@@ -247,7 +257,7 @@ def test_clips_of_one_recording_are_no_pair_that_is_counted(tmp_path, write_tone
     for i, name in enumerate(names):
         write_tone(tmp_path / name, seconds=0.1, seed=i)
     whole, sampled = load_test_set(tmp_path), load_test_set(tmp_path, max_trials=40)
-    assert len(whole.trials) == 60 and sampled.n_pairs == 60 and "all 60 pairs" in sampled.words()
+    assert len(whole.trials) == 60 and sampled.n_pairs == 60 and "all 60 pairs" in sampled.trials_description()
     assert load_test_set(tmp_path, max_trials=60).n_pairs == 0  # exactly so many: all are listed
 
 
@@ -256,9 +266,11 @@ def test_a_list_that_pairs_clips_of_one_recording_is_said_to(tmp_path, write_ton
         write_tone(tmp_path / "choir" / name, seconds=0.1)
     fair, unfair = "1,a/x_0_4_0s.wav,a/y.wav\n0,a/y.wav,b/x_0_4_0s.wav\n", "1,a/x_0_4_0s.wav,a/x_4_8_1s.wav\n"
     (tmp_path / "list.txt").write_text(fair)
-    assert load_test_set(tmp_path / "choir", tmp_path / "list.txt").words() == "2 trials of the list list.txt"
+    described = load_test_set(tmp_path / "choir", tmp_path / "list.txt").trials_description()
+    assert described == "2 trials of the list list.txt"
     (tmp_path / "list.txt").write_text(fair + unfair)
-    assert "1 of them of two clips of one recording" in load_test_set(tmp_path / "choir", tmp_path / "list.txt").words()
+    described = load_test_set(tmp_path / "choir", tmp_path / "list.txt").trials_description()
+    assert "1 pair two clips of one recording" in described
 
 
 def test_more_pairs_than_the_limit_are_counted_without_a_list(singers, tmp_path):
@@ -266,7 +278,7 @@ def test_more_pairs_than_the_limit_are_counted_without_a_list(singers, tmp_path)
     sampled = load_test_set(singers, max_trials=80)
     assert sampled.n_pairs == 190 and len(sampled.trials) == 80 and whole.n_pairs == 0
     x = np.random.default_rng(0).standard_normal((20, 4))
-    exact, counted = (evaluate("m", x, s, draws=0, probe=None).verification.eer for s in (whole, sampled))
+    exact, counted = (evaluate_model("m", x, s, resamples=0, probe=None).verification.eer for s in (whole, sampled))
     assert counted == pytest.approx(exact, abs=1e-3)
 
 
@@ -287,7 +299,7 @@ def test_the_page_in_a_browser(report, browser, width):
     assert overflow <= 0 and outside == []
     assert len(pictures) == 18  # DET, EER per singer, and four panels each of the others
     assert all(alt and scale > 0.4 and done for alt, scale, done in pictures)  # of 130 dots an inch: legible
-    assert "luck" in heading
+    assert "significant" in heading
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
 
@@ -306,7 +318,7 @@ def test_the_command_compares_two_models_with_baselines(singers, tmp_path, capsy
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [(["--trials", "x.txt", "--trials", "y.txt"], "one list a data set"), (["--draws", "5"], "at least 100"),
+    [(["--trials", "x.txt", "--trials", "y.txt"], "give a list for each --data"), (["--draws", "5"], "at least 100"),
      (["--trials", "gone.txt"], "cannot read")],
 )  # fmt: skip
 def test_mistakes_are_one_line_before_a_model_is_loaded(singers, tmp_path, capsys, change, says):

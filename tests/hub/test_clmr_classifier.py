@@ -72,9 +72,9 @@ def test_a_plain_checkpoint_and_its_classifier_give_named_tags(original, clips, 
     assert model.head.classes == list(PONS_TAGS) and model.head.multi_label
     with torch.no_grad():
         assert torch.allclose(model(clips), layers(original.encoder(clips)), atol=1e-5)
-    with pytest.raises(InputError, match="50 outputs and there are 2 tags"):
+    with pytest.raises(InputError, match="50 outputs but there are 2 tags"):
         with_classifier(load_checkpoint(tmp_path / "plain.pt"), tmp_path / "mlp.pt", ["rock", "pop"])
-    with pytest.raises(InputError, match="no classifier of CLMR"):
+    with pytest.raises(InputError, match="give a checkpoint of CLMR's finetuner"):
         with_classifier(load_checkpoint(tmp_path / "plain.pt"), tmp_path / "plain.pt")
     with pytest.raises(InputError, match="one head"):
         with_classifier(load_checkpoint(tmp_path / "plain.pt", projection=True), tmp_path / "mlp.pt")

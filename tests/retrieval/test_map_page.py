@@ -9,7 +9,7 @@ import pytest
 from ssl_audio.cli import main
 from ssl_audio.errors import InputError
 from ssl_audio.retrieval import Index
-from ssl_audio.retrieval.map import map_page, project
+from ssl_audio.retrieval.map import map_page, map_positions
 
 ODD = "Ünïcode & <b>#1< 100%?.wav"
 
@@ -129,7 +129,7 @@ def test_a_phone_needs_no_sideways_scrolling(browser, library):
 def test_pca_keeps_the_directions_of_largest_variance():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, 5)) * [9, 4, 1, 1, 1] @ np.linalg.qr(rng.standard_normal((5, 5)))[0] + 7
-    flat = project(x.astype(np.float32))
+    flat = map_positions(x.astype(np.float32))
     _, _, directions = np.linalg.svd(x - x.mean(0), full_matrices=False)
     expected = (x - x.mean(0)) @ directions[:2].T
     for column in range(2):

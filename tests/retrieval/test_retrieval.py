@@ -210,7 +210,7 @@ def test_audio_without_a_model_is_refused_and_a_small_library_gives_what_it_has(
         (np.zeros((0, 3)), [], "at least one"),
         (np.zeros((2, 3)), ["a"], "do not match"),
         (np.array([[0.0, 1], [np.nan, 1]]), ["a", "b"], "of b is not finite"),
-        (np.eye(2), ["a", "a"], "differ"),
+        (np.eye(2), ["a", "a"], "distinct"),
     ],
 )
 def test_bad_embeddings_are_refused(rows, names, words):

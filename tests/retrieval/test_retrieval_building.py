@@ -155,7 +155,7 @@ def test_files_gone_since_indexing_are_reported_and_skipped(model, music):
     reported = []
     assert index.recommend(index.paths[0], 1, on_missing=reported.append) == [second]
     assert reported == [first.path]
-    with pytest.warns(UserWarning, match="gone since"):
+    with pytest.warns(UserWarning, match="does not exist any more"):
         index.recommend(index.paths[0], 1)
 
 
@@ -167,7 +167,7 @@ def test_another_models_index_is_refused(model, music, tmp_path):
     slower.sample_rate = 8000
     assert fingerprint(slower) != fingerprint(model)
     assert len(Index.load(tmp_path / "a.index", twin)) == 9
-    with pytest.raises(InputError, match="made by another model"):
+    with pytest.raises(InputError, match="another model"):
         Index.load(tmp_path / "a.index", other)
 
 
@@ -202,7 +202,7 @@ def test_a_damaged_index_is_refused_in_one_line(damage, tmp_path):
     else:
         data = bytearray(data.replace(b'"version":"1"', b'"version":"9"'))
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"a\.index: (the index is damaged|is not an index|is of format 9)") as error:
+    with pytest.raises(InputError, match=r"a\.index: (the index is damaged|is not an index|has format 9)") as error:
         Index.load(path)
     assert "\n" not in str(error.value)
 

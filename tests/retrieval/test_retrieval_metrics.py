@@ -35,7 +35,7 @@ def test_equals_the_reference(items, classes, k, filtered, seed):
     exclude = [f"artist {i}" for i in rng.integers(0, 6, items)] if filtered else None
     expected = reference(x, labels, exclude, k)
     if expected is None:
-        with pytest.raises(InputError, match="nothing to retrieve"):
+        with pytest.raises(InputError, match="no item has a candidate with its label"):
             retrieval_metrics(x, labels, exclude, ks=[k])
         return
     result = retrieval_metrics(x, labels, exclude, ks=[k])
@@ -78,8 +78,8 @@ def test_the_artist_filter_takes_the_credit_for_artists_away():
         ((np.eye(3), [0, 0]), "match in number"),
         ((np.full((2, 2), np.nan), [0, 0]), "not finite"),
         ((np.eye(2), [0, 0], None, [0]), "at least 1"),
-        ((np.eye(2), [0, 1]), "nothing to retrieve"),
-        ((np.eye(0), []), "nothing to retrieve"),
+        ((np.eye(2), [0, 1]), "no item has a candidate with its label"),
+        ((np.eye(0), []), "no item has a candidate with its label"),
     ],
 )
 def test_impossible_input_is_refused(arguments, words):

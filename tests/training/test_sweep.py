@@ -12,7 +12,7 @@ from helpers import needed
 
 from ssl_audio.cli import main
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.comparison import TestSet, evaluate
+from ssl_audio.evaluation.comparison import TestSet, evaluate_model
 from ssl_audio.evaluation.recordings import Recordings
 from ssl_audio.evaluation.report.tables import write_metrics
 from ssl_audio.evaluation.trials import all_pairs
@@ -99,7 +99,9 @@ def test_the_table_has_the_figures_of_the_report_and_its_baselines(tmp_path):
     test_set = TestSet("choir", recordings, all_pairs(recordings))
     names = {"a": False, "mean mel": True}
     evaluations = [
-        evaluate(name, rng.standard_normal((18, 4)).astype("f4"), test_set, baseline=baseline, draws=100, probe=None)
+        evaluate_model(
+            name, rng.standard_normal((18, 4)).astype("f4"), test_set, baseline=baseline, resamples=100, probe=None
+        )
         for name, baseline in names.items()
     ]
     write_metrics(tmp_path / "metrics.json", evaluations, [], {})
@@ -107,7 +109,7 @@ def test_the_table_has_the_figures_of_the_report_and_its_baselines(tmp_path):
     assert [row["status"] for row in rows] == ["unfinished", "failed", "baseline"]
     written = table(tmp_path)
     for evaluation in evaluations:
-        figures, row = evaluation.figures(), written[evaluation.model]
+        figures, row = evaluation.metrics(), written[evaluation.model]
         assert float(row["choir/eer"]) == figures["eer"] and float(row["choir/mnr high"]) == figures["mnr_interval"][1]
     assert written["b"]["reason"] == "broke" and not written["b"]["choir/eer"]
 

@@ -20,7 +20,15 @@ from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.pooling import StatisticsPooling
 from ssl_audio.transcription import ConvHead, LinearHead, Transcriber, load_transcriber, save_transcriber
-from ssl_audio.transcription.fit import MODES, LabelledRecordings, LabelledWindows, fit, make_transcriber, read_folder
+from ssl_audio.transcription.fit import (
+    MODES,
+    FitSettings,
+    LabelledRecordings,
+    LabelledWindows,
+    fit,
+    make_transcriber,
+    read_folder,
+)
 from ssl_audio.transcription.metrics import Piece, average_precision, best_threshold, evaluate_transcription
 from ssl_audio.transcription.output import write_midi
 
@@ -118,7 +126,7 @@ def test_figures_of_a_right_a_late_and_a_silent_transcription():
     assert late["note_f1"] == 1 and late["note_with_offset_f1"] == 0
     silent = figures(Notes([], [], []), np.zeros(roll.shape))
     assert silent["frame_f1"] == silent["note_f1"] == silent["note_recall"] == 0
-    with pytest.raises(InputError, match="rolls"):
+    with pytest.raises(InputError, match="targets and scores must have"):
         evaluate_transcription([Piece(roll, roll[:2].astype(float), notes, notes)], names, 0.5)
 
 
@@ -195,7 +203,7 @@ def test_modes_train_what_they_say(tree, mode):
     made = make_transcriber([cpc()], [41, 43], mode, "linear", 8000, seed=5)
     before = {name: value.clone() for name, value in made.encoders.state_dict().items()}
     head = made.head.output.weight.detach().clone()
-    history = fit(made, train, valid, mode, epochs=4, lr=0.01, progress=False)
+    history = fit(made, train, valid, FitSettings(mode, epochs=4, lr=0.01, progress=False))
     changed = any(not torch.equal(value, before[name]) for name, value in made.encoders.state_dict().items())
     assert changed == (mode in ("finetuned", "supervised"))
     fresh = all(
@@ -213,7 +221,7 @@ def test_kept_features_change_nothing(tree):
     found = []
     for room in (1 << 30, 0):
         made = make_transcriber([cpc()], [41, 43], "frozen", "linear", 8000, seed=5)
-        fit(made, train, valid, epochs=1, kept_features=room, progress=False)
+        fit(made, train, valid, FitSettings(epochs=1, kept_features=room, progress=False))
         found.append(made.head.output.weight.detach())
     torch.testing.assert_close(*found)
 
@@ -245,8 +253,9 @@ def test_validation_recordings_without_notes_are_refused(tree):
     """No epoch would be better than another: the head would stay as it was drawn."""
     train, valid = read_folder(tree, "train", 8000).split(0.25, 0)
     silent = LabelledRecordings(valid.groups, {path: Notes([], [], [], []) for path in valid.notes}, [])
-    with pytest.raises(InputError, match="no note sounds in the recordings that are to choose epoch and threshold"):
-        fit(make_transcriber([cpc()], [41, 43], "frozen", "linear", 8000, 0), train, silent, epochs=1, progress=False)
+    with pytest.raises(InputError, match="the validation recordings have no notes"):
+        made = make_transcriber([cpc()], [41, 43], "frozen", "linear", 8000, 0)
+        fit(made, train, silent, FitSettings(epochs=1, progress=False))
 
 
 def test_what_the_figures_leave_out_is_said(tmp_path, capsys):
@@ -258,7 +267,7 @@ def test_what_the_figures_leave_out_is_said(tmp_path, capsys):
     command = ["fit-transcriber", str(tree), "--model", "mel", "--output", str(tmp_path / "t"), "--epochs", "1"]
     assert main([*command, "--window", "0.5", "--valid", "0.25", "--device", "cpu"]) == 0
     said = capsys.readouterr().out
-    assert "not in the training recordings, so that no figures of their own: flute" in said
+    assert "without metrics of their own, because no training recording has them: flute" in said
     assert f"left out: {tree / 'test_data' / '2501.wav'}" in said
 
 
@@ -266,7 +275,7 @@ def test_a_test_without_notes_is_refused_before_the_training(tree, tmp_path, cap
     for labels in (tree / "test_labels").iterdir():
         labels.write_text(labels.read_text().splitlines()[0] + "\n")
     assert main(["fit-transcriber", str(tree), "--model", "mel", "--output", str(tmp_path / "t"), "--epochs", "1"]) == 2
-    assert "the recordings to test on have no notes" in capsys.readouterr().err
+    assert "the test recordings have no notes" in capsys.readouterr().err
 
 
 def test_midi_keeps_programmes(tmp_path):
@@ -292,7 +301,7 @@ def test_what_cannot_be_transcribed_is_said_in_a_line(tree, tmp_path, capsys):
         "transcribe", piece, "--model", str(tmp_path / "encoder"), "-o", "a.mid"
     )
     assert "holds no transcriber" in error("transcribe", piece, "--model", str(tmp_path), "-o", "a.mid")
-    assert "name it a.mid" in error("transcribe", piece, "--model", str(tmp_path / "t"), "-o", "a.wav")
+    assert "such as a.mid" in error("transcribe", piece, "--model", str(tmp_path / "t"), "-o", "a.wav")
     assert "no such file" in error("transcribe", "none.wav", "--model", str(tmp_path / "t"), "-o", "a.mid")
     for option, value in (("--batch_size", "0"), ("--min_seconds", "nan")):
         assert f"{option} is {value}" in error("transcribe", piece, "--model", "t", "-o", "a.mid", option, value)
@@ -309,9 +318,9 @@ def test_what_cannot_be_transcribed_is_said_in_a_line(tree, tmp_path, capsys):
     assert "too short" in said and str(short) in said
     assert "needs a trained encoder" in error("fit-transcriber", str(tree), "--output", str(tmp_path / "u"))
     assert "no MusicNet here" in error("fit-transcriber", str(tmp_path), "--output", "u", "--mode", "supervised")
-    with pytest.raises(InputError, match="gives one vector a clip, no frames"):
+    with pytest.raises(InputError, match="has no frames"):
         bare = EfficientNet("efficientnet_b0", 8)
         bare.frame_dim = None
         make_transcriber([EmbeddingModel(LogMelSpectrogram(), bare)], [41], "frozen", "linear", 22050, 0)
-    with pytest.raises(InputError, match="the head takes 3 numbers"):
+    with pytest.raises(InputError, match="the head has the sizes 3"):
         Transcriber([cpc()], LinearHead(3, 256), [41], 8000)

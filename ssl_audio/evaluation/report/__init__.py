@@ -1,13 +1,13 @@
-"""One folder that answers which model is better, by how much, and whether that is luck.
+"""The report of a comparison: a folder that says which model is better, by how much, and whether this is significant.
 
-report.html          everything, in one file without network
-metrics.json         per model and data set, and the paired tests
-figures.csv, per_singer.csv, comparisons.csv, probe_per_class.csv, retrieval.csv, leaderboard.csv
-plots/<data set>/    det, scores, singers, ranks, confusion, map as PNG and SVG
+- `report.html`: everything in one file, which needs no network.
+- `metrics.json`: all metrics per model and data set, and the paired tests.
+- `figures.csv`, `per_singer.csv`, `comparisons.csv`, `probe_per_class.csv`, `retrieval.csv`, `leaderboard.csv`: tables.
+- `plots/<data set>/`: det, scores, singers, ranks, confusion and map as PNG and SVG.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,18 @@ from ssl_audio.evaluation.report import html, plots
 from ssl_audio.evaluation.report.leaderboard import METRICS, Entry, read_leaderboard
 from ssl_audio.evaluation.report.tables import write_metrics, write_tables
 from ssl_audio.evaluation.report.verdict import percent, points, verdict, with_interval
-from ssl_audio.evaluation.verification import Verification
+from ssl_audio.evaluation.verification import VerificationResult
 from ssl_audio.provenance import versions
 from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.plotting import literal_text_style
 
 REPORT = "report.html"
-_PICTURES = ("det", "scores", "singers", "ranks", "confusion", "map")
+_PLOTS = ("det", "scores", "singers", "ranks", "confusion", "map")
 _DPI = 130
-_MARGIN = 6  # pixels around a panel that is cut out
+_MARGIN = 6  # pixels around a panel
 
 
-def write_report(
+def write_comparison_report(
     evaluations: Sequence[Evaluation],
     output: Path,
     *,
@@ -44,19 +44,19 @@ def write_report(
     seed: int = 0,
     progress: bool = True,
 ) -> list[str]:
-    """Write the whole folder.
+    """Write the report folder.
 
     Args:
-        evaluations: of every model on every test set, all with bootstrap draws of the same seed.
-        output: folder; an earlier report in it is replaced, with its pictures.
-        settings: what was asked for, written into metrics.json.
-        runs: folder whose metrics.json files make the leaderboard; default: that which holds `output`.
+        evaluations: one per model and test set, all bootstrapped with the same seed.
+        output: the folder. An earlier report in it is replaced.
+        settings: settings of the comparison, for metrics.json.
+        runs: folder to search for the metrics.json files of the leaderboard; default: the folder that holds `output`.
         map_method: "pca" or "umap".
         seed: of the map.
-        progress: show a bar.
+        progress: show a progress bar.
 
     Returns:
-        The verdict: sentences, the same that stand at the top of the page.
+        The verdict, one sentence per entry, as at the top of the page.
     """
     evaluations = list(evaluations)
     comparisons = compare_all(evaluations)
@@ -69,7 +69,7 @@ def write_report(
     write_tables(output, evaluations, comparisons, board)
     verdicts = {name: verdict(here, comparisons) for name, here in by_set.items()}
     body = _top(by_set, verdicts)
-    jobs = [(name, *job) for name, here in by_set.items() for job in _pictures(here, map_method, seed)]
+    jobs = [(name, *job) for name, here in by_set.items() for job in _plots(here, map_method, seed)]
     drawn: dict[str, list[str]] = {name: [] for name in by_set}
     for name, stem, drawing, alt, caption in tqdm(jobs, "drawing", disable=not progress, leave=False):
         with literal_text_style():
@@ -83,54 +83,61 @@ def write_report(
 
 
 def _clear(output: Path) -> None:
-    """Take away the page and the pictures of an earlier report: they must not stand beside these figures."""
+    """Remove the page and the plots of an earlier report, which do not belong to the new metrics."""
     (output / REPORT).unlink(missing_ok=True)
     for path in (output / "plots").glob("*/*"):
-        if path.stem in _PICTURES and path.suffix in (".png", ".svg"):
+        if path.stem in _PLOTS and path.suffix in (".png", ".svg"):
             path.unlink()
     for folder in (output / "plots").glob("*"):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
-def _pictures(here: list[Evaluation], map_method: str, seed: int) -> Iterator[tuple]:
-    """(file stem, drawing, alternative text, caption) of one test set."""
+def _plots(here: list[Evaluation], map_method: str, seed: int) -> Iterator[tuple[str, Callable[[], Figure], str, str]]:
+    """(file stem, function that draws the plot, alternative text, caption) for every plot of one test set."""
     names = ", ".join(e.model for e in here)
     eers = "; ".join(f"{e.model} {percent(e.verification.eer)}" for e in here)
     ranks = "; ".join(f"{e.model} {percent(e.verification.mnr)}" for e in here)
     yield ("det", lambda: plots.det_plot(here), f"Misses against false accepts of {names}. EER: {eers}.",
-           "Detection error trade-off: lower left is better. Bands around the models are 95 % intervals over singers; "
-           "the EER lies on the diagonal. Baselines are dashed.")  # fmt: skip
+           "Detection error trade-off. The lower left is better. Bands are 95 % intervals over singers. The EER is on "
+           "the diagonal. Baselines are dashed.")  # fmt: skip
     yield ("scores", lambda: plots.score_plot(here), f"Histograms of trial scores of {names}. EER: {eers}.",
-           "Scores of same-singer and different-singer trials. The less they overlap, the better.")  # fmt: skip
+           "Scores of same-singer and different-singer trials. Less overlap is better.")  # fmt: skip
     if any(e.singer_eer for e in here):
         hardest = max(here[0].singer_eer, key=lambda s: here[0].singer_eer[s], default="-")
-        yield ("singers", lambda: plots.singer_plot(here), f"EER of each singer; {hardest} is hardest.",
-               "On whose voices: the EER of the trials that each singer is in, the hardest on top.")  # fmt: skip
+        yield ("singers", lambda: plots.singer_plot(here), f"EER of each singer; {hardest} has the highest.",
+               "EER of each singer's trials, the highest on top.")  # fmt: skip
     yield ("ranks", lambda: plots.rank_plot(here), f"Histograms of normalised ranks. Mean: {ranks}.",
-           "Where the other recording of a singer comes among everybody else's; 0 is best.")  # fmt: skip
+           "Normalised rank of a singer's other recordings among the recordings of all other singers. 0 is "
+           "best.")  # fmt: skip
     probed = [e for e in here if e.probe is not None]
     if probed:
-        right = "; ".join(f"{e.model} {percent(e.probe.figures.summary['accuracy'])}" for e in probed if e.probe)
-        yield ("confusion", lambda: plots.confusion_plot(here), f"Confusion of singers by a probe. Accuracy: {right}.",
-               "Singer identification by a simple classifier on frozen embeddings: rows are the truth.")  # fmt: skip
-    drawn = plots.mapped_words(here)
+        right = "; ".join(f"{e.model} {percent(e.probe.metrics.summary['accuracy'])}" for e in probed if e.probe)
+        yield ("confusion", lambda: plots.confusion_plot(here), f"Confusion matrices of singers. Accuracy: {right}.",
+               "Singer identification by a simple classifier on frozen embeddings. Rows are the true "
+               "singers.")  # fmt: skip
     yield ("map", lambda: plots.map_plot(here, map_method, seed), f"Maps of the embeddings of {names}.",
-           f"Embeddings in two dimensions by {map_method.upper()}, a colour a singer{drawn}.")  # fmt: skip
+           f"Embeddings in two dimensions by {map_method.upper()}; one colour per singer"
+           f"{plots.map_sample_note(here)}.")  # fmt: skip
+
+
+_METRICS_EXPLAINED = (
+    "EER, equal error rate: the error rate of deciding whether two recordings are by the same singer, at the threshold "
+    "where false accepts are as frequent as misses. 50 % is chance.",
+    "MNR, mean normalised rank: the rank of a singer's other recordings among the recordings of all other singers, "
+    "divided by their number. 50 % is chance.",
+    "minDCF, minimum detection cost: the cost of the errors at the best threshold if one trial in a hundred is of the "
+    "same singer. 1 is the cost of rejecting every trial.",
+    "Ranges are 95 % intervals over the choice of singers.",
+)
 
 
 def _top(by_set: dict[str, list[Evaluation]], verdicts: dict[str, list[str]]) -> list[str]:
-    parts = [html.heading(1, "Which is better, by how much, and is it luck?")]
+    parts = [html.heading(1, "Which model is better, by how much, and is the difference significant?")]
     for name, sentences in verdicts.items():
         parts += [html.heading(3, name)] if len(by_set) > 1 else []
         parts.append(html.verdict_box(sentences or ["One model and no baseline: there is nothing to compare with."]))
-    parts.append(html.paragraph(
-        "EER: the error rate of telling whether two recordings are by one singer, at the threshold where both kinds of "
-        "error are equally frequent; 50 % is chance. MNR: how far down the other recordings of a singer come among "
-        "everybody else's; 50 % is chance. minDCF: what errors cost at the best threshold if one trial in a hundred "
-        "were of the same singer; 1 is the cost of accepting nobody. Ranges are 95 % intervals over the choice of "
-        "singers.", "soft"))  # fmt: skip
-    return parts
+    return [*parts, *(html.paragraph(sentence, "soft") for sentence in _METRICS_EXPLAINED)]
 
 
 def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -> list[str]:
@@ -138,20 +145,20 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
     files, singers, paired = (
         getattr(first.verification, f"n_{what}") for what in ("files", "singers", "paired_singers")
     )
-    some = f" (same-singer trials: of {paired} of them)" if paired < singers else ""
-    heard = f"{files:,} recordings of {singers} singers{some}, {first.test_set.words()}."
+    some = f" (same-singer trials from {paired} of them)" if paired < singers else ""
+    tested = f"{files:,} recordings of {singers} singers{some}, {first.test_set.trials_description()}."
     calibrated = any(e.verification.cllr is not None for e in here)
     header = ["model", "EER", "minDCF", "AUC", *(["Cllr, bits"] if calibrated else []), "MNR", "singer identification"]
     ordered = sorted(here, key=lambda e: (e.baseline, e.verification.eer))
     rows = []
     for e in ordered:
-        v, probe = e.verification, e.probe.figures if e.probe else None
+        v, probe = e.verification, e.probe.metrics if e.probe else None
         accuracy = with_interval(probe.summary["accuracy"], probe.intervals.get("accuracy")) if probe else "-"
         cells = [e.model, with_interval(v.eer, v.eer_interval), f"{v.min_dcf:.3f}", f"{v.auc:.3f}"]
         cells += [_cost(v)] if calibrated else []
         rows.append([*cells, with_interval(v.mnr, v.mnr_interval), accuracy])
-    parts = [html.heading(2, name), html.paragraph(heard), html.table(header, rows, [e.baseline for e in ordered])]
-    parts += [html.paragraph(text, "soft") for text in [*_of_scores(here), *_of_probe(here)]]
+    parts = [html.heading(2, name), html.paragraph(tested), html.table(header, rows, [e.baseline for e in ordered])]
+    parts += [html.paragraph(text, "soft") for text in [*_score_notes(here), *_probe_notes(here)]]
     notes = {e.probe_note for e in here if e.probe_note} | {n for e in here if e.probe for n in e.probe.notes}
     parts += [html.paragraph(f"Singer identification: {note}.", "soft") for note in sorted(notes)]
     models = {e.model for e in here if not e.baseline}
@@ -163,46 +170,52 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
     ]  # fmt: skip
     if rows:
         header = ["model", "against", "EER difference, points", "95 % interval", "p"]
-        parts += [html.heading(3, "In pairs, on the same trials"), html.table(header, rows)]
+        parts += [html.heading(3, "Paired tests on the same trials"), html.table(header, rows)]
     if len(rows) > 1:
-        alone = "Each p is of its pair alone: among many pairs of equal models, one in twenty comes below 0.05 by luck."
-        parts.append(html.paragraph(alone, "soft"))
+        uncorrected = (
+            "The p values are not corrected for multiple tests: of many pairs of equal models, one in twenty has p "
+            "below 0.05 by chance."
+        )
+        parts.append(html.paragraph(uncorrected, "soft"))
     return parts + _retrieval(ordered)
 
 
-def _cost(v: Verification) -> str:
-    """`0.41 (0.35 to 0.48), least 0.38`."""
+def _cost(v: VerificationResult) -> str:
+    """`0.41 (0.35 to 0.48), minimum 0.38`."""
     if v.cllr is None:
         return "-"
     around = f" ({v.cllr_interval[0]:.2f} to {v.cllr_interval[1]:.2f})" if v.cllr_interval else ""
-    return f"{v.cllr:.2f}{around}, least {v.min_cllr:.2f}"
+    return f"{v.cllr:.2f}{around}, minimum {v.min_cllr:.2f}"
 
 
-def _of_scores(here: list[Evaluation]) -> list[str]:
-    """What was done to the scores, in sentences."""
+def _score_notes(here: list[Evaluation]) -> list[str]:
+    """Sentences about normalisation and calibration."""
     first = here[0].verification
-    said = [f"Scores: {first.score} with {first.cohort}. MNR and retrieval: plain cosines."] if first.cohort else []
+    sentences = []
+    if first.cohort:
+        sentences.append(f"Scores are {first.score} with {first.cohort}. MNR and retrieval use plain cosines.")
     fitted = next((e.verification.calibrated_on for e in here if e.verification.calibrated_on), "")
     if fitted:
-        said.append(
-            f"Cllr: what it costs to believe the calibrated scores, in bits a trial: 0 is best, 1 says nothing; least: "
-            f"the most that any calibration could save. The line was fitted on {fitted}."
+        sentences.append(
+            "Cllr is the cost of the calibrated scores in bits per trial. 0 is best; 1 means that the scores carry no "
+            "information. The minimum is the Cllr of the best possible calibration. The calibration was fitted on "
+            f"{fitted}."
         )
     notes = {f"{e.model} is not calibrated: {e.verification.calibration_note}." for e in here
              if e.verification.calibration_note}  # fmt: skip
-    return said + sorted(notes)
+    return sentences + sorted(notes)
 
 
-def _of_probe(here: list[Evaluation]) -> list[str]:
-    """What the accuracy of the probe is of, and what guessing would reach."""
+def _probe_notes(here: list[Evaluation]) -> list[str]:
+    """A sentence about the accuracy of the probe and the accuracy of guessing."""
     probe = next((e.probe for e in here if e.probe is not None), None)
-    if probe is None or probe.figures.confusion is None:
+    if probe is None or probe.metrics.confusion is None:
         return []
     how = "a vote of the nearest recordings" if probe.kind == "knn" else "a linear classifier"
-    guess = probe.figures.confusion.sum(axis=1).max() / probe.n_test
+    guess = probe.metrics.confusion.sum(axis=1).max() / probe.n_test
     return [
-        f"Singer identification: the share of {probe.n_test:,} files of {len(probe.classes)} singers that {how} names "
-        f"rightly, in folds by recording; always naming the most frequent singer would be right in {percent(guess)}."
+        f"Singer identification is the accuracy of {how} on {probe.n_test:,} files of {len(probe.classes)} singers, in "
+        f"folds by recording. A classifier that always names the most frequent singer has {percent(guess)}."
     ]
 
 
@@ -214,17 +227,18 @@ _TASKS = {
 
 
 def _retrieval(ordered: list[Evaluation]) -> list[str]:
-    """What stands nearest to a recording: a table of every model and task."""
-    header = ["model", "looked for", "precision at 1", "at 5", "at 10", "hit rate at 10", "mean AP", "by chance"]
+    """A table of the retrieval metrics of every model and task."""
+    header = ["model", "relevant", "precision at 1", "at 5", "at 10", "hit rate at 10", "mean AP", "chance"]
     columns = ["precision_at_1", "precision_at_5", "precision_at_10", "hit_rate_at_10"]
     columns += ["mean_average_precision", "chance"]
     found = [(e, task, e.retrieval[task]) for task in _TASKS for e in ordered if task in e.retrieval]
-    rows = [[e.model, _TASKS[task], *(percent(figures[name]) for name in columns)] for e, task, figures in found]
+    rows = [[e.model, _TASKS[task], *(percent(metrics[name]) for name in columns)] for e, task, metrics in found]
     if not rows:
         return []
     text = (
-        "Each recording asks for its nearest others. Precision: the share of right ones among the nearest k; hit rate: "
-        "how often there is one at all; mean AP: mean average precision of the whole ranking."
+        "Each recording is a query against all others. Precision is the fraction of relevant recordings among the k "
+        "nearest. Hit rate is the fraction of queries with at least one relevant recording among them. Mean AP is the "
+        "mean average precision of the whole ranking."
     )
     table = html.table(header, rows, [e.baseline for e, _, _ in found])
     return [html.heading(3, "Retrieval"), html.paragraph(text, "soft"), table]
@@ -239,10 +253,10 @@ def _bottom(board: list[Entry], settings: dict[str, Any]) -> list[str]:
     return [
         html.heading(2, "Leaderboard"),
         html.paragraph(
-            "This report and the others that were found. Figures with the same trials are comparable.", "soft"
+            "This report and all others in the same folder. Rows with the same trials are comparable.", "soft"
         ),
         html.table(header, rows, [e.baseline for e in board]),
-        html.heading(2, "To repeat this"),
+        html.heading(2, "Settings and versions"),
         html.table(["setting", "value"], [[k, _plain(v)] for k, v in settings.items() if v not in (None, [], "")]),
         html.table(["library", "version"], [[name, str(version)] for name, version in versions().items()]),
     ]
@@ -253,7 +267,7 @@ def _plain(value: Any) -> str:
 
 
 def _save(figure: Figure, stem: Path) -> list[html.Panel]:
-    """Write PNG and SVG beside each other, and give the panels of the picture: whole ones are too small on a phone."""
+    """Write a plot as PNG and SVG, and return its panels for the page; the whole plot would be too small on a phone."""
     figure.set_dpi(_DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -264,15 +278,15 @@ def _save(figure: Figure, stem: Path) -> list[html.Panel]:
     if len(shown) == 1:
         panels = [html.Panel(_png(image), "")]
     else:
-        panels = [html.Panel(_png(_cut_out(image, axis, canvas)), axis.get_title()) for axis in shown]
-    figure.set_layout_engine("none")  # keep the layout of the first drawing instead of computing it again
+        panels = [html.Panel(_png(_crop(image, axis, canvas)), axis.get_title()) for axis in shown]
+    figure.set_layout_engine("none")  # the layout is already computed
     with write_atomically(stem.with_suffix(".svg")) as temporary:
         figure.savefig(temporary, format="svg")
     return panels
 
 
-def _cut_out(image: Image.Image, axis: Axes, canvas: FigureCanvasAgg) -> Image.Image:
-    """One panel with its title and labels."""
+def _crop(image: Image.Image, axis: Axes, canvas: FigureCanvasAgg) -> Image.Image:
+    """One panel of a plot, with its title and labels."""
     box = axis.get_tightbbox(canvas.get_renderer())
     assert box is not None
     left, right = max(box.x0 - _MARGIN, 0), min(box.x1 + _MARGIN, image.width)

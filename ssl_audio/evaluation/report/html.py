@@ -1,4 +1,4 @@
-"""The HTML page of a report: one file, no network, readable on a telephone and on paper."""
+"""The HTML page of a report: one file that needs no network and is readable on a phone and on paper."""
 
 import base64
 import re
@@ -39,14 +39,24 @@ img { max-width: 100%; height: auto; display: block; }
 
 @dataclass(frozen=True)
 class Panel:
-    """A PNG, one of those that make a picture, and its title."""
+    """One panel of a plot.
+
+    Attributes:
+        png: the image file.
+        title: title of the panel; "" if it is the only one.
+    """
 
     png: bytes
     title: str
 
 
 def page(title: str, body: Sequence[str]) -> str:
-    """A whole HTML document of ready-made parts."""
+    """An HTML document.
+
+    Args:
+        title: text of the title.
+        body: HTML elements.
+    """
     return (
         "<!doctype html>\n"
         f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
@@ -56,22 +66,30 @@ def page(title: str, body: Sequence[str]) -> str:
 
 
 def heading(level: int, text: str) -> str:
+    """A heading of level 1 to 6."""
     return f"<h{level}>{escape(text)}</h{level}>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph; `kind` is its CSS class."""
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
 def verdict_box(sentences: Sequence[str]) -> str:
-    """Sentences, each with what comes before its first colon set off."""
+    """A box of sentences; the text before the first colon of each sentence is bold."""
     parts = [sentence.partition(": ") for sentence in sentences]
     lines = (f"<p><strong>{escape(claim)}</strong>{colon}{escape(rest)}</p>" for claim, colon, rest in parts)
     return '<div class="verdict">' + "".join(lines) + "</div>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], dim: Sequence[bool] = ()) -> str:
-    """A table whose rows become cards on a narrow screen; `dim` rows are set back."""
+    """A table whose rows become cards on a narrow screen.
+
+    Args:
+        header: names of the columns.
+        rows: texts of the cells.
+        dim: for each row, whether it is a baseline, which is shown in grey.
+    """
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     lines = []
     for i, row in enumerate(rows):
@@ -85,16 +103,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], dim: Sequence[bo
 
 
 def _kind(cell: str) -> str:
-    """A number is never cut in two; a long name may be, or the page would be wider than the screen."""
+    """Attribute of a cell: numbers are never wrapped; long names may be, so that the page fits a narrow screen."""
     return ' class="number"' if re.fullmatch(r"-|-?[0-9.]+.*", cell) else ""
 
 
 def figure(panels: Sequence[Panel], alt: str, caption: str) -> str:
-    """A picture, its panels two in a row or, on a narrow screen, one.
+    """A plot with two panels in a row, or one on a narrow screen.
 
     Args:
-        alt: what it shows, for those who do not see it; the panels after the first are told by their titles.
-        caption: how to read it.
+        panels: the panels of the plot.
+        alt: alternative text of the first panel; the other panels refer to it with their titles.
+        caption: explanation of the plot.
     """
     images = []
     for i, panel in enumerate(panels):

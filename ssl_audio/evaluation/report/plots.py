@@ -1,37 +1,38 @@
-"""The pictures of a report, each a matplotlib figure; nothing here draws from a random state or needs a display."""
+"""The plots of a report, as matplotlib figures. They need no display and are deterministic."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.linalg import eigh
-from scipy.sparse.linalg import eigsh
 
 from ssl_audio.evaluation.comparison import Evaluation, sample_recordings
+from ssl_audio.evaluation.probes import ProbeResult
+from ssl_audio.evaluation.projection import project
 from ssl_audio.evaluation.verification import DET_RATES
 
 COLOURS = ("#4269d0", "#ff725c", "#3ca951", "#a463f2", "#9c6b4e", "#6cc5b0", "#ff8ab7", "#97bbf5", "#efb118", "#777777")
-MAX_MAPPED = 3_000  # recordings in a map: more hide each other, and UMAP takes minutes
+MAX_MAPPED = 3_000  # recordings in a map, at most: more would overlap, and UMAP would take minutes
 _TICKS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-_TITLE = 30  # letters of a name above a panel or at an axis
-_NAMED_SINGERS = 12  # more than that get no legend
-_SHOWN_SINGERS = 40  # in the bars of the EER per singer
-_SHOWN_CLASSES = 30  # of a confusion matrix that get a name at the axes
+_TITLE = 30  # letters of a name above a panel or at an axis, at most
+_NAMED_SINGERS = 12  # a map of more singers has no legend
+_SHOWN_SINGERS = 40  # singers in the plot of the EER per singer, at most
+_SHOWN_CLASSES = 50  # a confusion matrix of more classes has no names at its axes
 
 
 def det_plot(evaluations: Sequence[Evaluation]) -> Figure:
-    """Misses against false accepts on normal-deviate axes, a 95 % band over singers around each model."""
+    """Misses against false accepts on normal-deviate axes, with a 95 % band over singers around each model."""
     figure, axes = _figure(1)
     for evaluation, colour in zip(evaluations, _cycle(), strict=False):
-        curve, draws = evaluation.verification.curve, evaluation.verification.draws.get("miss")
+        curve, misses = evaluation.verification.curve, evaluation.verification.resampled.get("miss")
         assert curve is not None
         line = "--" if evaluation.baseline else "-"
         x, y = _probit(DET_RATES), _probit(curve.miss_at(DET_RATES))
         axes[0].plot(x, y, line, color=colour, label=_label(evaluation.model))
-        if draws is not None and not evaluation.baseline:
-            low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
+        if misses is not None and not evaluation.baseline:
+            low, high = np.nanquantile(misses, [0.025, 0.975], axis=0)
             axes[0].fill_between(x, _probit(low), _probit(high), color=colour, alpha=0.12, linewidth=0)
     ends = _probit(np.array([0.001, 0.8]))
     axes[0].plot(ends, ends, color="#999999", linewidth=0.8)
@@ -45,7 +46,7 @@ def det_plot(evaluations: Sequence[Evaluation]) -> Figure:
 
 
 def score_plot(evaluations: Sequence[Evaluation]) -> Figure:
-    """Histograms of the scores of both classes of trials, a panel a model, with the EER threshold."""
+    """Histograms of same-singer and different-singer scores with the EER threshold; one panel per model."""
     figure, axes = _figure(len(evaluations))
     for axis, evaluation in zip(axes, evaluations, strict=False):
         scores, labels = evaluation.verification.scores, evaluation.test_set.trials.labels
@@ -60,7 +61,7 @@ def score_plot(evaluations: Sequence[Evaluation]) -> Figure:
 
 
 def singer_plot(evaluations: Sequence[Evaluation]) -> Figure:
-    """EER of every singer's own trials, all models beside each other, the hardest singers of the first model on top."""
+    """EER of the trials of each singer, for all models; the singers with the highest EER of the first model on top."""
     shown = [e for e in evaluations if not e.baseline] or list(evaluations)
     first = shown[0].singer_eer
     names = sorted(first, key=lambda name: first[name])[-_SHOWN_SINGERS:]
@@ -78,7 +79,7 @@ def singer_plot(evaluations: Sequence[Evaluation]) -> Figure:
 
 
 def rank_plot(evaluations: Sequence[Evaluation]) -> Figure:
-    """How the normalised ranks of the partners are spread, a panel a model; everything at 0 would be perfect."""
+    """Histograms of the normalised ranks; one panel per model."""
     figure, axes = _figure(len(evaluations))
     for axis, evaluation in zip(axes, evaluations, strict=False):
         ranks, mnr = evaluation.verification.ranks, evaluation.verification.mnr
@@ -91,30 +92,63 @@ def rank_plot(evaluations: Sequence[Evaluation]) -> Figure:
 
 
 def confusion_plot(evaluations: Sequence[Evaluation]) -> Figure:
-    """Who is taken for whom by the probe: shares of each singer's clips, a panel a model; rows are the truth."""
-    shown = [e for e in evaluations if e.probe is not None]
-    figure, axes = _figure(len(shown))
-    for axis, evaluation in zip(axes, shown, strict=False):
-        assert evaluation.probe is not None and evaluation.probe.figures.confusion is not None
-        counts = evaluation.probe.figures.confusion
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axis.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
-        accuracy = evaluation.probe.figures.summary["accuracy"]
-        axis.set(title=f"{_short(evaluation.model)}: {100 * accuracy:.0f} % right", xlabel="taken for", ylabel="singer")
-        places = range(len(counts)) if len(counts) <= _SHOWN_CLASSES else []
-        names = [_short(evaluation.probe.classes[i]) for i in places]
-        axis.set_xticks(places, names, rotation=90, fontsize=5)
-        axis.set_yticks(places, names, fontsize=5)
+    """Confusion matrices of the singers by the probe; one panel per model."""
+    return confusion_figure([Confusion.of(e.model, e.probe) for e in evaluations if e.probe is not None], "singer")
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix to draw.
+
+    Attributes:
+        model: name of the model.
+        counts: (classes, classes), rows are the true classes.
+        classes: names of the classes.
+        accuracy: fraction of correct decisions.
+    """
+
+    model: str
+    counts: np.ndarray
+    classes: Sequence[str]
+    accuracy: float
+
+    @classmethod
+    def of(cls, model: str, result: ProbeResult) -> "Confusion":
+        """The confusion matrix of a single-label probe."""
+        assert result.metrics.confusion is not None
+        return cls(model, result.metrics.confusion, result.classes, result.metrics.summary["accuracy"])
+
+
+def confusion_figure(matrices: Sequence[Confusion], truth: str) -> Figure:
+    """Confusion matrices as fractions of the items of each true class; one panel per matrix.
+
+    Args:
+        matrices: at least one.
+        truth: label of the axis of the true classes.
+    """
+    most = max(len(matrix.classes) for matrix in matrices)
+    figure, axes = _figure(len(matrices), side=3.6 + 0.08 * min(most, _SHOWN_CLASSES))
+    for axis, matrix in zip(axes, matrices, strict=False):
+        fractions = matrix.counts / np.maximum(matrix.counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(fractions, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
+        title = f"{_short(matrix.model)}: {100 * matrix.accuracy:.0f} % correct"
+        axis.set(title=title, xlabel="predicted", ylabel=truth)
+        places = range(len(matrix.classes)) if len(matrix.classes) <= _SHOWN_CLASSES else []
+        names = [_short(matrix.classes[i]) for i in places]
+        axis.set_xticks(places, names, rotation=90, fontsize=6)
+        axis.set_yticks(places, names, fontsize=6)
     return figure
 
 
 def map_plot(evaluations: Sequence[Evaluation], method: str = "pca", seed: int = 0) -> Figure:
-    """The embeddings, or `MAX_MAPPED` of them, in two dimensions, coloured by singer, a panel a model."""
+    """Up to `MAX_MAPPED` unit-length embeddings in two dimensions, one colour per singer; one panel per model."""
     figure, axes = _figure(len(evaluations))
     for axis, evaluation in zip(axes, evaluations, strict=False):
         kept = sample_recordings(evaluation.test_set.recordings, seed, MAX_MAPPED)
         singers = np.array(evaluation.test_set.recordings.singers)[kept]
-        points = project(evaluation.embeddings[kept], method, seed)
+        embeddings = evaluation.embeddings[kept]
+        unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+        points = project(unit, method, seed)
         names = np.unique(singers)
         for name, colour in zip(names, _singer_colours(len(names)), strict=True):
             own = points[singers == name]
@@ -127,38 +161,18 @@ def map_plot(evaluations: Sequence[Evaluation], method: str = "pca", seed: int =
     return figure
 
 
-def mapped_words(evaluations: Sequence[Evaluation]) -> str:
-    """What of the recordings the map leaves out, for its caption."""
+def map_sample_note(evaluations: Sequence[Evaluation]) -> str:
+    """How many recordings the map shows, for its caption; "" if it shows all."""
     files = len(evaluations[0].test_set.recordings)
-    return f" ({MAX_MAPPED:,} of {files:,} recordings, drawn evenly over singers)" if files > MAX_MAPPED else ""
+    return f" ({MAX_MAPPED:,} of {files:,} recordings, about as many of each singer)" if files > MAX_MAPPED else ""
 
 
-def project(embeddings: np.ndarray, method: str = "pca", seed: int = 0) -> np.ndarray:
-    """(files, 2) by principal components, or by UMAP (cosine, from the seed)."""
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    if method == "umap":
-        import umap
-
-        start = "spectral" if len(unit) > 3 else "random"  # the first needs more points than eigenvectors
-        return umap.UMAP(
-            n_neighbors=min(15, len(unit) - 1), metric="cosine", init=start, random_state=seed, n_jobs=1
-        ).fit_transform(unit)
-    centred = (unit - unit.mean(axis=0)).astype(np.float64)
-    covariance, dim = centred.T @ centred, centred.shape[1]
-    solve = (
-        eigh if dim < 10 else lambda matrix: eigsh(matrix, k=2, v0=np.ones(dim))
-    )  # the second needs no full solution
-    values, vectors = solve(covariance)
-    vectors = vectors[:, np.argsort(-values)[:2]]
-    vectors *= np.sign(vectors[np.abs(vectors).argmax(axis=0), [0, 1]])  # the same picture on every machine
-    return centred @ vectors
-
-
-def _figure(panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure of panels, two in a row."""
+def _figure(panels: int, side: float | None = None) -> tuple[Figure, list[Axes]]:
+    """A figure of panels, two in a row; `side` is the width and height of a panel in inches."""
     columns = min(panels, 2)
     rows = -(-panels // columns)
-    figure = Figure(figsize=(4 * columns if columns > 1 else 6, 3.4 * rows if columns > 1 else 5), layout="constrained")
+    width, height = (side, side) if side is not None else (4.0, 3.4) if columns > 1 else (6.0, 5.0)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axis in axes[panels:]:
         axis.set_axis_off()
@@ -166,12 +180,12 @@ def _figure(panels: int) -> tuple[Figure, list[Axes]]:
 
 
 def _short(name: str) -> str:
-    """A name that fits above a panel or at an axis."""
+    """A name, shortened in its middle to fit above a panel or at an axis."""
     return name if len(name) <= _TITLE else f"{name[: _TITLE // 2 - 1]}…{name[-_TITLE // 2 :]}"
 
 
 def _label(name: str) -> str:
-    """A name in a legend, from which matplotlib leaves out what begins with an underscore."""
+    """A name for a legend, with a space before an underscore: matplotlib leaves out labels that begin with one."""
     return " " * name.startswith("_") + _short(name)
 
 
@@ -185,7 +199,7 @@ def _cycle() -> list[str]:
 
 
 def _singer_colours(count: int) -> list[tuple[float, float, float]]:
-    """Hues spread evenly, two lightnesses in turn."""
+    """Evenly spaced hues with two alternating lightnesses."""
     import colorsys
 
     return [colorsys.hls_to_rgb(i / count, 0.42 if i % 2 else 0.6, 0.65) for i in range(count)]

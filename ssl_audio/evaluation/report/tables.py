@@ -1,4 +1,4 @@
-"""The numbers of a report as files: metrics.json and CSV tables."""
+"""The metrics of a report as files: metrics.json and CSV tables."""
 
 import csv
 import io
@@ -16,10 +16,14 @@ from ssl_audio.utils.files import write_text
 def write_metrics(
     path: Path, evaluations: list[Evaluation], comparisons: list[Comparison], settings: dict[str, Any]
 ) -> None:
-    """metrics.json: `models[model][data set]` holds every figure, `comparisons` the paired tests."""
+    """Write metrics.json.
+
+    Its keys are `created`, `models` ({model: {data set: metrics}}), `comparisons` (the paired tests), `settings`,
+    `versions` and `git`.
+    """
     models: dict[str, dict[str, Any]] = {}
     for evaluation in evaluations:
-        models.setdefault(evaluation.model, {})[evaluation.test_set.name] = evaluation.figures()
+        models.setdefault(evaluation.model, {})[evaluation.test_set.name] = evaluation.metrics()
     content = {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "models": models,
@@ -36,17 +40,17 @@ def write_metrics(
 def write_tables(
     output: Path, evaluations: list[Evaluation], comparisons: list[Comparison], board: list[Entry]
 ) -> None:
-    """The CSV tables of a report folder."""
-    plain = [name for name, value in evaluations[0].verification.figures().items() if not name.endswith("_interval")]
+    """Write the CSV tables of a report folder."""
+    plain = [name for name in evaluations[0].verification.metrics() if not name.endswith("_interval")]
     ranged = ["eer", "min_dcf", "cllr", "mnr"]
     rows, singers, classes, retrieved = [], [], [], []
     for e in evaluations:
-        figures = e.verification.figures()
-        ends = [end for name in ranged for end in (figures[f"{name}_interval"] or ("", ""))]
-        accuracy = e.probe.figures.summary["accuracy"] if e.probe else ""
-        rows.append([e.model, e.test_set.name, *(figures[name] for name in plain), *ends, accuracy])
+        metrics = e.verification.metrics()
+        ends = [end for name in ranged for end in (metrics[f"{name}_interval"] or ("", ""))]
+        accuracy = e.probe.metrics.summary["accuracy"] if e.probe else ""
+        rows.append([e.model, e.test_set.name, *(metrics[name] for name in plain), *ends, accuracy])
         singers += [[e.model, e.test_set.name, name, value] for name, value in e.singer_eer.items()]
-        for name, values in (e.probe.figures.per_class if e.probe else {}).items():
+        for name, values in (e.probe.metrics.per_class if e.probe else {}).items():
             classes.append([e.model, e.test_set.name, name, *values.values()])
         retrieved += [[e.model, e.test_set.name, task, *found.values()] for task, found in e.retrieval.items()]
     bounds = [f"{name}_{end}" for name in ranged for end in ("low", "high")]
