@@ -7,7 +7,7 @@ Merging is deep, so that a later file has only what it changes:
   of an item is that of its class; the second item of a class is called `GaussianNoise_2`. `null` takes an item away,
   and a new name with a `class_path` adds one at the end;
 - a `class_path` that changes drops the `init_args` of the class before. Under `model` and `data` it keeps what both
-  classes share, in whatever order the files come (see `stack`);
+  classes share, in whatever order the files come (see `merge_all`);
 - where the class is already named, its arguments may be given directly: `data: {batch_size: 8}` is
   `data: {init_args: {batch_size: 8}}`.
 """
@@ -25,7 +25,7 @@ Config = dict[str, Any]
 SPEC = {"class_path", "init_args", "dict_kwargs"}
 
 
-def stack(contents: Sequence[Config]) -> Config:
+def merge_all(contents: Sequence[Config]) -> Config:
     """Merge configs in order. Two rules look at all of them at once, so that their order matters less:
 
     - `model` and `data` have the last class that is named. What a config gives to another class counts where both
