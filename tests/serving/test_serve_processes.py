@@ -183,7 +183,7 @@ def test_a_port_that_is_taken_and_an_index_of_another_model(place, tmp_path, cap
     save_model(EmbeddingModel(frontend, CompactCNN([8], embedding_dim=16), RATE), tmp_path / "other")
     arguments = ["--model", str(tmp_path / "other"), "--index", str(folder / "library.index"), "--port", "0"]
     assert main(["serve", *arguments]) == 2
-    assert "made by another model" in capsys.readouterr().err
+    assert "made this index; use that one" in capsys.readouterr().err
 
 
 def test_the_dockerfile_copies_what_is_there():
