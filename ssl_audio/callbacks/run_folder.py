@@ -30,6 +30,7 @@ class RunFolder(Callback):
         self.config = config
         self.command = command
         self.resumed_from = resumed_from
+        self.trained = False  # whether a step was done
         self._record: dict[str, Any] = {}
         self._start = 0.0
 
@@ -53,17 +54,29 @@ class RunFolder(Callback):
         self._write(folder)
         print(f"run folder: {folder}", flush=True)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if hasattr(logger, "keep_rows"):
+                logger.keep_rows(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.trained = True
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         log_dir = trainer.log_dir  # a collective call: read on all ranks, or training hangs
         if not trainer.is_global_zero or log_dir is None:
             return
         folder = Path(log_dir)
+        if not self.trained:
+            return  # there is nothing to load
         best = best_checkpoint(trainer)
         self._record |= {
             "seconds": round(time.perf_counter() - self._start, 1),
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
-            "best_checkpoint": best and Path(best).relative_to(folder).as_posix(),
+            "best_checkpoint": best and Path(os.path.relpath(best, folder)).as_posix(),
         }
         self._write(folder)
         for logger in trainer.loggers:
@@ -104,7 +117,7 @@ def _word(path: Path) -> str:
 def best_checkpoint(trainer: Trainer) -> str | None:
     """Path of the checkpoint with the best value of its monitored metric, if one was saved."""
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor and os.path.exists(callback.best_model_path):
             return callback.best_model_path
     return None
 

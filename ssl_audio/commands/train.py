@@ -88,6 +88,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
             value = following
         if key == "config":
             files.append(value)
+        elif any(_with_underscores(key) == given for given, _ in overrides):
+            raise InputError(f"--{key} is given twice; a list is one value, such as '[a, b]'")
         else:
             overrides.append((_with_underscores(key), value))
     if not files:

@@ -122,7 +122,8 @@ class RecordingDataset(Dataset):
         visited = self.groups if self.batch_sampling_mode == "sample_groups" else self.entries
         return len(visited) * self.multi_epoch
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
+        draw = Draw.of(draw)
         rng = np.random.default_rng([self.seed, draw.epoch, draw.item])
         position = draw.item // self.multi_epoch
         if self.batch_sampling_mode == "sample_groups":

@@ -119,9 +119,9 @@ class WindowDataset(Dataset):
     def __len__(self) -> int:
         return int(self.first[-1])
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
         clip = np.empty(self.nr_samples, np.float32)
-        name, index, start, failures = self._fill(draw, clip)
+        name, index, start, failures = self._fill(Draw.of(draw), clip)
         return {
             "clip1": torch.from_numpy(clip),
             "group_name": name,
@@ -133,7 +133,7 @@ class WindowDataset(Dataset):
     def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Any]:
         """A whole batch, written row by row without copies; a DataLoader calls this if it exists."""
         clips = np.empty((len(draws), self.nr_samples), np.float32)
-        names, indices, starts, failures = zip(*map(self._fill, draws, clips), strict=True)
+        names, indices, starts, failures = zip(*map(self._fill, map(Draw.of, draws), clips), strict=True)
         clip1 = torch.from_numpy(clips)
         return {
             "clip1": clip1,

@@ -23,6 +23,10 @@ from ssl_audio.errors import InputError
 from ssl_audio.methods.base import Method
 from ssl_audio.training.checkpoints import AtomicCheckpointIO
 from ssl_audio.training.config import Config, look_up, shorten
+from ssl_audio.training.failures import Monitors, line_of, refuse_what_cannot_train
+from ssl_audio.training.logger import RunLogger
+from ssl_audio.training.processes import said_elsewhere
+from ssl_audio.training.resuming import ConfiguredSettings, check_resumable, resolve
 from ssl_audio.weights import read_weights
 
 
@@ -65,13 +69,14 @@ class TrainCLI(LightningCLI):
         try:
             self.config = parser.parse_object(config)
         except ArgumentError as error:
-            raise InputError(explain(str(error), self.merged)) from error
+            raise InputError(missing_package(error) or explain(str(error), self.merged)) from error
 
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (ArgumentError, MisconfigurationException, ValueError, TypeError) as error:
-            raise InputError(root_reason(error) or explain(str(error), self.merged)) from error
+        except (ArgumentError, MisconfigurationException, ValueError, TypeError, ImportError) as error:
+            reason = root_reason(error) or missing_package(error) or explain(str(error), self.merged)
+            raise InputError(reason) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         callbacks = [*vars(self.config_init.callbacks).values()] if "callbacks" in self.config_init else []
@@ -90,32 +95,44 @@ class TrainCLI(LightningCLI):
         for key, value in (self.merged.get("trainer") or {}).items():
             if type(value) is int and isinstance(settings[key], float):
                 settings[key] = resolved["trainer"][key] = value
-        callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
+        self.run_folder = RunFolder(resolved, self.command)
+        callbacks += [ConfiguredSettings(), Monitors(), self.run_folder]
         plugins = settings["plugins"] or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         return self.trainer_class(**{**settings, "callbacks": callbacks, "plugins": plugins})
 
     def fit(self) -> Trainer:
         """Train to the end, from the checkpoint `ckpt_path` if it is given."""
+        logger = self.trainer.logger
+        runs = logger.root_dir if isinstance(logger, RunLogger) else None
         try:
-            return self._fit(self.config.ckpt_path)
-        except InputError:
-            if self.trainer.is_global_zero and self.trainer.log_dir is not None:
+            return self._fit(resolve(self.config.ckpt_path, runs))
+        except InputError as error:
+            # `trainer.log_dir` would wait for the other processes, which may be training.
+            if self.trainer.is_global_zero and isinstance(logger, RunLogger):
                 with suppress(OSError):
-                    os.rmdir(self.trainer.log_dir)  # a run that never began leaves no empty folder
+                    os.rmdir(logger.log_dir)  # a run that never began leaves no empty folder
+            if said_elsewhere(str(error)):
+                raise SystemExit(2) from error
             raise
 
     def _fit(self, checkpoint: str | None) -> Trainer:
-        if checkpoint is not None:
-            read_weights(checkpoint)  # name a damaged file before the data is scanned
+        trainer, logger = self.trainer, self.trainer.logger
+        self.run_folder.resumed_from = checkpoint
+        refuse_what_cannot_train(trainer)
+        if isinstance(logger, RunLogger):
+            logger.check_free(checkpoint)
+        content = None if checkpoint is None else read_weights(checkpoint)  # name a damaged file before data is read
         if isinstance(self.model, Method):
             if (spec := batch_spec_of(self.datamodule)) is not None:
                 self.model.check_data(spec)
                 self.model.check(spec.batch_size, spec.samples)
             try:
-                self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
+                optimizer = self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
             except ValueError as error:
                 raise InputError(f"model.optimizer: {' '.join(str(error).split())}") from error
+            if checkpoint is not None and content is not None:
+                check_resumable(checkpoint, content, optimizer)
         with warnings.catch_warnings():
             _quieten()
             try:
@@ -129,10 +146,31 @@ class TrainCLI(LightningCLI):
                 raise InputError(f"no space left in {folder}; what was written before is whole") from error
             except RuntimeError as error:
                 if checkpoint is None or "loading state_dict" not in str(error):
-                    raise
+                    line = line_of(error, trainer, self.merged)
+                    if line is None:
+                        raise
+                    raise InputError(line) from error
                 reason = shorten(" ".join(str(error).split()), 300)
                 raise InputError(f"{checkpoint} does not fit this config: {reason}") from error
-        return self.trainer
+            except Exception as error:
+                line = line_of(error, trainer, self.merged)
+                if line is None:
+                    raise
+                raise InputError(line) from error
+        self._check_trained(checkpoint)
+        return trainer
+
+    def _check_trained(self, checkpoint: str | None) -> None:
+        if self.run_folder.trained:
+            return
+        if checkpoint is not None:
+            raise InputError(
+                f"nothing was left to train: {checkpoint} is at the end of this config's training; raise "
+                "trainer.max_epochs (or max_steps, or max_time)"
+            )
+        raise InputError(
+            "nothing was trained; set trainer.max_epochs, max_steps and limit_train_batches above 0 (-1 is no limit)"
+        )
 
 
 def root_reason(error: BaseException | None) -> str | None:
@@ -141,6 +179,30 @@ def root_reason(error: BaseException | None) -> str | None:
         if isinstance(error, InputError):
             return str(error)
         error = error.__cause__ or error.__context__
+    return None
+
+
+_MISSING = (r"No module named '([\w.]+)'", r"[Rr]equirement '?([\w-]+)[^']*'? not met", r"pip install (?:-U )?([\w-]+)")
+
+
+def missing_package(error: BaseException | None) -> str | None:
+    """One line about a package that a class in the config needs and that is not installed; None if there is none."""
+    if error is None:
+        return None
+    texts = [str(error)]
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return f"this needs {error.name}; install it with: pip install {error.name.split('.')[0]}"
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    for text in texts:
+        for pattern in (
+            r"No module named '([\w.]+)'",
+            r"[Rr]equirement '?([\w-]+)[^']*'? not met",
+            r"pip install -?U? ?([\w-]+)",
+        ):
+            if found := re.search(pattern, text):
+                return f"this needs {found[1]}; install it with: pip install {found[1].split('.')[0]}"
     return None
 
 
@@ -205,6 +267,7 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",  # several checkpoint callbacks share the folder
         ".*The dirpath has changed.*",  # a resumed run has a folder of its own
+        ".*could not find the monitored key.*",  # a run that ends inside of an epoch has no validation
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):

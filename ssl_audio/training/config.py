@@ -6,7 +6,7 @@ Merging is deep, so that a later file has only what it changes:
 - a `class_path` that changes drops the `init_args` of the class before;
 - where the class is already named, its arguments may be given directly: `data: {batch_size: 8}` is
   `data: {init_args: {batch_size: 8}}`;
-- `null` in `callbacks` removes a callback;
+- `null` in `callbacks` removes a callback; a section without content (`trainer:` alone) changes nothing;
 - `include: [augmentation/clip]` in a file stacks other files under it.
 """
 
@@ -24,6 +24,7 @@ from ssl_audio.utils.yaml_files import parse_yaml, read_yaml
 Config = dict[str, Any]
 
 KEYS = ("seed_everything", "ckpt_path", "trainer", "model", "data", "callbacks")
+_SECTIONS = ("trainer", "model", "data", "callbacks")
 _SPEC = {"class_path", "init_args", "dict_kwargs"}
 
 
@@ -36,9 +37,9 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     config: Config = {}
     for name in files:
         for content in read_stack(find_config(name)):
-            config = merge(config, content)
+            config = merge(config, _filled(content))
     for key, text in overrides:
-        config = merge(config, _nested(key.split("."), parse_yaml(text, f"--{key} {text!r}:")))
+        config = merge(config, _filled(_nested(key.split("."), parse_yaml(text, f"--{key} {text!r}:"))))
     config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
     check_keys(config)
     _follow(config, "data", "sample_rate", "model")
@@ -53,6 +54,11 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     if "seed" in (accepted_arguments(find_class("data.class_path", config["data"]["class_path"])) or ()):
         _follow(config, "seed_everything", "seed", "data")
     return config
+
+
+def _filled(content: Config) -> Config:
+    """Without sections that have no content, such as `trainer:` above lines that are all comments."""
+    return {key: value for key, value in content.items() if value is not None or key not in _SECTIONS}
 
 
 def _follow(config: Config, source: str, name: str, target: str) -> None:
@@ -97,6 +103,8 @@ def merge(base: Any, over: Any) -> Any:
             over["init_args"] = merge(direct, over.get("init_args") or {})
     merged = copy.deepcopy(dict(base))
     for key, value in over.items():
+        if key == "init_args" and value is None:
+            continue
         merged[key] = merge(merged[key], value) if key in merged else copy.deepcopy(value)
     return merged
 
@@ -144,8 +152,30 @@ def _check_specs(path: str, value: Any) -> None:
             if names is not None:
                 _check_names(f"{path}.init_args", arguments, names)
             _check_nulls(f"{path}.init_args", arguments, kind)
+            _keep_texts(arguments, kind)
         for key, item in value.items():
             _check_specs(f"{path}.{key}" if path else str(key), item)
+
+
+def _keep_texts(arguments: Mapping, kind: Any) -> None:
+    """A number where the argument is text stays the text that was written: `version: 3`, `dataset_dirs: [2024]`."""
+    if not isinstance(arguments, dict):
+        return
+    for name, value in arguments.items():
+        hint = _hint(kind, name)
+        options = [hint, *get_args(hint)]  # some hints have no hash
+        if type(value) in (int, float) and str in options and int not in options and float not in options:
+            arguments[name] = str(value)
+        elif isinstance(value, list) and any(option in options for option in (list[str], Sequence[str])):
+            arguments[name] = [str(item) if type(item) in (int, float) else item for item in value]
+
+
+def _hint(kind: Any, name: str) -> Any:
+    for base in kind.__mro__ if inspect.isclass(kind) else ():
+        parameter = inspect.signature(vars(base)["__init__"]).parameters.get(name) if "__init__" in vars(base) else None
+        if parameter is not None:
+            return parameter.annotation
+    return None
 
 
 def _check_nulls(path: str, arguments: Mapping, kind: Any) -> None:
