@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from ssl_audio.encoders.outside import PathEncoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
 from ssl_audio.utils.modes import evaluating
+
+if TYPE_CHECKING:
+    from ssl_audio.evaluation.model_calibration import ModelCalibration
 
 UNKNOWN_LICENCE = "unknown"
 
@@ -30,6 +33,7 @@ class EmbeddingModel(nn.Module):
         dim: size of the output.
         minimum_samples: length of the shortest clip, in samples.
         licence: licence of the weights, as the card or the package states it, or "unknown".
+        calibration: what turns two embeddings into a decision (`ssl-audio calibrate`); None where there is none.
 
     Example:
         >>> from ssl_audio.encoders import CompactCNN
@@ -52,9 +56,13 @@ class EmbeddingModel(nn.Module):
         self.dim = encoder.dim if head is None else cast(int, head.dim)
         self.minimum_samples = frontend.samples_for(encoder.minimum_frames)
         self.licence = UNKNOWN_LICENCE
+        self.calibration: ModelCalibration | None = None
 
     def with_parts(self, **parts: Any) -> "EmbeddingModel":
-        """The same model with other parts: `with_parts(head=None)`; weights and licence stay."""
+        """The same model with other parts: `with_parts(head=None)`; the weights and the licence stay.
+
+        The calibration does not: it holds for the whole model as it was.
+        """
         own = {"frontend": self.frontend, "encoder": self.encoder, "sample_rate": self.sample_rate, "head": self.head}
         model = EmbeddingModel(**{**own, **parts})
         model.licence = self.licence
