@@ -104,7 +104,7 @@ def _listed(source: Path) -> tuple[list[str], list[Path]]:
     except InputError as error:
         raise InputError(f"{source}: neither audio nor a text file with one path per line") from error
     found = [(line, on_disk(source.parent / line)) for line in lines]
-    kept = [(line, file) for line, file in found if not line.lstrip().startswith("#") or file.is_file()]
+    kept = [(line, file) for line, file in found if not line.lstrip().startswith("#") or os.path.isfile(file)]
     return [line.strip() for line, _ in kept], [file for _, file in kept]
 
 
