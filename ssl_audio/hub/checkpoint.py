@@ -13,6 +13,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.hub import clmr, singer_identity_training
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.checkpoints import origin
 from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.weights import load_strict
 
@@ -84,6 +85,7 @@ def _model(place: Place, options: Options, config: str | os.PathLike | None = No
         prefixes |= {"encoder.": "encoder.encoder.", "whitening.": "encoder.whitening."}
     model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100))
     load_strict(model, _select(weights, prefixes), path)
+    model.checkpoint = origin(path, checkpoint)
     return model.eval()
 
 
