@@ -6,6 +6,7 @@ no file is written.
 
 import copy
 import inspect
+import io
 import json
 import os
 import warnings
@@ -125,7 +126,9 @@ def export_torchscript(model: EmbeddingModel, path: str | os.PathLike[str], tole
         except Exception as error:  # the code of a module can raise anything under the tracer
             raise InputError(f"{_name(model)} cannot be traced to TorchScript: {_last_line(error)}") from error
         with write_atomically(path) as temporary:
-            torch.jit.save(scripted, temporary)
+            content = io.BytesIO()  # torch ends the process where a disk is full
+            torch.jit.save(scripted, content)
+            temporary.write_bytes(content.getbuffer())
             difference, cosine = _verify(model, torch.jit.load(temporary), "TorchScript", tolerance)
     return Export(Path(path), "torchscript", os.path.getsize(path), difference, cosine)
 

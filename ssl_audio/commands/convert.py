@@ -9,6 +9,7 @@ Layouts:
 Checkpoints that CLMR published are recognised. With the classifier of CLMR's linear evaluation the model names tags.
 """
 
+import io
 import os
 import tempfile
 from argparse import ArgumentParser, Namespace
@@ -75,8 +76,9 @@ def load(args: Namespace, checkpoint: Path) -> "EmbeddingModel":
     if args.classifier is None:
         return model
     from ssl_audio.hub.clmr import with_classifier
+    from ssl_audio.utils.tables import read_lines
 
-    tags = Path(args.tags).read_text(encoding="utf-8").splitlines() if args.tags else []
+    tags = read_lines(args.tags) if args.tags else []
     return with_classifier(model, args.classifier, [tag.strip() for tag in tags if tag.strip()] or None)
 
 
@@ -93,7 +95,9 @@ def write(model: "EmbeddingModel", folder: Path, layout: str) -> None:
         return
     save_published(model, folder)
     with torch.no_grad(), write_atomically(folder / TORCHSCRIPT) as temporary:
-        torch.jit.trace(model, torch.zeros(2, model.sample_rate), check_trace=False).save(str(temporary))
+        content = io.BytesIO()  # torch ends the process where a disk is full
+        torch.jit.save(torch.jit.trace(model, torch.zeros(2, model.sample_rate), check_trace=False), content)
+        temporary.write_bytes(content.getbuffer())
 
 
 def compare(model: "EmbeddingModel", folder: Path, trials: int, trusted: bool = False) -> float:

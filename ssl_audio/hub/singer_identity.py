@@ -6,6 +6,7 @@
 <name>/model.ts            the same as TorchScript
 """
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +71,9 @@ def save_published(model: EmbeddingModel, folder: str | os.PathLike) -> None:
     folder = Path(folder)
     hyperparams, weights = published_hyperparams(model), published_weights(model)
     with write_atomically(folder / WEIGHTS) as temporary:
-        torch.save(weights, temporary)
+        content = io.BytesIO()  # torch does not say why a disk cannot be written; the system does
+        torch.save(weights, content)
+        temporary.write_bytes(content.getbuffer())
     write_text(folder / HYPERPARAMS, yaml.safe_dump(hyperparams, sort_keys=False))
 
 

@@ -174,6 +174,7 @@ class Method(LightningModule):
         shortest = self.frontend.samples_for(self.encoder.minimum_frames)
         size = (len(self.clip_keys), min(batch_size, 2), min(samples, max(_MAX_CHECK_SAMPLES, shortest)))
         clips = torch.randn(size, generator=generator).mul_(0.1).to(self.device)
+        self._check_feature_augmentation(clips[0])
         try:
             with evaluating(self), torch.no_grad():
                 self.dry_run(dict(zip(self.clip_keys, clips, strict=True)))
@@ -183,6 +184,17 @@ class Method(LightningModule):
                 reason = f"a clip of {samples} samples is too short: the model needs {shortest}; raise data.nr_samples"
                 raise InputError(reason) from error
             raise InputError(f"{reason} (trying a batch of {batch_size} clips of {samples} samples)") from error
+
+    def _check_feature_augmentation(self, clips: Tensor) -> None:
+        if self.feature_augmentation is None or clips.shape[-1] < self.frontend.minimum_samples:
+            return
+        with torch.no_grad():
+            features = self.frontend(clips)
+        if features.ndim != 3:
+            raise InputError(
+                "model.feature_augmentation needs features of (bands, frames), and this frontend gives "
+                f"{tuple(features.shape[1:])}; set model.feature_augmentation to null"
+            )
 
     def dry_run(self, clips: Mapping[str, Tensor]) -> None:
         """Carry out a step on clips of noise, (batch, samples) by the keys of `clip_keys`."""
@@ -232,9 +244,10 @@ class Method(LightningModule):
         if hasattr(scheduler, "bind"):  # ours need the length of the training
             scheduler.bind(self.trainer)
         interval = getattr(scheduler, "interval", "epoch")
+        monitor = getattr(scheduler, "monitor", "loss/val")
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": "loss/val", "name": "lr"},
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": monitor, "name": "lr"},
         }
 
     def embedding_model(self, projection: bool = False) -> EmbeddingModel:

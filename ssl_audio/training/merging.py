@@ -121,6 +121,8 @@ def merge(base: Any, over: Any) -> Any:
             over["init_args"] = merge(direct, over.get("init_args") or {})
     merged = copy.deepcopy(dict(base))
     for key, value in over.items():
+        if key == "init_args" and value is None:  # a section without content changes nothing
+            continue
         merged[key] = merge(merged[key], value) if key in merged else copy.deepcopy(value)
     return merged
 

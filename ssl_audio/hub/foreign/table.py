@@ -11,7 +11,6 @@ no other file has this name, neither in the table nor among the wanted files. Se
 unless the caller wants windows and the rows are these windows.
 """
 
-import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from ssl_audio.hub.address import Address
 from ssl_audio.hub.foreign._external import existing, file_sha256
 from ssl_audio.hub.foreign._options import RATE
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.tables import read_rows
 
 OPTIONS = {"rate": RATE}
 _USUAL_RATE = 16000  # Hz; a model needs a rate, but no audio is read
@@ -159,8 +159,8 @@ def _npz(path: Path) -> _Table:
 
 
 def _csv(path: Path) -> _Table:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        header, *lines = [line for line in csv.reader(file) if line] or [[]]
+    header, *lines = [cells for _, cells in read_rows(path)] or [[]]
+    header = [heading.strip() for heading in header]
     _need(path, [*header, "embedding"])
     times = {name: header.index(name) for name in ("start", "end") if name in header}
     skipped = {header.index("path"), *times.values()}
