@@ -30,6 +30,7 @@ MOVED: dict[str, str] = {
 
 ADDED: dict[str, dict[str, Any]] = {
     "ssl_audio.frontends.MelSpectrogram": {"edges": "reflect"},
+    "ssl_audio.EmbeddingModel": {"level": "none", "level_in_forward": True},
 }
 """Class path -> {argument added after 0.1.0: the value with which the class behaves as before}.
 

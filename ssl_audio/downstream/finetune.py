@@ -155,9 +155,7 @@ def score(model: Any, head: ProbeHead, paths: list[Path], settings: FinetuneSett
     Raises:
         InputError: a file cannot be read.
     """
-    from ssl_audio.model import EmbeddingModel
-
-    whole: Any = AnyLength(EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head)).eval()
+    whole: Any = AnyLength(model.with_parts(head=head)).eval()
     clips = embed_files(
         whole,
         paths,
