@@ -107,7 +107,7 @@ def extract(
     if before.is_file() and not output.is_file():
         if level != "none":
             logger.warning(
-                f"{label}: takes features of 0.1, which had no level rule, from the cache; to follow it, delete {before}"
+                f"{label}: takes features of 0.1, which had no level rule, from the cache; to follow it delete {before}"
             )
         output, level = before, "none"
     if not output.is_file():

@@ -27,8 +27,8 @@ class EvalProtocol(nn.Module):
     1. The level of each clip is set by the rule of the model, as everywhere (`ssl_audio.level`).
     2. With `round_trip`, the clip is resampled to 16 kHz and back.
     3. With `reverb_seed`, it is convolved with a room impulse response: the direct sound, followed by exponentially
-       decaying noise. The response is drawn from the seed and the samples of the clip. Every clip therefore has its own
-       room, which is the same in every run and on every device.
+       decaying noise. The response is drawn from the seed and the samples of the clip, scaled to a peak of 1. Every
+       clip therefore has its own room, which is the same in every run and on every device.
     4. The level of a degraded clip is set again.
 
     Args:
@@ -66,7 +66,7 @@ class EvalProtocol(nn.Module):
         return self.model(leveled(self.model, clips))
 
     def _reverberate(self, clip: Tensor) -> Tensor:
-        samples = clip.cpu().numpy()
+        samples = set_level(clip[None], "peak")[0].cpu().numpy()
         response = torch.from_numpy(self._room(np.round(samples * 32767).astype(np.int16))).to(clip.device)
         size = len(clip) + len(response) - 1
         return torch.fft.irfft(torch.fft.rfft(clip, size) * torch.fft.rfft(response, size), size)[: len(clip)]
