@@ -170,7 +170,8 @@ def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
     - `dim`: size of the output;
     - `labels`: names of the outputs, or null;
     - `activation`: function that turns outputs into probabilities: `sigmoid` for several labels per clip, `softmax` for
-      one label per clip, null without labels.
+      one label per clip, null without labels;
+    - `calibration`: of a calibrated model, what turns two embeddings into a decision; see docs/decisions.md.
 
     Returns:
         The path of the JSON file.
@@ -190,6 +191,8 @@ def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
         "labels": labels,
         "activation": activation,
     }
+    if model.calibration is not None:
+        facts["calibration"] = model.calibration.exported()
     described = path.with_suffix(".json")
     write_text(described, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return described

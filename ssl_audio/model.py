@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
 from ssl_audio.level import Level, check_level, leveled, set_level
 from ssl_audio.utils.modes import evaluating
+
+if TYPE_CHECKING:
+    from ssl_audio.evaluation.model_calibration import ModelCalibration
 
 UNKNOWN_LICENCE = "unknown"
 
@@ -35,6 +38,7 @@ class EmbeddingModel(nn.Module):
         dim: size of the output.
         minimum_samples: length of the shortest clip, in samples.
         licence: licence of the weights, as the card or the package states it, or "unknown".
+        calibration: what turns two embeddings into a decision (`ssl-audio calibrate`); None where there is none.
 
     Example:
         >>> from ssl_audio.encoders import CompactCNN
@@ -66,9 +70,13 @@ class EmbeddingModel(nn.Module):
         self.dim = encoder.dim if head is None else cast(int, head.dim)
         self.minimum_samples = frontend.samples_for(encoder.minimum_frames)
         self.licence = UNKNOWN_LICENCE
+        self.calibration: ModelCalibration | None = None
 
     def with_parts(self, **parts: Any) -> "EmbeddingModel":
-        """The same model with other arguments: `with_parts(head=None)`; weights and licence stay."""
+        """The same model with other arguments: `with_parts(head=None)`; the weights and the licence stay.
+
+        The calibration does not: it holds for the whole model as it was.
+        """
         names = ("frontend", "encoder", "sample_rate", "head", "level", "level_in_forward")
         model = EmbeddingModel(**{**{name: getattr(self, name) for name in names}, **parts})
         model.licence = self.licence

@@ -122,5 +122,10 @@ def _with_old_paths(description: Any) -> Any:
     return changed
 
 
+def short_digest(content: bytes) -> int:
+    """The first 63 bits of SHA-256: enough to tell recordings, or names that are not to be given away, apart."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+
+
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]

@@ -8,10 +8,9 @@ from ssl_audio.training.config_files import find_packaged, listing, markdown
 from ssl_audio.utils.files import write_text
 
 EXAMPLES = """examples:
-  ssl-audio configs                                           every file with its first comment
+  ssl-audio configs list
   ssl-audio configs show byol
   ssl-audio configs copy recipes/small-voices mine.yaml
-  ssl-audio train --config common --config contrastive --config mine.yaml --data.dataset_dirs '[my_voices]'
 """
 
 

@@ -9,10 +9,10 @@ from argparse import ArgumentParser, Namespace
 FILES = ("hear", "xares", "evar", "marble", "s3prl")
 
 EXAMPLES = """examples:
-  ssl-audio harness hear --model runs/mine --output my_hear_model.py
+  ssl-audio harness hear --model runs/byol/0 --output my_hear_model.py
   ssl-audio harness xares --model byol --output my_xares_model.py
-  ssl-audio harness mteb --model runs/mine --tasks GTZANGenre --output mteb_results
-  ssl-audio harness mteb --model runs/mine --tasks "MAEB(v1, audio-only)" --output mteb_results
+  ssl-audio harness mteb --model runs/byol/0 --tasks GTZANGenre --output mteb_results
+  ssl-audio harness mteb --model runs/byol/0 --tasks "MAEB(v1, audio-only)" --output mteb_results
 """
 
 

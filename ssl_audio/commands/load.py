@@ -10,8 +10,10 @@ from argparse import ArgumentParser, Namespace
 EXAMPLES = """examples:
   ssl-audio load embeddings.parquet --into lancedb://vectors
   ssl-audio load embeddings.parquet --into sqlite:///vectors.db
-  ssl-audio load embeddings.parquet --into qdrant://localhost:6333             # the key in QDRANT_API_KEY
-  ssl-audio load embeddings.parquet --into postgresql://me@localhost/music     # the password in PGPASSWORD
+  with the key in QDRANT_API_KEY:
+    ssl-audio load embeddings.parquet --into qdrant://localhost:6333
+  with the password in PGPASSWORD:
+    ssl-audio load embeddings.parquet --into postgresql://me@localhost/music
   ssl-audio load windows.npz --into lancedb://vectors --fingerprint 0123456789abcdef --prefix concerts/
 """
 

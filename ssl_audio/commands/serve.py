@@ -12,7 +12,7 @@ from pathlib import Path
 
 EXAMPLES = """examples:
   ssl-audio serve --model byol
-  ssl-audio serve --model runs/mine --index music.index --port 8080
+  ssl-audio serve --model runs/byol/0 --index music.index --port 8080
   SSL_AUDIO_TOKEN=$(cat token) ssl-audio serve --model byol --host 0.0.0.0
   curl --data-binary @song.flac http://127.0.0.1:8000/v1/embeddings
   curl -F file=@one.wav -F file=@two.wav http://127.0.0.1:8000/v1/compare

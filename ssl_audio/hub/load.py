@@ -10,6 +10,7 @@ from typing import Any
 from ssl_audio.errors import InputError
 from ssl_audio.hub import singer_identity
 from ssl_audio.hub.address import load_address, parse_address
+from ssl_audio.hub.calibration_files import ARRAYS, CALIBRATION
 from ssl_audio.hub.download import NotThere, fetch
 from ssl_audio.hub.place import Options
 from ssl_audio.hub.readers import load_path
@@ -34,6 +35,7 @@ def load_model(
     local_files_only: bool = False,
     projection: bool = False,
     trusted: bool = False,
+    calibration: bool = True,
 ) -> EmbeddingModel:
     """Load a model with its weights, on the CPU and in evaluation mode.
 
@@ -58,13 +60,15 @@ def load_model(
         trusted: allow the description of the model to name classes outside of `ssl_audio`, such as your own encoder,
             and an address to name code. Their modules are imported, which runs code; pass True only for models whose
             origin you know.
+        calibration: whether to load the calibration in the folder, too; False for one that the weights have outdated.
 
     Returns:
         The model. Its attribute `licence` is the licence of the weights that the card or the package names, else
         "unknown".
 
     Raises:
-        InputError: there is no such model, files are missing or damaged, weights do not fit, or a file contains code.
+        InputError: there is no such model, files are missing or damaged, weights do not fit, a file contains code, or
+            the calibration is of another model.
     """
     if input_sr is not None and (not isinstance(input_sr, Integral) or input_sr < 1):
         raise InputError(f"input_sr is {input_sr!r}; it must be a whole number in Hz, such as 16000")
@@ -83,7 +87,7 @@ def load_model(
             folder = _download(str(name), str(source), torchscript, local_dir=savedir, **hub)
         if torchscript:
             return load_torchscript(folder, input_sr)
-        model = load_path(folder, Options(projection, trusted))
+        model = load_path(folder, Options(projection, trusted, calibration))
     if input_sr is not None and input_sr != model.sample_rate:
         from ssl_audio.resampling import ResampledFrontend
 
@@ -122,7 +126,7 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
     elif source == PUBLISHED_SOURCE and not whole_repository:
         layouts.reverse()  # avoids a request for a file that does not exist
     try:
-        return fetch(name, repo, layouts, (CARD,) if whole_repository else (), subfolder, **options)
+        return fetch(name, repo, layouts, (CARD, CALIBRATION, ARRAYS) if whole_repository else (), subfolder, **options)
     except NotThere as absent:
         if absent.offline:
             raise

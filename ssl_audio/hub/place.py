@@ -21,10 +21,12 @@ class Options:
     Attributes:
         projection: whether to include the projection head.
         trusted: whether the description of the model may name classes outside of `ssl_audio`.
+        calibration: whether to load the calibration in the folder, too.
     """
 
     projection: bool = False
     trusted: bool = False
+    calibration: bool = True
 
 
 class Place:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ssl_audio.config import build, describe, without_pretrained
 from ssl_audio.errors import InputError
+from ssl_audio.hub.calibration_files import check_belongs, remove_calibration, write_calibration
 from ssl_audio.hub.card import card_licence, model_card
 from ssl_audio.hub.levels import as_tested, level_facts
 from ssl_audio.hub.place import Options, Place
@@ -26,7 +27,7 @@ CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
 
 
 def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | None = None) -> None:
-    """Write `config.yaml`, `model.safetensors` and a model card `README.md`, each atomically.
+    """Write `config.yaml`, `model.safetensors`, a model card `README.md` and the calibration, each atomically.
 
     Args:
         model: its modules must store their constructor arguments.
@@ -34,9 +35,11 @@ def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | Non
         card: text of the model card; default: a short one.
 
     Raises:
-        InputError: a module does not store its arguments, so that it could not be rebuilt.
+        InputError: a module does not store its arguments, so that it could not be rebuilt; or the model has changed
+            since it was calibrated.
     """
     folder = Path(folder)
+    check_belongs(model)
     config = {
         "format_version": FORMAT_VERSION,
         "ssl_audio_version": __version__,
@@ -44,7 +47,10 @@ def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | Non
         "dim": model.dim,
         "model": describe(model),
     }
+    remove_calibration(folder)  # of the model that was here before
     write_model_folder(folder, model, config, model_card(model, folder.resolve().name) if card is None else card)
+    if model.calibration is not None:
+        write_calibration(model.calibration, folder)
 
 
 def write_model_folder(

@@ -231,7 +231,7 @@ def test_every_corpus_has_a_config_that_names_its_files_and_where_to_get_them():
             continue
         path = folder / "data" / f"{name}.yaml"
         comments = "".join(line for line in path.read_text().splitlines() if line.startswith("#"))
-        assert "Expected in the folder" in comments and ("http" in comments or name == "msd"), name
+        assert "Files in the folder" in comments and ("http" in comments or name == "msd"), name
         data = load_config(["common", "clmr", f"data/{name}"])["data"]["init_args"]
         assert data["corpus"]["name"] == name and data["sample_rate"] == 22050  # the method's rate stays
         options = {key: value for key, value in data["corpus"].items() if key != "name"}

@@ -162,7 +162,7 @@ def test_a_run_of_the_command_writes_its_figures_and_a_model_with_named_outputs(
     fractions = ["--fractions", "0.3", "1", "--seeds", "1", "--draws", "10"]
     assert main([*base, *fractions, "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert "3 files tested, 27 to learn from" in said and "every file is its own group" in said
+    assert "27 files for training, 3 for testing" in said and "every file is its own group" in said
     assert "30 files, 3 classes" in said and "mean mel" in said and "MFCC statistics" in said and "untrained" in said
     record = json.loads((tmp_path / "out" / "probe.json").read_text())
     assert record["classes"] == ["high", "low", "middle"] and len(record["results"]) == 4 * 2
@@ -197,7 +197,7 @@ def test_a_run_of_the_command_writes_its_figures_and_a_model_with_named_outputs(
         (["--model", "another"], "--model is given more than once; a probe tests one model"),
         (["--option", "x"], "is not NAME=VALUE"),
         (["--corpus", "csv"], "csv needs --option label=COLUMN"),
-        (["--fractions", "0"], "--fractions must lie above 0"),
+        (["--fractions", "0"], "--fractions must be above 0"),
         (["--clip", "0.001"], "too short; this model needs"),
         (["--corpus", "nsynth"], "nsynth-train/examples.json (from https://magenta"),
     ],
@@ -255,4 +255,4 @@ def test_transfer_refuses_what_only_a_frozen_probe_does(model, sounds, tmp_path,
     save_model(model, tmp_path / "model")
     words = ["probe", "--model", str(tmp_path / "model"), "--corpus", "folder", "--root", str(sounds)]
     assert main([*words, "--mode", "transfer", "--head", "mlp", "--hop", "1"]) == 2
-    assert "no --head, --hop" in capsys.readouterr().err
+    assert "omit --head, --hop" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_the_command_writes_picture_and_json_under_the_models_own_names(tagger, 
         == 0
     )
     said = capsys.readouterr().out
-    assert "3 clips" in said and said.count(" most at ") == 2
+    assert "3 clips" in said and said.count(" strongest at ") == 2
     assert (tmp_path / "out" / "song.png").read_bytes().startswith(b"\x89PNG")
     content = json.loads((tmp_path / "out" / "song.json").read_text())
     tags = tag_file(tagger, song)

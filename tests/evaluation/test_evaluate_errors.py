@@ -106,8 +106,8 @@ def test_a_list_from_another_system_is_read_and_a_model_may_be_named_like_a_base
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("diverged", "its weights are not finite (encoder."),
-        ("collapsed", "have the same embedding; the model has collapsed"),
+        ("diverged", "weights are not finite (encoder."),
+        ("collapsed", "have the same embedding: the model has collapsed"),
         ("norun", "holds no model"),
         ("file", "not a torch weight file"),
     ],

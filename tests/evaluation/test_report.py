@@ -318,7 +318,7 @@ def test_the_command_compares_two_models_with_baselines(singers, tmp_path, capsy
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [(["--trials", "x.txt", "--trials", "y.txt"], "one list a data set"), (["--draws", "5"], "at least 100"),
+    [(["--trials", "x.txt", "--trials", "y.txt"], "give a list for each --data"), (["--draws", "5"], "at least 100"),
      (["--trials", "gone.txt"], "cannot read")],
 )  # fmt: skip
 def test_mistakes_are_one_line_before_a_model_is_loaded(singers, tmp_path, capsys, change, says):

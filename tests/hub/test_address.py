@@ -101,7 +101,7 @@ def test_a_path_with_a_colon_that_exists_is_a_path(model, tmp_path, monkeypatch)
         ("package:aisfx?short=pad&short=pad", "gives short twice"),
         ("package:aisfx?shrt=pad", "package: has no option 'shrt'; did you mean 'short'?"),
         ("package:aisfx?short=cut", "short=cut is wrong; it must be what happens to clips that are too short"),
-        ("package:aisfx?trim=none", "aisfx has no option 'trim'; there is short"),
+        ("package:aisfx?trim=none", "aisfx has no option 'trim'; choose from short"),
         ("package:aisfx?weights=MSD", "aisfx has no option 'weights'"),
         ("package:aisfxx", "no weights of a package 'aisfxx' are known; did you mean 'aisfx'?"),
         ("onnx:net.onnx?rate=0", "rate=0 is wrong; it must be the rate in Hz"),
