@@ -25,12 +25,18 @@ from ssl_audio.errors import InputError, suggest
 MOVED: dict[str, str] = {
     "ssl_audio.evaluation.baselines.MelStatistics": "ssl_audio.baselines.MelStatistics",
     "ssl_audio.methods.base.SiameseMethod": "ssl_audio.methods.SiameseMethod",
+    # The module of 0.1.0 is a package now; its fingerprints hold these paths.
+    "ssl_audio.frontends.MelSpectrogram": "ssl_audio.frontends.mel.MelSpectrogram",
+    "ssl_audio.frontends.LogMelSpectrogram": "ssl_audio.frontends.mel.LogMelSpectrogram",
+    "ssl_audio.frontends.DecibelMelSpectrogram": "ssl_audio.frontends.mel.DecibelMelSpectrogram",
+    "ssl_audio.frontends.Waveform": "ssl_audio.frontends.base.Waveform",
 }
 """Old path of a class -> its present path. Saved models contain the old one, so entries are never removed."""
 
 ADDED: dict[str, dict[str, Any]] = {
     "ssl_audio.frontends.MelSpectrogram": {"edges": "reflect"},
     "ssl_audio.EmbeddingModel": {"level": "none", "level_in_forward": True},
+    "ssl_audio.resampling.ResampledFrontend": {"zero_crossings": 32, "rolloff": 0.97},
 }
 """Class path -> {argument added after 0.1.0: the value with which the class behaves as before}.
 

@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     sentences = report.write_comparison_report(
         evaluations, args.output, settings=settings, runs=args.runs, map_method=args.map, seed=args.seed
     )
-    print("\n".join(sentences))
+    notes = [test_set.trials.note() for test_set in sets if test_set.trials.note()]
+    print("\n".join([*sentences, *notes]))
     print(f"report: {args.output / report.REPORT}")
     return 0
 

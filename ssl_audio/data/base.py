@@ -215,8 +215,8 @@ class RecordingDataModule(LightningDataModule):
         self.resume_point.load_state_dict(state_dict)
 
     def _report_path(self) -> str:
-        """Of this process in the run folder; "" without a trainer. A collective call: all processes or none."""
-        if self.trainer is None:
+        """Of this process in the run folder; "" without one. A collective call: all processes or none."""
+        if self.trainer is None or getattr(self.trainer, "fast_dev_run", False) or self.trainer.state.fn != "fit":
             return ""
         folder = self.trainer.log_dir or self.trainer.default_root_dir
         return os.path.join(folder, REPORT_NAME if self._rank == 0 else f"data_report.rank{self._rank}.csv")

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ssl_audio.embedding import embed_files
 from ssl_audio.embedding.look_up import path_encoder
 from ssl_audio.errors import InputError
 from ssl_audio.level import level_of, leveled, set_level
-from ssl_audio.resampling import Resample
+from ssl_audio.resampling import PUBLISHED_FILTER, Resample
 from ssl_audio.utils.device import best_device
 
 NARROW_RATE = 16000  # Hz, lower rate of the round trip
@@ -25,7 +26,8 @@ class EvalProtocol(nn.Module):
     """The preprocessing of clips in an evaluation, followed by the model.
 
     1. The level of each clip is set by the rule of the model, as everywhere (`ssl_audio.level`).
-    2. With `round_trip`, the clip is resampled to 16 kHz and back.
+    2. With `round_trip`, the clip is resampled to 16 kHz and back, with the filter of the published protocol
+       (`PUBLISHED_FILTER`).
     3. With `reverb_seed`, it is convolved with a room impulse response: the direct sound, followed by exponentially
        decaying noise. The response is drawn from the seed and the samples of the clip, scaled to a peak of 1. Every
        clip therefore has its own room, which is the same in every run and on every device.
@@ -54,7 +56,8 @@ class EvalProtocol(nn.Module):
         rates = [self.sample_rate, NARROW_RATE, self.sample_rate]
         useful = round_trip and self.sample_rate > NARROW_RATE  # at 16 kHz or less, the round trip changes nothing
         self.degrades = useful or reverb_seed is not None
-        self.narrow = nn.Sequential(Resample(*rates[:2]), Resample(*rates[1:])) if useful else nn.Identity()
+        steps = [Resample(old, new, **PUBLISHED_FILTER) for old, new in pairwise(rates)] if useful else []
+        self.narrow = nn.Sequential(*steps)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, dim)`."""

@@ -7,11 +7,13 @@ Merging is deep, so that a later file has only what it changes:
 - where the class is already named, its arguments may be given directly: `data: {batch_size: 8}` is
   `data: {init_args: {batch_size: 8}}`;
 - `null` in `callbacks` removes a callback;
-- `include: [augmentation/clip]` in a file stacks other files under it.
+- `include: [augmentation/clip]` in a file stacks other files under it;
+- classes may be given by their own name (`short_names`), values by the key of another (`interpolation`).
 """
 
 import copy
 import inspect
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +21,8 @@ from typing import Any, get_args
 from ssl_audio.config import canonical_path, find
 from ssl_audio.errors import InputError, suggest
 from ssl_audio.training.config_files import find_config
+from ssl_audio.training.interpolation import interpolate
+from ssl_audio.training.short_names import spell_out
 from ssl_audio.utils.yaml_files import parse_yaml, read_yaml
 
 Config = dict[str, Any]
@@ -33,13 +37,7 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     Raises:
         InputError: a file is missing or not YAML; a key or class does not exist. One line, with the nearest right name.
     """
-    config: Config = {}
-    for name in files:
-        for content in read_stack(find_config(name)):
-            config = merge(config, content)
-    for key, text in overrides:
-        config = merge(config, _nested(key.split("."), parse_yaml(text, f"--{key} {text!r}:")))
-    config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
+    config = stack(files, overrides)
     check_keys(config)
     _follow(config, "data", "sample_rate", "model")
     encoder = (config["model"].get("init_args") or {}).get("encoder")
@@ -48,11 +46,34 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     ):
         _follow(config, "data", "sample_rate", "model.encoder")
     seed = config.setdefault("seed_everything", 0)
+    if isinstance(seed, bool):  # as Lightning: true is the environment's seed or 0, false is none
+        seed = config["seed_everything"] = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed else None
     if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 32):
         raise InputError(f"seed_everything is {shorten(seed)}; expected a whole number from 0 to {(1 << 32) - 1}")
     if "seed" in (accepted_arguments(find_class("data.class_path", config["data"]["class_path"])) or ()):
         _follow(config, "seed_everything", "seed", "data")
     return config
+
+
+def stack(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
+    """`files` merged in order, then `overrides`; a key that ends with "+" appends to a list. Keys are not checked yet.
+
+    Raises:
+        InputError: a file is missing or not YAML; a class is not known by its name; a reference names no key.
+    """
+    config: Config = {}
+    for name in files:
+        for content in read_stack(find_config(name)):
+            config = merge(config, spell_out(content, config))
+    for key, text in overrides:
+        value = parse_yaml(text, f"--{key} {text!r}:")
+        if key.endswith("+"):
+            key = key[:-1]
+            before = look_up(config, key, implied=True)
+            value = [*(before if isinstance(before, list) else []), *(value if isinstance(value, list) else [value])]
+        config = merge(config, spell_out(_nested(key.split("."), value), config))
+    config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
+    return interpolate(config)
 
 
 def _follow(config: Config, source: str, name: str, target: str) -> None:
@@ -114,10 +135,7 @@ def check_keys(config: Config) -> None:
     _check_names("", config, KEYS)
     from pytorch_lightning import Trainer
 
-    trainer = config.get("trainer") or {}
-    if trainer.get("callbacks") is not None:
-        raise InputError("trainer.callbacks is not used; give callbacks by name under the key 'callbacks'")
-    _check_names("trainer", trainer, accepted_arguments(Trainer))
+    _check_names("trainer", config.get("trainer") or {}, accepted_arguments(Trainer))
     for name, callback in config.get("callbacks", {}).items():
         if not isinstance(callback, Mapping) or "class_path" not in callback:
             raise InputError(f"callbacks.{name} has no class_path; no stacked file defines a callback of this name")
@@ -175,30 +193,39 @@ def find_class(key: str, class_path: Any) -> Any:
 
 def accepted_arguments(kind: Any) -> list[str] | None:
     """Names of a class's arguments, with those that `**kwargs` passes to its bases; None if they are not known."""
+    parameters, complete = _parameters(kind)
+    return list(parameters) if complete else None
+
+
+def required_arguments(kind: Any) -> list[str]:
+    """Names of a class's arguments that have no default."""
+    return [name for name, parameter in _parameters(kind)[0].items() if parameter.default is parameter.empty]
+
+
+def _parameters(kind: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+    """A class's arguments with those of its bases that it passes on, and whether these are all."""
     if not inspect.isclass(kind):
-        return [*inspect.signature(kind).parameters]
-    names: dict[str, None] = {}
+        return dict(inspect.signature(kind).parameters), True
+    found: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:
         if "__init__" not in vars(base):
             continue
         if base is object:
-            return list(names)
+            return found, True
         parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-        names.update(
-            {
-                p.name: None
-                for p in parameters
-                if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-            }
-        )
+        for p in parameters:
+            if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+                found.setdefault(p.name, p)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return list(names)
-    return None
+            return found, True
+    return found, False
 
 
-def look_up(config: Any, path: str) -> Any:
-    """The value at `a.b.c` of nested mappings, or None."""
+def look_up(config: Any, path: str, implied: bool = False) -> Any:
+    """The value at `a.b.c` of nested mappings, or None; with `implied`, also where `init_args` is left out."""
     for key in path.split("."):
+        if implied and isinstance(config, Mapping) and key not in config:
+            config = config.get("init_args")
         config = config.get(key) if isinstance(config, Mapping) else None
     return config
 

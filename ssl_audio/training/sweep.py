@@ -171,7 +171,9 @@ def train(name: str, output: Path, environment: Mapping[str, str] | None = None)
         command += ["--ckpt_path", str(checkpoint)]
         _keep_metrics(folder)
     with open(folder / LOG, "a", encoding="utf-8") as log:
-        variables = {**os.environ, **(environment or {})}
+        # The recipe is complete: variables that `ssl-audio train` reads would change what the table says of a run.
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PL_FIT__")}
+        variables = {**inherited, **(environment or {})}
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=variables).returncode
     if status == 0 and is_finished(folder):
         return Outcome(name, "")

@@ -113,7 +113,8 @@ MISTAKES = {
     "--callbacks.collapse.every_n_steps x": "callbacks.collapse.init_args.every_n_steps is 'x'; expected int",
     "--model.encoder.class_path ssl_audio.encoders.EficientNet": "did you mean 'EfficientNet'?",
     "--model.encoder.class_path ssl_audio.encodrs.EfficientNet": "there is no module 'ssl_audio.encodrs'",
-    "--model.encoder.class_path EfficientNet": "expected a full path such as",
+    "--model.encoder.class_path EficientNet": "no class of this name is known here; did you mean 'EfficientNet'?",
+    "--model Contrastve": "model is 'Contrastve': no class of this name is known here; did you mean 'Contrastive'?",
     "--model.encoder.class_path ssl_audio.heads.MLP": "encoder is ssl_audio.heads.MLP; expected a subclass of Encoder",
     "--model.optimizer.lr fast": "model.init_args.optimizer.init_args.lr is 'fast'; expected float\n",
     "--model.optimizer.lr -1": "model.optimizer: Invalid learning rate: -1.0",
@@ -134,7 +135,7 @@ MISTAKES = {
     "--data.batch_size 1": "raise data.batch_size",
     "--data.nr_samples 100": "a clip of 100 samples is too short",
     "--ckpt_path nowhere.ckpt": "nowhere.ckpt: no such file",
-    "--trainer.callbacks []": "give callbacks by name",
+    "--trainer.callbacks []": "trainer.callbacks is empty; remove a callback with --callbacks.NAME null",
     "--model.temperature": "--model.temperature has no value",
     "stray": "stray is not an option",
 }
