@@ -85,6 +85,36 @@ def find(path: str) -> Any:
     return getattr(module, name)
 
 
+def accepted_arguments(kind: Any) -> list[str] | None:
+    """Names of a class's arguments, with those that `**kwargs` passes to its bases; None if they are not known."""
+    parameters, complete = _parameters(kind)
+    return list(parameters) if complete else None
+
+
+def required_arguments(kind: Any) -> list[str]:
+    """Names of a class's arguments that have no default."""
+    return [name for name, parameter in _parameters(kind)[0].items() if parameter.default is parameter.empty]
+
+
+def _parameters(kind: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+    """A class's arguments with those of its bases that it passes on, and whether these are all."""
+    if not inspect.isclass(kind):
+        return dict(inspect.signature(kind).parameters), True
+    found: dict[str, inspect.Parameter] = {}
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        if base is object:
+            return found, True
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        for p in parameters:
+            if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+                found.setdefault(p.name, p)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return found, True
+    return found, False
+
+
 def canonical_path(path: str) -> str:
     """The same path for all paths of one class. A path that names no class is returned unchanged."""
     try:
