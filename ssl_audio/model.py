@@ -38,6 +38,8 @@ class EmbeddingModel(nn.Module):
         dim: size of the output.
         minimum_samples: length of the shortest clip, in samples.
         licence: licence of the weights, as the card or the package states it, or "unknown".
+        checkpoint: of a model of a training: which checkpoint it is, of which step, chosen by which value of which
+            metric (see `ssl_audio.utils.checkpoints.origin`); else empty.
         calibration: what turns two embeddings into a decision (`ssl-audio calibrate`); None where there is none.
 
     Example:
@@ -71,15 +73,16 @@ class EmbeddingModel(nn.Module):
         self.minimum_samples = frontend.samples_for(encoder.minimum_frames)
         self.licence = UNKNOWN_LICENCE
         self.calibration: ModelCalibration | None = None
+        self.checkpoint: dict[str, Any] = {}
 
     def with_parts(self, **parts: Any) -> "EmbeddingModel":
-        """The same model with other arguments: `with_parts(head=None)`; the weights and the licence stay.
+        """The same model with other arguments: `with_parts(head=None)`; the weights, licence and checkpoint stay.
 
         The calibration does not: it holds for the whole model as it was.
         """
         names = ("frontend", "encoder", "sample_rate", "head", "level", "level_in_forward")
         model = EmbeddingModel(**{**{name: getattr(self, name) for name in names}, **parts})
-        model.licence = self.licence
+        model.licence, model.checkpoint = self.licence, self.checkpoint
         return model if self.training else model.eval()
 
     def forward(self, waveforms: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ssl_audio.hub import clmr, singer_identity_training
 from ssl_audio.hub.levels import as_tested
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.checkpoints import origin
 from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.weights import load_strict
 
@@ -88,6 +89,7 @@ def _model(place: Place, options: Options, config: str | os.PathLike | None = No
     load_strict(model, _select(weights, prefixes), path)
     if "level" not in spec:
         as_tested(model, path, spec)
+    model.checkpoint = origin(path, checkpoint)
     return model.eval()
 
 

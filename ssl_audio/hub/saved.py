@@ -47,6 +47,8 @@ def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | Non
         "dim": model.dim,
         "model": describe(model),
     }
+    if model.checkpoint:
+        config["checkpoint"] = model.checkpoint
     remove_calibration(folder)  # of the model that was here before
     write_model_folder(folder, model, config, model_card(model, folder.resolve().name) if card is None else card)
     if model.calibration is not None:
@@ -111,4 +113,5 @@ def read(place: Place, options: Options) -> EmbeddingModel:
     if not level_facts(config["model"]):
         as_tested(model, folder, config["model"])
     model.licence = card_licence(folder / CARD)
+    model.checkpoint = dict(config.get("checkpoint") or {})
     return model

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ssl_audio.callbacks.run_folder import RunFolder
+from ssl_audio.callbacks.verification import Verification
 from ssl_audio.data.batch_spec import batch_spec_of
 from ssl_audio.errors import InputError
 from ssl_audio.methods.base import Method
@@ -95,6 +96,7 @@ class TrainCLI(LightningCLI):
         for key, value in (self.merged.get("trainer") or {}).items():
             if type(value) is int and isinstance(settings[key], float):
                 settings[key] = resolved["trainer"][key] = value
+        callbacks.sort(key=lambda callback: isinstance(callback, Verification))  # after those that change the model
         if self.word == "fit" and not settings["fast_dev_run"]:
             callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
         plugins = settings["plugins"] or []
