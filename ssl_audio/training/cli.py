@@ -223,7 +223,7 @@ def explain(message: str, config: Mapping[str, Any]) -> str:
     message = message.split("Given value type: <class 'dict'>")[0]
     if missing := re.search(r"the following arguments are required: ([\w., ]+)", message):
         where = _full_key(re.findall(r'[kK]ey "([^"]+)"', message[: missing.start()]), config)
-        remedy = "stack a config that gives it, such as --config common; a second method takes nothing of a first"
+        remedy = "stack a config that gives it, such as --config common"
         return f"{where} needs {missing.group(1).strip()}; {remedy}"
     keys = re.findall(r'[kK]ey "([^"]+)"', message)
     if not keys:
