@@ -60,7 +60,7 @@ lowest: .venv-lowest/all
 newest:
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[$(EXTRAS)]' $(RUNNER)
-	OMP_NUM_THREADS=1 .venv-newest/bin/python $(PYTEST)
+	OMP_NUM_THREADS=1 .venv-newest/bin/python $(PYTEST) -W default
 
 docs: .venv/all
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

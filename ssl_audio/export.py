@@ -30,6 +30,7 @@ TOLERANCE = 1e-3  # largest difference, relative to the largest value of the emb
 INPUT, OUTPUT = "audio", "embedding"  # names in the ONNX graph: (batch, samples) -> (batch, dim)
 LOGITS = "logits"  # name of the output of a head with classes
 WINDOW_SECONDS = 3.0  # window length of a model that states none
+_SCOPES = "pkg.torch.onnx.name_scopes"  # property of an ONNX node: the modules that contain it
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,7 @@ def _onnx_program(model: EmbeddingModel) -> Any:
             )
         assert program is not None
         _simplify(program.model)
+        _remove_traces(program.model)
     except ModuleNotFoundError:
         raise
     except Exception as error:  # torch's exporter can raise anything
@@ -280,6 +282,22 @@ def _simplify(graph: Any) -> None:
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     passes.CommonSubexpressionEliminationPass()(graph)
     passes.NameFixPass()(graph)
+
+
+def _remove_traces(graph: Any) -> None:
+    """Delete what the exporter notes about our source code: its stack traces hold paths of this machine.
+
+    The scopes stay, because `quantize_onnx` needs them.
+    """
+    graph.doc_string = graph.graph.doc_string = None
+    graph.metadata_props.clear()
+    graph.graph.metadata_props.clear()
+    for node in graph.graph.all_nodes():
+        scopes = node.metadata_props.get(_SCOPES)
+        node.doc_string = None
+        node.metadata_props.clear()
+        if scopes is not None:
+            node.metadata_props[_SCOPES] = scopes
 
 
 class _MaxPool1d(nn.Module):
@@ -310,7 +328,7 @@ def _replace_max_pools(module: nn.Module) -> None:
 
 
 def _belongs_to_encoder(node: Any) -> bool:
-    scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "")
+    scopes = next((item.value for item in node.metadata_props if item.key == _SCOPES), "")
     return "'encoder" in scopes or "'head" in scopes
 
 
