@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ssl_audio.config import refuse_outside
 from ssl_audio.errors import InputError
 from ssl_audio.heads import ProbeHead
+from ssl_audio.level import level_name
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
 
@@ -75,6 +76,7 @@ class OnnxModel(nn.Module):
     def __init__(self, path: str | os.PathLike[str], like: EmbeddingModel) -> None:
         super().__init__()
         self.sample_rate, self.minimum_samples, self.dim = like.sample_rate, like.minimum_samples, like.dim
+        self.level, self.level_in_forward = like.level, like.level_in_forward
         self.session = open_session(path)
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -159,13 +161,15 @@ def export_onnx(model: EmbeddingModel, path: str | os.PathLike[str], tolerance: 
 
 
 def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
-    """Write a JSON file beside an ONNX file (`tags.onnx` -> `tags.json`) with what a program needs to use it.
+    """Write a JSON file beside an exported file (`tags.onnx` -> `tags.json`) with what a program needs to use it.
 
     Keys of the JSON file:
 
-    - `model`: name of the ONNX file;
+    - `model`: name of the exported file;
     - `sample_rate`: in Hz;
     - `minimum_samples`: length of the shortest clip;
+    - `level`: how the level of a clip is set (see `ssl_audio.level`): `peak`, `none`, or the class of another rule;
+    - `level_in_graph`: whether the file does it; if false, set the level of each clip before;
     - `window_seconds`: length of the windows into which to cut long recordings;
     - `dim`: size of the output;
     - `labels`: names of the outputs, or null;
@@ -184,6 +188,8 @@ def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
         "model": path.name,
         "sample_rate": model.sample_rate,
         "minimum_samples": model.minimum_samples,
+        "level": level_name(model.level),
+        "level_in_graph": model.level_in_forward,
         "window_seconds": seconds or max(WINDOW_SECONDS, model.minimum_samples / model.sample_rate),
         "dim": model.dim,
         "labels": labels,

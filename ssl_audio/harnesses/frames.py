@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssl_audio.embedding.files import window_starts
 from ssl_audio.errors import InputError
+from ssl_audio.level import leveled, set_level
 from ssl_audio.model import EmbeddingModel
 
 CHUNK_SECONDS = 30.0
@@ -51,6 +52,8 @@ class Frames(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` in [-1, 1] at `model.sample_rate` -> `(batch, frames, dim)`."""
         waveforms = lengthened(waveforms, self.model.minimum_samples)
+        if self.has_frames:  # the level of the whole clip, so that it does not change from chunk to chunk
+            waveforms = set_level(waveforms, self.model.level)
         step = self.at_once * self.hop  # from chunk to chunk
         chunks = max(1, int(waveforms.shape[1] / step))
         length = round(2 * self.start + step)  # one frame more than needed, so that rounding loses none
@@ -68,10 +71,11 @@ class Frames(nn.Module):
 
     def _frames(self, waveforms: Tensor) -> Tensor:
         if self.has_frames:
-            return self.model.frames(waveforms).float()
+            return self.model.with_parts(level="none").frames(waveforms).float()
         waveforms = lengthened(waveforms, self.window)
         starts = range(0, waveforms.shape[1] - self.window + 1, int(self.hop))
-        return torch.stack([self.model(waveforms[:, at : at + self.window]).float() for at in starts], 1)
+        windows = (leveled(self.model, waveforms[:, at : at + self.window]) for at in starts)
+        return torch.stack([self.model(window).float() for window in windows], 1)
 
 
 def frame_times(hop: float, start: float, frames: int, sample_rate: int) -> np.ndarray:
@@ -149,6 +153,7 @@ def embed_clips(model: EmbeddingModel, waveforms: Tensor, window_seconds: float 
     waveforms = lengthened(waveforms, model.minimum_samples)
     window = max(model.minimum_samples, round(window_seconds * model.sample_rate))
     if waveforms.shape[1] <= window:
-        return model(waveforms).float()
+        return model(leveled(model, waveforms)).float()
     starts = window_starts(waveforms.shape[1], window, window)
-    return torch.stack([model(waveforms[:, at : at + window]).float() for at in starts]).mean(0)
+    windows = (leveled(model, waveforms[:, at : at + window]) for at in starts)
+    return torch.stack([model(window).float() for window in windows]).mean(0)

@@ -19,6 +19,7 @@ from torch import Tensor
 from ssl_audio.encoders.efficientnet import EfficientNet, from_torchvision, to_torchvision
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.levels import as_tested
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
@@ -59,7 +60,7 @@ def load_published(folder: str | os.PathLike, weights: str = WEIGHTS) -> Embeddi
     folder = Path(folder)
     model = model_from_hyperparams(read_hyperparams(folder / HYPERPARAMS), folder / HYPERPARAMS)
     put_published_weights(model, read_weights(folder / weights), folder / weights)
-    return model
+    return as_tested(model, folder)
 
 
 def save_published(model: EmbeddingModel, folder: str | os.PathLike) -> None:
@@ -162,6 +163,8 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
             raise InputError(
                 f"the published layout cannot describe frontend.{name} = {value!r}, only {needed!r}; use save_model"
             )
+    if model.level != "peak":
+        raise InputError("the published layout holds models of clips that are scaled to a peak of 1; use save_model")
     if model.sample_rate != SAMPLE_RATE or model.head is not None:
         raise InputError(f"the published layout holds models without a head at {SAMPLE_RATE} Hz only; use save_model")
     return {

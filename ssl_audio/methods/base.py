@@ -63,6 +63,7 @@ class Method(LightningModule):
         batch_keys: all keys of a batch that the method reads.
         data_remedy: what to do where the data has other batches.
         projection: the head behind the encoder; `load_model(run, projection=True)` returns the model with it.
+        level: the level rule of the clips in the data, which the embedding model keeps; see `ssl_audio.level`.
         whitening: set by `callbacks.Whiten`; follows the encoder in `embedding_model`, never in training.
 
     Raises:
@@ -97,6 +98,7 @@ class Method(LightningModule):
         self.augmentation = augmentation
         self.feature_augmentation = feature_augmentation
         self.weights = weights
+        self.level = "none"
         self.whitening: Whitening | None = None
         self.run_seed = 0
 
@@ -207,7 +209,7 @@ class Method(LightningModule):
             self.check_data(spec)
 
     def check_data(self, spec: BatchSpec) -> None:
-        """Refuse batches that this method cannot train on.
+        """Refuse batches that this method cannot train on, and take over the level rule of the clips.
 
         Raises:
             InputError: keys that it needs are missing, or clips have another sample rate than the model.
@@ -223,6 +225,7 @@ class Method(LightningModule):
                 f"the clips of the data are at {spec.sample_rate} Hz and model.sample_rate is {self.sample_rate}; set "
                 "both to the same rate"
             )
+        self.level = spec.level
 
     def on_fit_start(self) -> None:
         self.run_seed = torch.initial_seed()
@@ -256,10 +259,10 @@ class Method(LightningModule):
         if self.whitening is not None and not projection:  # heads were trained on embeddings that are not whitened
             encoder = Whitened(encoder, self.whitening)
         head = self.projection if projection else None
-        return EmbeddingModel(self.frontend, encoder, sample_rate=self.sample_rate, head=head)
+        return EmbeddingModel(self.frontend, encoder, sample_rate=self.sample_rate, head=head, level=self.level)
 
     def description(self) -> dict[str, Any]:
-        """Frontend, encoder, projection and sample rate as plain data; `config.build` makes them from it again."""
+        """Frontend, encoder, projection, sample rate and level as plain data; `config.build` makes them again."""
         whitening = {} if self.whitening is None else {"whitening": describe(self.whitening)}
         return {
             **whitening,
@@ -267,6 +270,7 @@ class Method(LightningModule):
             "encoder": describe(self.encoder),
             "projection": describe(self.projection),
             "sample_rate": self.sample_rate,
+            "level": self.level,
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from ssl_audio.frontends import KALDI_WINDOWS, KaldiFilterbank
 from ssl_audio.hub.address import Address, Option
 from ssl_audio.hub.foreign._external import External, existing, file_sha256, finished
 from ssl_audio.hub.foreign._options import RATE, SHORT_CLIPS
+from ssl_audio.hub.levels import as_described
 from ssl_audio.model import EmbeddingModel
 
 _WAVEFORM = "waveform"
@@ -109,7 +110,7 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
     encoder.sessions[1] = session
     encoder.refer(address.text, file_sha256(path), front=str(front), output=encoder.output, short=encoder.short)
     shortest = beside.get("minimum_samples") if isinstance(beside.get("minimum_samples"), int) else None
-    return finished(encoder, rate, shortest=encoder.window or shortest)
+    return as_described(finished(encoder, rate, shortest=encoder.window or shortest), beside, address.text)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.hub.address import Address
 from ssl_audio.hub.foreign._external import External, existing, file_sha256, finished
 from ssl_audio.hub.foreign._options import RATE, SHORT_CLIPS
+from ssl_audio.hub.levels import as_described, level_facts
 from ssl_audio.hub.saved import CONFIG
 from ssl_audio.hub.torchscript import open_script
 from ssl_audio.model import EmbeddingModel
@@ -37,12 +38,12 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
             f"{address.text} takes {', '.join(wanted) or 'nothing'}; only programs that take the audio alone are "
             "supported, without a rate or a state"
         )
-    rate = options.get("rate") or _rate_beside(path)
+    rate = options.get("rate") or _rate(_beside(path))
     if rate is None:
         raise InputError(f"{address.text}: its sample rate is unknown; add it, such as ?rate=16000")
     encoder = TorchScriptEncoder(script, options.get("short", "refuse"))
     encoder.refer(address.text, file_sha256(path), short=encoder.short)
-    return finished(encoder, rate)
+    return as_described(finished(encoder, rate), level_facts(_beside(path).get("model")), address.text)
 
 
 class TorchScriptEncoder(External):
@@ -62,7 +63,12 @@ class TorchScriptEncoder(External):
         return self.script(clips)
 
 
-def _rate_beside(path: Path) -> int | None:
+def _beside(path: Path) -> Mapping[str, Any]:
+    """The config of a saved model of ours in the same folder."""
     config = path.with_name(CONFIG)
-    rate = read_yaml(config).get("sample_rate") if config.is_file() else None
+    return read_yaml(config) if config.is_file() else {}
+
+
+def _rate(config: Mapping[str, Any]) -> int | None:
+    rate = config.get("sample_rate")
     return rate if isinstance(rate, int) else None
