@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from ssl_audio.version import __version__
 
 if TYPE_CHECKING:
+    from ssl_audio.decisions import compare
     from ssl_audio.hub import load_model, push_to_hub, save_model
     from ssl_audio.model import EmbeddingModel
 
-__all__ = ["EmbeddingModel", "__version__", "load_model", "push_to_hub", "save_model"]
+__all__ = ["EmbeddingModel", "__version__", "compare", "load_model", "push_to_hub", "save_model"]
 
 _HOME = {
+    "compare": "ssl_audio.decisions",
     "load_model": "ssl_audio.hub",
     "save_model": "ssl_audio.hub",
     "push_to_hub": "ssl_audio.hub",

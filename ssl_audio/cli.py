@@ -32,6 +32,8 @@ COMMANDS: dict[str, str] = {
     "map": "draw an indexed library as an HTML page",
     "eval": "test one model on trial lists by the published protocol: EER and MNR with intervals",
     "evaluate": "compare several models in a report: which is better, by how much, is it significant",
+    "calibrate": "fit what turns a model's scores into probabilities and decisions",
+    "compare": "compare recordings: one person or two, how probable, how certain",
     "probe": "test what a frozen or fine-tuned encoder knows about a labelled corpus",
     "tag": "show the tags of a song over time: picture, table, JSON",
     "harness": "test a model in HEAR, X-ARES, EVAR, MARBLE, s3prl or MTEB",

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ssl_audio.config import refuse_outside
 from ssl_audio.errors import InputError
 from ssl_audio.heads import ProbeHead
+from ssl_audio.level import level_name
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
 
@@ -30,6 +31,7 @@ TOLERANCE = 1e-3  # largest difference, relative to the largest value of the emb
 INPUT, OUTPUT = "audio", "embedding"  # names in the ONNX graph: (batch, samples) -> (batch, dim)
 LOGITS = "logits"  # name of the output of a head with classes
 WINDOW_SECONDS = 3.0  # window length of a model that states none
+_SCOPES = "pkg.torch.onnx.name_scopes"  # property of an ONNX node: the modules that contain it
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class OnnxModel(nn.Module):
     def __init__(self, path: str | os.PathLike[str], like: EmbeddingModel) -> None:
         super().__init__()
         self.sample_rate, self.minimum_samples, self.dim = like.sample_rate, like.minimum_samples, like.dim
+        self.level, self.level_in_forward = like.level, like.level_in_forward
         self.session = open_session(path)
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -158,18 +161,21 @@ def export_onnx(model: EmbeddingModel, path: str | os.PathLike[str], tolerance: 
 
 
 def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
-    """Write a JSON file beside an ONNX file (`tags.onnx` -> `tags.json`) with what a program needs to use it.
+    """Write a JSON file beside an exported file (`tags.onnx` -> `tags.json`) with what a program needs to use it.
 
     Keys of the JSON file:
 
-    - `model`: name of the ONNX file;
+    - `model`: name of the exported file;
     - `sample_rate`: in Hz;
     - `minimum_samples`: length of the shortest clip;
+    - `level`: how the level of a clip is set (see `ssl_audio.level`): `peak`, `none`, or the class of another rule;
+    - `level_in_graph`: whether the file does it; if false, set the level of each clip before;
     - `window_seconds`: length of the windows into which to cut long recordings;
     - `dim`: size of the output;
     - `labels`: names of the outputs, or null;
     - `activation`: function that turns outputs into probabilities: `sigmoid` for several labels per clip, `softmax` for
-      one label per clip, null without labels.
+      one label per clip, null without labels;
+    - `calibration`: of a calibrated model, what turns two embeddings into a decision; see docs/decisions.md.
 
     Returns:
         The path of the JSON file.
@@ -182,11 +188,15 @@ def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
         "model": path.name,
         "sample_rate": model.sample_rate,
         "minimum_samples": model.minimum_samples,
+        "level": level_name(model.level),
+        "level_in_graph": model.level_in_forward,
         "window_seconds": seconds or max(WINDOW_SECONDS, model.minimum_samples / model.sample_rate),
         "dim": model.dim,
         "labels": labels,
         "activation": activation,
     }
+    if model.calibration is not None:
+        facts["calibration"] = model.calibration.exported()
     described = path.with_suffix(".json")
     write_text(described, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return described
@@ -254,6 +264,7 @@ def _onnx_program(model: EmbeddingModel) -> Any:
             )
         assert program is not None
         _simplify(program.model)
+        _remove_traces(program.model)
     except ModuleNotFoundError:
         raise
     except Exception as error:  # torch's exporter can raise anything
@@ -274,6 +285,22 @@ def _simplify(graph: Any) -> None:
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     passes.CommonSubexpressionEliminationPass()(graph)
     passes.NameFixPass()(graph)
+
+
+def _remove_traces(graph: Any) -> None:
+    """Delete what the exporter notes about our source code: its stack traces hold paths of this machine.
+
+    The scopes stay, because `quantize_onnx` needs them.
+    """
+    graph.doc_string = graph.graph.doc_string = None
+    graph.metadata_props.clear()
+    graph.graph.metadata_props.clear()
+    for node in graph.graph.all_nodes():
+        scopes = node.metadata_props.get(_SCOPES)
+        node.doc_string = None
+        node.metadata_props.clear()
+        if scopes is not None:
+            node.metadata_props[_SCOPES] = scopes
 
 
 class _MaxPool1d(nn.Module):
@@ -304,7 +331,7 @@ def _replace_max_pools(module: nn.Module) -> None:
 
 
 def _belongs_to_encoder(node: Any) -> bool:
-    scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "")
+    scopes = next((item.value for item in node.metadata_props if item.key == _SCOPES), "")
     return "'encoder" in scopes or "'head" in scopes
 
 

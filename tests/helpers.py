@@ -57,6 +57,19 @@ def tiny_model(
     return EmbeddingModel(tiny_frontend() if frontend is None else frontend, encoder, sample_rate, head).eval()
 
 
+def write_voices(folder: Path, people: int = 10, files: int = 4, seconds: float = 1.5, seed: int = 0) -> Path:
+    """`folder/<name>/<n>.wav`: each voice has a pitch, which its recordings miss, and noise of any strength."""
+    rng = np.random.default_rng(seed)
+    for person in range(people):
+        for n in range(files):
+            pitch = 120 * 1.2**person * 2 ** rng.normal(0, 0.2)
+            noise = 10 ** rng.uniform(-3, -1.5) * rng.standard_normal(round(16000 * seconds))
+            path = folder / f"voice {seed}-{person}" / f"{n}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            audio.write(path, tone(seconds, frequency=pitch, seed=int(rng.integers(1 << 30))) + noise, 16000)
+    return folder
+
+
 def write_labels(path: Path, rows: Iterable[tuple[float, float, int, int]]) -> None:
     """MusicNet's labels of one recording, of rows (start, end in seconds, instrument, pitch)."""
     path.parent.mkdir(parents=True, exist_ok=True)

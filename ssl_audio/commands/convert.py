@@ -51,6 +51,8 @@ def run(args: Namespace) -> int:
         raise InputError(f"--num_trials is {args.num_trials}; it must be at least 1")
     checkpoint = find_checkpoint(args.checkpoint)
     model = load(args, checkpoint)
+    if args.layout != "ours":  # in the published layout, who reads files sets the level
+        model = model.with_parts(level_in_forward=False)
     output = Path(args.output_dir or checkpoint.with_suffix(""))
     output.parent.mkdir(parents=True, exist_ok=True)
     # Write and compare beside the output, on the same file system, so that a refused model leaves nothing behind.

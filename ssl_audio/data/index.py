@@ -205,7 +205,7 @@ class AudioIndex:
 
 
 def write_data_report(path: str | os.PathLike, left_out: Iterable[LeftOut]) -> None:
-    """Write `data_report.csv`: columns path and reason, one file a row."""
+    """Write `data_report.csv`: columns path and reason, one row per file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(LeftOut._fields)

@@ -75,8 +75,9 @@ def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress:
             continue
         path, status = entry.path[prefix:].replace(os.sep, "/"), entry.stat()
         fact = known.get(path)
-        changed_since = fact is None or (fact.size, fact.mtime_ns) != (status.st_size, status.st_mtime_ns)
-        if changed_since or (fact.problem == UNDECODABLE and suffix in EXTENSIONS):  # PyAV was installed since
+        if fact is not None and fact.problem == UNDECODABLE and suffix in EXTENSIONS:  # PyAV was installed since
+            fact = None
+        if fact is None or (fact.size, fact.mtime_ns) != (status.st_size, status.st_mtime_ns):
             changed.append((path, status.st_size, status.st_mtime_ns))
             fact = None
         facts[path] = fact

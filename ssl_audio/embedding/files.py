@@ -27,6 +27,7 @@ import torch
 from ssl_audio import audio
 from ssl_audio.embedding.look_up import FileEmbedding, looked_up, path_encoder, window_starts
 from ssl_audio.errors import InputError
+from ssl_audio.level import leveled
 from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.device import best_device
 from ssl_audio.utils.modes import evaluating
@@ -52,7 +53,7 @@ def embed_files(
     workers: int | None = None,
     on_error: Literal["raise", "report"] = "raise",
 ) -> Iterator[FileEmbedding]:
-    """Embed audio files of any length, sample rate and format.
+    """Embed audio files of any length, sample rate and format. The level of each clip is set by the model's rule.
 
     Args:
         model: an `EmbeddingModel`. It is in evaluation mode while the iterator is in use, and afterwards in the mode
@@ -321,7 +322,8 @@ class _Runner:
             if self.device.type == "cuda":
                 waveforms = waveforms.pin_memory().to(self.device, non_blocking=True)
             try:
-                embeddings = self.model(waveforms.to(self.device)).float().cpu().numpy()
+                waveforms = leveled(self.model, waveforms.to(self.device))
+                embeddings = self.model(waveforms).float().cpu().numpy()
             except (MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise

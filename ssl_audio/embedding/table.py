@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, walk_files
 from ssl_audio.embedding import FileEmbedding, embed_files
 from ssl_audio.errors import InputError
+from ssl_audio.level import level_name, level_of
 from ssl_audio.provenance import fingerprint, made_by
 from ssl_audio.utils.files import write_atomically, write_text
 from ssl_audio.utils.names import on_disk, printable
@@ -104,7 +105,7 @@ def _listed(source: Path) -> tuple[list[str], list[Path]]:
     except InputError as error:
         raise InputError(f"{source}: neither audio nor a text file with one path per line") from error
     found = [(line, on_disk(source.parent / line)) for line in lines]
-    kept = [(line, file) for line, file in found if not line.lstrip().startswith("#") or file.is_file()]
+    kept = [(line, file) for line, file in found if not line.lstrip().startswith("#") or os.path.isfile(file)]
     return [line.strip() for line, _ in kept], [file for _, file in kept]
 
 
@@ -142,7 +143,12 @@ class EmbeddingTable:
 
     def _check_settings(self) -> None:
         names = "\n".join(str(source.file) for source in self.files).encode("utf-8", "surrogateescape")
-        mine = {**self.settings, "model": fingerprint(self.model), "files": hashlib.sha256(names).hexdigest()}
+        mine = {
+            **self.settings,
+            "model": fingerprint(self.model),
+            "level": level_name(level_of(self.model)),
+            "files": hashlib.sha256(names).hexdigest(),
+        }
         path = self.parts / "settings.json"
         if not any(self.parts.glob("*.parquet")):  # without parts, the settings of an earlier run do not matter
             write_text(path, json.dumps(mine, indent=1))
@@ -150,6 +156,11 @@ class EmbeddingTable:
         theirs = json.loads(path.read_text(encoding="utf-8"))
         if made_by(self.model, str(theirs.get("model"))):
             theirs["model"] = mine["model"]
+        if theirs.setdefault("level", "none") != mine["level"]:
+            raise InputError(
+                f"{self.parts} holds an interrupted run at level {theirs['level']}, and this model has the level "
+                f"{mine['level']}; delete it with --restart"
+            )
         differing = [key for key in mine if theirs.get(key) != mine[key]]
         if differing:
             raise InputError(

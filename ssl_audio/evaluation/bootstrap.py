@@ -118,6 +118,27 @@ def bootstrap_mean(values: ArrayLike, singers: np.ndarray, multiplicities: np.nd
         return (multiplicities @ sums) / (multiplicities @ counts)
 
 
+def bootstrap_different(values: ArrayLike, singers: np.ndarray, multiplicities: np.ndarray) -> np.ndarray:
+    """Mean of the values of different-singer trials in every resample.
+
+    Args:
+        values: (trials,).
+        singers: (trials, 2) number of the singer on each side.
+        multiplicities: (resamples, singers).
+
+    Returns:
+        (resamples,).
+    """
+    from scipy.sparse import csr_array
+
+    values, places = np.asarray(values, dtype=np.float64), tuple(singers.T)
+    shape = (multiplicities.shape[1],) * 2
+    sums, counts = (csr_array((v, places), shape) for v in (values, np.ones(len(values))))
+    total, number = ((multiplicities @ table * multiplicities).sum(axis=1) for table in (sums, counts))
+    with np.errstate(invalid="ignore"):
+        return total / number
+
+
 def bootstrap_class_means(
     labels: np.ndarray, values: ArrayLike, singers: np.ndarray, multiplicities: np.ndarray
 ) -> np.ndarray:
@@ -132,15 +153,9 @@ def bootstrap_class_means(
     Returns:
         (resamples,).
     """
-    from scipy.sparse import csr_array
-
-    values, (first, second) = np.asarray(values, dtype=np.float64), singers.T
-    same = bootstrap_mean(values[labels], first[labels], multiplicities)
-    places, shape = (first[~labels], second[~labels]), (multiplicities.shape[1],) * 2
-    sums, counts = (csr_array((v, places), shape) for v in (values[~labels], np.ones(int((~labels).sum()))))
-    total, number = ((multiplicities @ table * multiplicities).sum(axis=1) for table in (sums, counts))
-    with np.errstate(invalid="ignore"):
-        return (same + total / number) / 2
+    values = np.asarray(values, dtype=np.float64)
+    same = bootstrap_mean(values[labels], singers[labels, 0], multiplicities)
+    return (same + bootstrap_different(values[~labels], singers[~labels], multiplicities)) / 2
 
 
 def percentile_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:

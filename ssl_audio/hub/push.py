@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from ssl_audio.errors import InputError, first_line
+from ssl_audio.hub.calibration_files import ARRAYS, CALIBRATION
 from ssl_audio.hub.card import Metrics, model_card
 from ssl_audio.hub.place import Options
 from ssl_audio.hub.readers import load_path
@@ -28,7 +29,7 @@ def push_to_hub(
 
     Args:
         folder: a folder that `save_model` or `ssl-audio convert` wrote, with `config.yaml` and `model.safetensors`. Its
-            `model.ts` and `training.yaml` are uploaded, too.
+            `model.ts`, `training.yaml` and calibration are uploaded, too.
         repo_id: `owner/name` on the Hub, which is then the name for `load_model`.
         private: whether a new repository is private.
         token: token of the Hub with the right to write; default: the token of `hf auth login`.
@@ -53,7 +54,9 @@ def push_to_hub(
         raise InputError(f"{folder} holds no {CONFIG} and {WEIGHTS}; write them with save_model or ssl-audio convert")
     model = load_path(folder, Options(trusted=True))
     card = model_card(model, repo_id, licence, data, training or folder / TRAINING, metrics)
-    files: dict[str, Path | bytes] = {name: folder / name for name in (CONFIG, WEIGHTS, TRAINING, "model.ts")}
+    files: dict[str, Path | bytes] = {
+        name: folder / name for name in (CONFIG, WEIGHTS, TRAINING, "model.ts", CALIBRATION, ARRAYS)
+    }
     files = {name: path for name, path in files.items() if isinstance(path, Path) and path.is_file()}
     files[CARD] = card.encode()
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]

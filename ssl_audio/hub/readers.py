@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ssl_audio.errors import InputError
-from ssl_audio.hub import checkpoint, clmr, saved, singer_identity, torchscript
+from ssl_audio.hub import checkpoint, clmr, saved, singer_identity, singer_identity_training, torchscript
+from ssl_audio.hub.calibration_files import read_calibration
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 
@@ -36,23 +37,28 @@ class Reader(Protocol):
         ...
 
 
-READERS: tuple[Reader, ...] = (saved, torchscript, singer_identity, clmr, checkpoint)  # the last takes any file
+# the last takes any file
+READERS: tuple[Reader, ...] = (saved, torchscript, singer_identity, singer_identity_training, clmr, checkpoint)
 
 
 def load_path(path: Path, options: Options) -> EmbeddingModel:
-    """Load the model of a file or folder in any layout.
+    """Load the model of a file or folder in any layout, with the calibration in the folder.
 
     Args:
         path: the file or folder.
         options: options for the reader.
 
     Raises:
-        InputError: no reader recognises the path, or the model is incomplete or damaged.
+        InputError: no reader recognises the path, the model is incomplete or damaged, or the
+            calibration is damaged or of another model.
     """
     place = Place(path)
     for reader in READERS:
         if reader.recognises(place):
-            return reader.read(place, options)
+            model = reader.read(place, options)
+            if options.calibration and not options.projection and path.is_dir():
+                model.calibration = read_calibration(path, model)
+            return model
     listing = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
     layouts = ", or ".join(reader.LAYOUT for reader in READERS)
     raise InputError(f"{path} holds no model: it needs {layouts}; it has {listing}")

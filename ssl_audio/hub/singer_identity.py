@@ -19,6 +19,7 @@ from torch import Tensor
 from ssl_audio.encoders.efficientnet import EfficientNet, from_torchvision, to_torchvision
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.levels import as_tested
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
@@ -29,14 +30,14 @@ LAYOUT = "hyperparams.yaml and model.pt"
 SAMPLE_RATE = 44100  # of the audio, although the mel bank is designed for 22,050 Hz
 HYPERPARAMS, WEIGHTS, TORCHSCRIPT = "hyperparams.yaml", "model.pt", "model.ts"
 SPEC_LAYERS = ("melspectogram", "melspectrogram")  # the first is the spelling of the published files
-BACKBONES = ("efficientnet_b0", "efficientnet_b4")
+BACKBONES = ("efficientnet_b0", "efficientnet_b4", "efficientnet_b0_att")
 FRONTEND_PREFIX, ENCODER_PREFIX = "feature_extractor.spec_layer.", "encoder.net.2."
 
 
 def recognises(place: Place) -> bool:
-    """Whether the place is a folder with one of the two files, or its `model.pt`."""
+    """Whether the place is a folder with one of the two files, or a file of weights beside `hyperparams.yaml`."""
     if place.path.is_file():
-        return place.path.suffix == ".pt" and (place.path.parent / HYPERPARAMS).is_file()
+        return place.path.suffix in (".pt", ".pth") and (place.path.parent / HYPERPARAMS).is_file()
     return place.has(HYPERPARAMS, WEIGHTS)
 
 
@@ -44,19 +45,22 @@ def read(place: Place, options: Options) -> EmbeddingModel:
     """Read the model; for errors see `load_published`."""
     if options.projection:
         raise InputError(f"{place.path}: published models have no projection head; load it without projection=True")
-    return load_published(place.path if place.path.is_dir() else place.path.parent)
+    if place.path.is_dir():
+        return load_published(place.path)
+    return load_published(place.path.parent, place.path.name)
 
 
-def load_published(folder: str | os.PathLike) -> EmbeddingModel:
-    """Load a model from a folder of the published layout.
+def load_published(folder: str | os.PathLike, weights: str = WEIGHTS) -> EmbeddingModel:
+    """Load a model from a folder of the published layout; `weights` is the name of its file.
+
 
     Raises:
         InputError: a file is missing or damaged, a layer, backbone or key is unknown, or weights do not fit.
     """
     folder = Path(folder)
     model = model_from_hyperparams(read_hyperparams(folder / HYPERPARAMS), folder / HYPERPARAMS)
-    put_published_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
-    return model
+    put_published_weights(model, read_weights(folder / weights), folder / weights)
+    return as_tested(model, folder)
 
 
 def save_published(model: EmbeddingModel, folder: str | os.PathLike) -> None:
@@ -149,7 +153,7 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
     frontend, encoder = model.frontend, model.encoder
     if type(encoder) is not EfficientNet or encoder.backbone not in BACKBONES:
         kind = getattr(encoder, "backbone", type(encoder).__name__)
-        raise InputError(f"the published layout holds {' and '.join(BACKBONES)} only, not {kind}; use save_model")
+        raise InputError(f"the published layout holds {', '.join(BACKBONES)} only, not {kind}; use save_model")
     if type(frontend) is not LogMelSpectrogram:
         raise InputError(f"the published layout cannot describe {type(frontend).__name__}; use save_model")
     usual = LogMelSpectrogram()
@@ -159,6 +163,8 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
             raise InputError(
                 f"the published layout cannot describe frontend.{name} = {value!r}, only {needed!r}; use save_model"
             )
+    if model.level != "peak":
+        raise InputError("the published layout holds models of clips that are scaled to a peak of 1; use save_model")
     if model.sample_rate != SAMPLE_RATE or model.head is not None:
         raise InputError(f"the published layout holds models without a head at {SAMPLE_RATE} Hz only; use save_model")
     return {
@@ -174,6 +180,15 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
             "embedding_dim": encoder.embedding_dim,
         },
     }
+
+
+def can_hold(model: EmbeddingModel) -> bool:
+    """Whether the layout has words for this model, with or without its head."""
+    try:
+        published_hyperparams(model.with_parts(head=None))
+    except InputError:
+        return False
+    return True
 
 
 def published_weights(model: EmbeddingModel) -> dict[str, Tensor]:

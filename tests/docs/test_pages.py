@@ -16,12 +16,12 @@ from pages import DOCS
 
 from ssl_audio import encoders, losses, methods
 from ssl_audio.cli import COMMANDS
-from ssl_audio.commands.train import split_arguments
 from ssl_audio.data.corpora import CORPORA
 from ssl_audio.encoders import EfficientNet
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.singer_identity import save_published
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.training.arguments import read_arguments
 from ssl_audio.training.config import load_config
 from ssl_audio.training.config_files import packaged_configs
 
@@ -99,9 +99,8 @@ def reader(tmp_path):
     """A folder with two recordings, and a hub that has the published model."""
     for name, frequency in (("one", 220.0), ("other", 330.0)):
         soundfile.write(tmp_path / f"{name}.wav", tone(0.5, 44100, frequency), 44100)
-    save_published(
-        EmbeddingModel(LogMelSpectrogram(), EfficientNet(), sample_rate=44100).eval(), tmp_path / "published"
-    )
+    model = EmbeddingModel(LogMelSpectrogram(), EfficientNet(), level="peak", level_in_forward=False).eval()
+    save_published(model, tmp_path / "published")
     with loopback_hub() as hub:
         files = {f"byol/{path.name}": path.read_bytes() for path in (tmp_path / "published").iterdir()}
         hub.repositories["BernardoTorres/singer-identity"] = Repository(files)
@@ -127,8 +126,8 @@ def test_the_ten_lines_of_shell_are_commands_with_options_that_exist():
         assert program == "ssl-audio" and name in COMMANDS
         command = importlib.import_module(f"ssl_audio.commands.{name}")
         if name == "train":
-            files, overrides, _ = split_arguments(words)
-            assert load_config(files, overrides)["data"]["init_args"]["dataset_dirs"] == ["voices"]
+            found = read_arguments(words)
+            assert load_config(found.files, found.overrides)["data"]["init_args"]["dataset_dirs"] == ["voices"]
             continue
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)
