@@ -16,6 +16,7 @@ class BatchSpec:
         continues: row i of a batch continues row i of the batch before wherever its `group_name` is the same.
         classes: names of the targets, in their order; empty before the labels are read in `setup`.
         multi_label: a clip may have several classes.
+        local_samples: of each short clip ("local1", ...); None: there are none.
         level: the rule by which the level of the clips was set, before any augmentation; see `ssl_audio.level`.
     """
 
@@ -27,6 +28,7 @@ class BatchSpec:
     classes: tuple[str, ...] = ()
     multi_label: bool = False
     level: str = "none"
+    local_samples: int | None = None
 
 
 def batch_spec_of(data_module: Any) -> BatchSpec | None:

@@ -14,8 +14,8 @@ from ssl_audio.data.sources.labelled import with_labels
 class AudioDataModule(RecordingDataModule):
     """Two views of each recording from folders laid out as `dataset/singer/**/file`, split by singer.
 
-    A batch: {"clip1", "clip2": (batch, nr_samples) float32, "group_name": list[str], "index": (batch,) int64}. With
-    `labels`: {"clip": (batch, nr_samples), "target": (batch,) int64, or (batch, classes) float32 where a recording may
+    A batch: {"clip1", "clip2": (batch, nr_samples) float32, "group_name": list[str], "index": (batch,) int64}; with
+    `local_views` also "local1", ... (batch, nr_samples_local). With `labels`: {"clip": (batch, nr_samples), "target": (batch,) int64, or (batch, classes) float32 where a recording may
     have several labels, "index": (batch,)}. What is left out, reported and resumed: see `RecordingDataModule`.
 
     Args:
@@ -49,6 +49,9 @@ class AudioDataModule(RecordingDataModule):
         labels: clips with what is to be predicted of them, for `methods.Supervised`: the labels of the corpus; of the
             one folder of `dataset_dirs`, laid out as `class/**/file`; of another source, whose groups are the classes
             if it has no labels (shards). Training and validation follow the corpus's split.
+        views: clips of each recording, drawn from the whole of it: 2; `methods.DINO` takes any number.
+        local_views: short clips of each recording, for DINO.
+        nr_samples_local: length of a short clip in samples; None: half of `nr_samples`.
         source: any other place (see `ssl_audio.data.sources`), instead of `dataset_dirs`, `corpus` and what is about
             these. Shards: {class_path: ssl_audio.data.sources.Shards, init_args: {shards: data/shards}}.
     """
@@ -79,6 +82,9 @@ class AudioDataModule(RecordingDataModule):
         normalize: bool | None = None,
         batch_size_val: int | None = None,
         labels: bool = False,
+        views: int = 2,
+        local_views: int = 0,
+        nr_samples_local: int | None = None,
     ) -> None:
         if source is None and labels and corpus is None:
             corpus = {"name": "folder", "seed": seed}
@@ -89,7 +95,12 @@ class AudioDataModule(RecordingDataModule):
         items = clips_of_recordings(
             labels,
             normalize,
-            shared_crop,
+            {
+                "shared_crop": shared_crop,
+                "views": views,
+                "local_views": local_views,
+                "nr_samples_local": nr_samples_local,
+            },
             nr_samples=nr_samples,
             sample_rate=sample_rate,
             seed=seed,

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -154,14 +154,18 @@ class RecordingDataset(Dataset):
 
 
 class TwoViewDataset(RecordingDataset):
-    """Two random fragments of the same recording, each scaled to a peak of 1, then augmented on its own.
+    """Random fragments of the same recording, each scaled to a peak of 1, then augmented on its own: two, or more.
 
-    An item has "clip1" and "clip2", (samples,) float32 tensors, "group_name" str, and what `RecordingDataset` adds.
+    An item has "clip1", "clip2", ... (samples,) and "local1", "local2", ... (local_samples,) float32 tensors,
+    "group_name" str, and what `RecordingDataset` adds.
 
     Args:
         groups, seed, batch_sampling_mode, multi_epoch, open: see `RecordingDataset`.
         nr_samples, sample_rate, augmentation, normalize: see `Crop`.
-        shared_crop: both clips are the same fragment and differ by the augmentation alone.
+        shared_crop: all clips are the same fragment and differ by the augmentation alone.
+        views: number of clips.
+        local_views: number of short clips, each drawn from the whole recording, as for DINO.
+        local_samples: of a short clip.
     """
 
     def __init__(
@@ -176,18 +180,31 @@ class TwoViewDataset(RecordingDataset):
         shared_crop: bool = False,
         open: Open = open_recording,
         normalize: bool = True,
+        views: int = 2,
+        local_views: int = 0,
+        local_samples: int = 0,
     ) -> None:
         crop = Crop(nr_samples, sample_rate, augmentation, normalize)
         super().__init__(groups, crop, seed, batch_sampling_mode, multi_epoch, open)
+        self.local_crop = replace(crop, nr_samples=local_samples)
         self.shared_crop = shared_crop
+        self.views = views
+        self.local_views = local_views
 
     def read(self, entry: AudioEntry, group: Group, rng: Generator) -> dict[str, Any]:
-        """Both clips of one opened recording."""
+        """All clips of one opened recording."""
+        clips: dict[str, np.ndarray] = {}
         with self.open(entry) as file:
-            first = self.crop.draw(file, entry, rng)
-            second = first if self.shared_crop else self.crop.draw(file, entry, rng)
-        clip1, clip2 = self.crop.augment(first, entry, rng), self.crop.augment(second, entry, rng)
-        return {"clip1": torch.from_numpy(clip1), "clip2": torch.from_numpy(clip2), "group_name": group.name}
+            for number in range(1, self.views + 1):
+                shared = self.shared_crop and number > 1
+                clips[f"clip{number}"] = clips["clip1"] if shared else self.crop.draw(file, entry, rng)
+            for number in range(1, self.local_views + 1):
+                clips[f"local{number}"] = self.local_crop.draw(file, entry, rng)
+        content: dict[str, Any] = {}
+        for name, clip in clips.items():
+            crop = self.local_crop if name.startswith("local") else self.crop
+            content[name] = torch.from_numpy(crop.augment(clip, entry, rng))
+        return {**content, "group_name": group.name}
 
 
 class LabelledDataset(RecordingDataset):

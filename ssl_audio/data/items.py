@@ -1,8 +1,8 @@
 """What an item of an epoch is. A data module joins it with a source, a split and a loader."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch.utils.data import Dataset
@@ -146,16 +146,45 @@ class RecordingItems(Items):
 
 @dataclass(frozen=True, kw_only=True)
 class TwoViews(RecordingItems):
-    """Two views of each recording, see `TwoViewDataset`.
+    """Two views of each recording, or more, and of two lengths; see `TwoViewDataset`.
 
     Attributes:
-        shared_crop: both views are the same fragment and differ by the augmentation alone.
+        shared_crop: all views are the same fragment and differ by the augmentation alone.
+        views: clips of `nr_samples`.
+        local_views: clips of `nr_samples_local`.
+        nr_samples_local: None: half of `nr_samples`.
     """
 
     shared_crop: bool = False
+    views: int = 2
+    local_views: int = 0
+    nr_samples_local: int | None = None
 
     keys: ClassVar[tuple[str, ...]] = ("clip1", "clip2", "group_name", "index")
     least_validation: ClassVar[int] = 2  # the views of one clip have no other clip to be compared with
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, views=self.views)
+        check_at_least(0, local_views=self.local_views)
+        if self.nr_samples_local is not None and not 1 <= self.nr_samples_local <= self.nr_samples:
+            raise InputError(
+                f"data.nr_samples_local is {self.nr_samples_local}; it must be from 1 to data.nr_samples, which is "
+                f"{self.nr_samples}"
+            )
+
+    @property
+    def local_samples(self) -> int:
+        """Of a local view."""
+        return max(1, self.nr_samples // 2) if self.nr_samples_local is None else self.nr_samples_local
+
+    def spec(self, batch_size: int) -> BatchSpec:
+        """What the batches hold, with a key for each view."""
+        clips = (f"clip{number}" for number in range(1, self.views + 1))
+        short = (f"local{number}" for number in range(1, self.local_views + 1))
+        local_samples = self.local_samples if self.local_views else None
+        keys = (*clips, *short, "group_name", "index")
+        return replace(super().spec(batch_size), keys=keys, local_samples=local_samples)
 
     def dataset(self, groups: Sequence[Group], source: Source, training: bool) -> TwoViewDataset:
         return TwoViewDataset(
@@ -169,6 +198,9 @@ class TwoViews(RecordingItems):
             self.shared_crop,
             source.open,
             self.normalize,
+            self.views,
+            self.local_views,
+            self.local_samples,
         )
 
 
@@ -194,16 +226,16 @@ class LabelledClips(RecordingItems):
 
 
 def clips_of_recordings(
-    labels: bool, normalize: bool | None, shared_crop: bool, **arguments: Any
+    labels: bool, normalize: bool | None, views: Mapping[str, Any], **arguments: Any
 ) -> TwoViews | LabelledClips:
-    """Two views of each recording, or with `labels` one clip with its target.
+    """Views of each recording, or with `labels` one clip with its target.
 
     Args:
         labels: see `AudioDataModule`.
         normalize: None: as is usual for these items.
-        shared_crop: see `TwoViews`.
+        views: arguments of `TwoViews` alone.
         **arguments: of `RecordingItems`.
     """
     if normalize is not None:
         arguments["normalize"] = normalize
-    return LabelledClips(**arguments) if labels else TwoViews(shared_crop=shared_crop, **arguments)
+    return LabelledClips(**arguments) if labels else TwoViews(**views, **arguments)

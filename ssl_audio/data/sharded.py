@@ -20,7 +20,8 @@ class ShardDataModule(RecordingDataModule):
         shards, cache, cache_bytes: see `ssl_audio.data.sources.Shards`.
         sample_rate: must be that of the shards.
         nr_samples, batch_size, num_workers, eval_frac, seed, batch_sampling_mode, multi_epoch, augmentation,
-        shared_crop, short, max_failures, prefetch_factor, pin_memory, normalize, batch_size_val: see `AudioDataModule`.
+        shared_crop, short, max_failures, prefetch_factor, pin_memory, normalize, batch_size_val, views, local_views,
+        nr_samples_local: see `AudioDataModule`.
         labels: one clip of each recording, with its group as the class; see `AudioDataModule`.
     """
 
@@ -46,11 +47,19 @@ class ShardDataModule(RecordingDataModule):
         normalize: bool | None = None,
         batch_size_val: int | None = None,
         labels: bool = False,
+        views: int = 2,
+        local_views: int = 0,
+        nr_samples_local: int | None = None,
     ) -> None:
         items = clips_of_recordings(
             labels,
             normalize,
-            shared_crop,
+            {
+                "shared_crop": shared_crop,
+                "views": views,
+                "local_views": local_views,
+                "nr_samples_local": nr_samples_local,
+            },
             nr_samples=nr_samples,
             sample_rate=sample_rate,
             seed=seed,

@@ -4,6 +4,8 @@ from ssl_audio.methods.base import Method, Objective
 from ssl_audio.methods.byol import BYOL
 from ssl_audio.methods.contrastive import Contrastive
 from ssl_audio.methods.cpc import CPC
+from ssl_audio.methods.dino import DINO
+from ssl_audio.methods.moco import MoCo
 from ssl_audio.methods.nt_xent import NTXent
 from ssl_audio.methods.siamese import SiameseMethod
 from ssl_audio.methods.simsiam import SimSiam
@@ -13,8 +15,10 @@ from ssl_audio.methods.vicreg import VICReg
 __all__ = [
     "BYOL",
     "CPC",
+    "DINO",
     "Contrastive",
     "Method",
+    "MoCo",
     "NTXent",
     "Objective",
     "SiameseMethod",

@@ -240,7 +240,11 @@ class Method(LightningModule):
         return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        return self.optimized([parameter for parameter in self.parameters() if parameter.requires_grad])
+
+    def optimized(self, parameters: Any) -> Any:
+        """The optimiser of parameters, or of groups of them, with its schedule."""
+        optimizer = self.optimizer(parameters)
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)

@@ -17,9 +17,9 @@ from ssl_audio.encoders.compact_cnn import CompactCNN
 from ssl_audio.encoders.whitened import Whitened, Whitening
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
-from ssl_audio.heads import MLP, Identity, ProbeHead, Projection
+from ssl_audio.heads import MLP, DINOHead, Identity, ProbeHead, Projection
 from ssl_audio.hub import save_model
-from ssl_audio.methods import BYOL, CPC, Contrastive, Method, NTXent, SimSiam, UniformityAlignment, VICReg
+from ssl_audio.methods import BYOL, CPC, DINO, Contrastive, Method, MoCo, NTXent, SimSiam, UniformityAlignment, VICReg
 from ssl_audio.methods.distributed import rank
 from ssl_audio.methods.supervised import Supervised
 from ssl_audio.model import EmbeddingModel
@@ -44,6 +44,10 @@ def predictor(dim):
     return MLP(dim, [10, dim])
 
 
+def prototypes(dim):
+    return DINOHead(dim, 16, [10], 6, batch_norm=False)
+
+
 def cpc(**arguments):
     """Four frames of history and three steps, from few candidates, so that single draws matter."""
     encoder = {"context": "gru", **arguments.pop("encoder", {})}
@@ -66,9 +70,12 @@ METHODS = {
     "cpc-transformer": (CPC, cpc(encoder={"context": "transformer"}, exclude_collisions=True)),
     "cpc-reverse": (CPC, cpc(encoder={"reverse": True}, scale_by_dim=False)),
     "cpc-within": (CPC, cpc(negatives_within=True)),
+    "dino": (DINO, {"projection": prototypes}),
+    "moco": (MoCo, {"queue_size": 20}),
+    "moco-one-way": (MoCo, {"queue_size": 6, "symmetric": False}),
     "supervised": (Supervised, {"projection": None}),
 }
-MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "supervised")
+MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "dino", "moco", "moco-one-way", "supervised")
 
 
 def make(name: str, encoder: Encoder | None = None, **changes) -> Method:
@@ -113,8 +120,15 @@ def gradients(method: Method) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
 
 
-def half_of_a_step(name: str, process: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The mean loss and the gradients of one of two processes.
+def buffers(method: Method) -> dict[str, torch.Tensor]:
+    """What a step leaves beside gradients: DINO's centre, MoCo's queue."""
+    if isinstance(method, MoCo):
+        method.enqueue()
+    return {name: buffer.clone() for name, buffer in method.named_buffers()}
+
+
+def half_of_a_step(name: str, process: int) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The mean loss, the gradients and the buffers of one of two processes.
 
     On return nothing holds the wrapper any more: its reducer would keep the process group alive, and freed after
     `destroy_process_group` it would wait for gloo's threads with the interpreter's lock held, which they may need.
@@ -126,7 +140,7 @@ def half_of_a_step(name: str, process: int) -> tuple[torch.Tensor, dict[str, tor
     loss.backward()
     mean = loss.detach().clone()
     dist.all_reduce(mean)
-    return mean / 2, gradients(method)
+    return mean / 2, gradients(method), buffers(method)
 
 
 def two_process_worker(process: int, folder: str) -> None:
@@ -153,11 +167,12 @@ def test_two_processes_give_the_loss_and_gradients_of_one(name, two_processes):
     method = make(name)
     loss = Step(method)(*clips_for(name))
     loss.backward()
-    theirs, their_gradients = two_processes[name]
+    theirs, their_gradients, their_buffers = two_processes[name]
     assert theirs.item() == pytest.approx(loss.item(), rel=1e-5)
     assert their_gradients.keys() == gradients(method).keys()
     for key, gradient in gradients(method).items():
         torch.testing.assert_close(their_gradients[key], gradient, rtol=1e-4, atol=1e-6, msg=f"{name}: {key}")
+    torch.testing.assert_close(their_buffers, buffers(method), rtol=1e-4, atol=1e-6)
 
 
 def test_every_method_that_has_a_config_is_among_them():
@@ -299,7 +314,8 @@ def test_every_method_starts_from_the_weights_of_a_saved_model(name: str, pretra
     clip = torch.randn(2, 4000)
     assert method.encoder.training and method.frontend.training
     torch.testing.assert_close(method.eval()(clip), pretrained.model(clip))
-    assert method.frontend.n_mels == 20 and all(p.requires_grad for p in method.encoder.parameters())
+    trained = method.student["encoder"] if isinstance(method, DINO) else method.encoder
+    assert method.frontend.n_mels == 20 and all(p.requires_grad for p in trained.parameters())
 
 
 def test_cpc_starts_from_a_saved_cpc(tmp_path: Path) -> None:
