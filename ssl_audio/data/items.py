@@ -94,6 +94,42 @@ class Items(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocalViews(Items):
+    """Items that may also have short clips.
+
+    Attributes:
+        local_views: number of short clips, "local1", ...
+        nr_samples_local: of a short clip; None: half of `nr_samples`.
+    """
+
+    local_views: int = 0
+    nr_samples_local: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(0, local_views=self.local_views)
+        if self.nr_samples_local is not None and not 1 <= self.nr_samples_local <= self.nr_samples:
+            raise InputError(
+                f"data.nr_samples_local is {self.nr_samples_local}; it must be from 1 to data.nr_samples, which is "
+                f"{self.nr_samples}"
+            )
+
+    @property
+    def local_samples(self) -> int:
+        """Of a short clip."""
+        return max(1, self.nr_samples // 2) if self.nr_samples_local is None else self.nr_samples_local
+
+    @property
+    def local_keys(self) -> tuple[str, ...]:
+        """Of the short clips in a batch."""
+        return tuple(f"local{number}" for number in range(1, self.local_views + 1))
+
+    def spec(self, batch_size: int) -> BatchSpec:
+        """What the batches hold."""
+        return replace(super().spec(batch_size), local_samples=self.local_samples if self.local_views else None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordingItems(Items):
     """Items that visit recordings, or groups of them, and cut clips out of each.
 
@@ -145,46 +181,27 @@ class RecordingItems(Items):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoViews(RecordingItems):
+class TwoViews(RecordingItems, LocalViews):
     """Two views of each recording, or more, and of two lengths; see `TwoViewDataset`.
 
     Attributes:
         shared_crop: all views are the same fragment and differ by the augmentation alone.
         views: clips of `nr_samples`.
-        local_views: clips of `nr_samples_local`.
-        nr_samples_local: None: half of `nr_samples`.
     """
 
     shared_crop: bool = False
     views: int = 2
-    local_views: int = 0
-    nr_samples_local: int | None = None
 
-    keys: ClassVar[tuple[str, ...]] = ("clip1", "clip2", "group_name", "index")
     least_validation: ClassVar[int] = 2  # the views of one clip have no other clip to be compared with
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(1, views=self.views)
-        check_at_least(0, local_views=self.local_views)
-        if self.nr_samples_local is not None and not 1 <= self.nr_samples_local <= self.nr_samples:
-            raise InputError(
-                f"data.nr_samples_local is {self.nr_samples_local}; it must be from 1 to data.nr_samples, which is "
-                f"{self.nr_samples}"
-            )
 
     @property
-    def local_samples(self) -> int:
-        """Of a local view."""
-        return max(1, self.nr_samples // 2) if self.nr_samples_local is None else self.nr_samples_local
-
-    def spec(self, batch_size: int) -> BatchSpec:
-        """What the batches hold, with a key for each view."""
+    def keys(self) -> tuple[str, ...]:  # type: ignore[override]
         clips = (f"clip{number}" for number in range(1, self.views + 1))
-        short = (f"local{number}" for number in range(1, self.local_views + 1))
-        local_samples = self.local_samples if self.local_views else None
-        keys = (*clips, *short, "group_name", "index")
-        return replace(super().spec(batch_size), keys=keys, local_samples=local_samples)
+        return (*clips, *self.local_keys, "group_name", "index")
 
     def dataset(self, groups: Sequence[Group], source: Source, training: bool) -> TwoViewDataset:
         return TwoViewDataset(

@@ -67,7 +67,7 @@ class MusicNetDataModule(RecordingDataModule):
         category: column of the table by which "samecategory" composes batches, such as ensemble or composer.
         sample_rate, nr_samples, batch_size, composition, num_workers, eval_frac, seed, max_audio_in_memory, cache,
         max_failures, prefetch_factor, pin_memory, store, augmentation, normalize, batch_size_val, short,
-        shared_crop: see `WindowDataModule`.
+        shared_crop, views, local_views, nr_samples_local: see `WindowDataModule`.
         labels: windows with their category as the target, for `methods.Supervised`.
     """
 
@@ -94,6 +94,9 @@ class MusicNetDataModule(RecordingDataModule):
         labels: bool = False,
         short: Short = "exclude",
         shared_crop: Literal[True] = True,
+        views: Literal[2] = 2,
+        local_views: int = 0,
+        nr_samples_local: int | None = None,
     ) -> None:
         used = category if labels or composition == "samecategory" else None
         source = MusicNetRecordings(root, used, store, copy_at=sample_rate if cache else None)
@@ -107,6 +110,8 @@ class MusicNetDataModule(RecordingDataModule):
             normalize=normalize,
             labels=labels,
             short=short,
+            local_views=local_views,
+            nr_samples_local=nr_samples_local,
         )
         loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed, batch_size_val)
         super().__init__(source, items, loading, eval_frac, max_failures)

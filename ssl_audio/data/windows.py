@@ -17,7 +17,7 @@ from ssl_audio.data.batch_spec import BatchSpec
 from ssl_audio.data.dataset import ClipAugmentation, Crop, Open
 from ssl_audio.data.failures import NoAudioError
 from ssl_audio.data.index import AudioEntry, FileCopy, Group, LeftOut
-from ssl_audio.data.items import Items, Short
+from ssl_audio.data.items import LocalViews, Short
 from ssl_audio.data.loading import Loading, identity
 from ssl_audio.data.sampler import Draw, EpochSampler
 from ssl_audio.data.scan import SILENCE_PEAK
@@ -95,6 +95,8 @@ class WindowDataset(Dataset):
             consecutive windows fit together.
         targets: by the recording's path; see `Labels`. None: there are none.
         repeat: a recording that is shorter than a window is repeated until it fills one.
+        local_views: short clips "local1", ... of an item, cut out of its window, which alone is read.
+        local_samples: of a short clip.
     """
 
     def __init__(
@@ -111,9 +113,13 @@ class WindowDataset(Dataset):
         normalize: bool = False,
         targets: Mapping[str, Any] | None = None,
         repeat: bool = False,
+        local_views: int = 0,
+        local_samples: int = 0,
     ) -> None:
         self.nr_samples, self.sample_rate, self.seed, self.moving = nr_samples, sample_rate, seed, moving
         self.crop = Crop(nr_samples, sample_rate, augmentation, normalize)
+        self.local_crop = replace(self.crop, nr_samples=local_samples)
+        self.local_views = local_views
         self.targets = targets
         self.views = 2 if augmentation is not None and targets is None else 1
         found = [(group, entry) for group in groups for entry in group.entries]
@@ -145,12 +151,15 @@ class WindowDataset(Dataset):
     def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Any]:
         """A whole batch, written row by row without copies; a DataLoader calls this if it exists."""
         clips = np.empty((self.views, len(draws), self.nr_samples), np.float32)
-        names, indices, starts, failures = zip(*map(self._fill, map(Draw.of, draws), clips.swapaxes(0, 1)), strict=True)
+        short = np.empty((self.local_views, len(draws), self.local_crop.nr_samples), np.float32)
+        filled = map(self._fill, map(Draw.of, draws), clips.swapaxes(0, 1), short.swapaxes(0, 1))
+        names, indices, starts, failures = zip(*filled, strict=True)
         first, last = torch.from_numpy(clips[0]), torch.from_numpy(clips[-1])  # one tensor if there is one view
         content: dict[str, Any] = {"clip1": first, "clip2": first if self.views == 1 else last}
         if self.targets is not None:
             targets = [torch.as_tensor(self.targets[self.entries[index].path]) for index in indices]
             content = {"clip": first, "target": torch.stack(targets)}
+        content |= {f"local{number}": torch.from_numpy(clip) for number, clip in enumerate(short, 1)}
         return {
             **content,
             "group_name": list(names),
@@ -159,10 +168,10 @@ class WindowDataset(Dataset):
             "failures": [failure for part in failures for failure in part],
         }
 
-    def _fill(self, draw: Draw, clips: np.ndarray) -> tuple[str, int, int, list[LeftOut]]:
-        """Write the window of a draw into `clips` (views, nr_samples); returns name, recording, first sample, failures.
+    def _fill(self, draw: Draw, clips: np.ndarray, short: np.ndarray) -> tuple[str, int, int, list[LeftOut]]:
+        """Write the window of a draw into `clips` (views, nr_samples), and parts of it into `short`.
 
-        A window that cannot be used is replaced by another.
+        Returns name, recording, first sample, failures. A window that cannot be used is replaced by another.
         """
         failures: list[LeftOut] = []
         item = draw.item
@@ -174,7 +183,7 @@ class WindowDataset(Dataset):
                 if got < min(self.nr_samples, self.entries[index].samples(self.sample_rate)):
                     raise AudioError(self.entries[index].path, "is shorter than it was when it was scanned")
                 clips[0, got:] = np.resize(clips[0, :got], self.nr_samples)[got:]
-                self._prepare(clips, draw, self.entries[index])
+                self._prepare(clips, short, draw, self.entries[index])
                 break
             except AudioError as error:
                 failures.append(LeftOut(error.path, error.reason))
@@ -186,15 +195,23 @@ class WindowDataset(Dataset):
         # A window that replaces another continues nothing, so its name must differ from that of the row before.
         return f"{self.names[index]}#{start}" if failures else self.names[index], index, start, failures
 
-    def _prepare(self, clips: np.ndarray, draw: Draw, entry: AudioEntry) -> None:
-        """Make the views (views, nr_samples) of a window from the first row, in place. Raises AudioError."""
+    def _prepare(self, clips: np.ndarray, short: np.ndarray, draw: Draw, entry: AudioEntry) -> None:
+        """Make the views (views, nr_samples) of a window from the first row, in place, and its parts in `short`.
+
+        Raises:
+            AudioError: the augmentation made samples that are not finite.
+        """
         window = clips[0]
         if self.crop.normalize and np.abs(window).max() >= SILENCE_PEAK:
             window[:] = peak_normalize(window)
-        if self.crop.augmentation is not None:
-            rng, window = np.random.default_rng([self.seed, *draw]), window.copy()
-            for clip in clips:
-                clip[:] = self.crop.augment(window, entry, rng)
+        if self.crop.augmentation is None and not len(short):
+            return
+        rng, window = np.random.default_rng([self.seed, *draw]), window.copy()
+        for clip in clips:
+            clip[:] = self.crop.augment(window, entry, rng)
+        for clip in short:
+            start = int(rng.integers(len(window) - len(clip) + 1))
+            clip[:] = self.local_crop.augment(window[start : start + len(clip)], entry, rng)
 
     def offset(self, epoch: int, recording: int) -> int:
         """The first sample of a recording's first window in an epoch."""
@@ -207,7 +224,7 @@ class WindowDataset(Dataset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Windows(Items):
+class Windows(LocalViews):
     """Windows of recordings; in training they move, in validation they do not.
 
     Attributes:
@@ -216,6 +233,7 @@ class Windows(Items):
         augmentation: per clip on the CPU, in training only.
         labels: windows with the targets of their recordings; the source must have labels.
         short: leave recordings that are shorter than a window out ("exclude") or repeat them ("repeat").
+        local_views, nr_samples_local: see `LocalViews`.
     """
 
     composition: Composition = "uniform"
@@ -235,7 +253,8 @@ class Windows(Items):
 
     @property
     def keys(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (*(("clip", "target") if self.labels else ("clip1", "clip2")), "group_name", "index", "start")
+        clips = ("clip", "target") if self.labels else ("clip1", "clip2", *self.local_keys)
+        return (*clips, "group_name", "index", "start")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -256,6 +275,8 @@ class Windows(Items):
             normalize=self.normalize,
             targets=source.labels().targets if self.labels else None,
             repeat=self.short == "repeat",
+            local_views=0 if self.labels else self.local_views,
+            local_samples=self.local_samples,
         )
 
     def sampler(self, dataset: Any, source: Source, training: bool, **arguments: Any) -> CompositionSampler:
@@ -304,6 +325,8 @@ class WindowDataModule(RecordingDataModule):
             Shards: {class_path: ssl_audio.data.sources.Shards, init_args: {shards: data/shards}}.
         corpus, labels, batch_size_val, short: see `AudioDataModule`.
         shared_crop: true; the two clips of windows are always the same. Configs for any data module give it.
+        views: 2; a window has two clips.
+        local_views: short clips of `nr_samples_local` (None: half a window), cut out of the window, for DINO.
         augmentation: per clip on the CPU, in training only. Both clips are the same window, each augmented on its own.
         normalize: scale each window to a peak of 1. If False, windows keep the level of their recording.
     """
@@ -333,6 +356,9 @@ class WindowDataModule(RecordingDataModule):
         labels: bool = False,
         short: Short = "exclude",
         shared_crop: Literal[True] = True,
+        views: Literal[2] = 2,
+        local_views: int = 0,
+        nr_samples_local: int | None = None,
     ) -> None:
         copy_at = sample_rate if cache else None
         if source is None and labels and corpus is None:
@@ -351,6 +377,8 @@ class WindowDataModule(RecordingDataModule):
             normalize=normalize,
             labels=labels,
             short=short,
+            local_views=local_views,
+            nr_samples_local=nr_samples_local,
         )
         loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed, batch_size_val)
         super().__init__(with_labels(source) if labels else source, items, loading, eval_frac, max_failures)
