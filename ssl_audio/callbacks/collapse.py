@@ -13,6 +13,9 @@ from ssl_audio.callbacks.outputs import views_of
 from ssl_audio.callbacks.timing import Stopwatch
 from ssl_audio.errors import InputError
 
+FEWEST_PROTOTYPES = 1.5  # that a batch should use, as the exponential of an entropy
+UNIFORM = 0.99  # of the largest entropy; a new head of 65,536 prototypes has 0.9
+
 
 def collapse_metrics(z: Tensor) -> dict[str, float]:
     """How far a batch of representations is from collapse.
@@ -46,6 +49,9 @@ def collapse_metrics(z: Tensor) -> dict[str, float]:
 
 class CollapseMonitor(Callback):
     """Logs `collapse/std`, `collapse/mean_cosine`, `collapse/effective_rank`; warns once for each kind of collapse.
+
+    A method with prototypes (DINO) also collapses when all clips get one of them (`mean_teacher_entropy` near 0), or
+    when its teacher is uniform (`teacher_entropy` at the logarithm of their number, and so the loss).
 
     `collapse/time_share` is the fraction of the run that this took.
 
@@ -92,6 +98,10 @@ class CollapseMonitor(Callback):
             metrics = collapse_metrics(z)
             if trainer.is_global_zero and trainer.global_step >= self.after_steps:
                 self._warn(metrics, trainer.global_step, min(len(z) - 1, z.shape[1]))
+                if "teacher_entropy" in (terms := outputs.get("terms", {})):
+                    prototypes = outputs["projections"][0].shape[1]
+                    entropies = float(terms["teacher_entropy"]), float(terms["mean_teacher_entropy"])
+                    self._warn_of_prototypes(*entropies, prototypes, trainer.global_step)
         metrics["time_share"] = self._clock.fraction
         pl_module.log_dict({f"collapse/{key}": value for key, value in metrics.items()}, on_step=True, on_epoch=False)
 
@@ -109,6 +119,22 @@ class CollapseMonitor(Callback):
                 f"step {step}: the {self.of} vary in few dimensions (effective rank {metrics['effective_rank']:.1f} of "
                 f"{possible} possible in this batch); the representation is collapsing. A covariance term, a wider "
                 "projection or weaker augmentation usually help",
+            )
+
+    def _warn_of_prototypes(self, entropy: float, of_mean: float, prototypes: int, step: int) -> None:
+        """Warn by the teacher's mean entropy and the entropy of its mean distribution."""
+        if math.exp(of_mean) < FEWEST_PROTOTYPES or not math.isfinite(of_mean):
+            self._warn_once(
+                "prototype",
+                f"step {step}: the teacher gives all clips of the batch the same prototype (entropy of its mean "
+                f"distribution {of_mean:.3f}); the representation is collapsing. A momentum of the teacher nearer to "
+                "1, a center_momentum below 1 or a lower learning rate usually help",
+            )
+        if entropy > UNIFORM * math.log(prototypes):
+            self._warn_once(
+                "uniform",
+                f"step {step}: the teacher is uniform over the {prototypes} prototypes (entropy {entropy:.3f} of "
+                f"{math.log(prototypes):.3f}, and the loss stays there); lower model.teacher_temperature",
             )
 
     def _warn_once(self, kind: str, message: str) -> None:

@@ -15,8 +15,9 @@ class AudioDataModule(RecordingDataModule):
     """Two views of each recording from folders laid out as `dataset/singer/**/file`, split by singer.
 
     A batch: {"clip1", "clip2": (batch, nr_samples) float32, "group_name": list[str], "index": (batch,) int64}; with
-    `local_views` also "local1", ... (batch, nr_samples_local). With `labels`: {"clip": (batch, nr_samples), "target": (batch,) int64, or (batch, classes) float32 where a recording may
-    have several labels, "index": (batch,)}. What is left out, reported and resumed: see `RecordingDataModule`.
+    `local_views` also "local1", ...: (batch, nr_samples_local). With `labels`: {"clip": (batch, nr_samples), "target":
+    (batch,) int64, or (batch, classes) float32 where a recording may have several labels, "index": (batch,)}. What is
+    left out, reported and resumed: see `RecordingDataModule`.
 
     Args:
         dataset_dirs: data set folders; the fraction `eval_frac` of the groups of each is for validation.

@@ -123,7 +123,7 @@ class Method(LightningModule):
         return features
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Returns the loss and, for callbacks, the detached embeddings and projections of each view."""
+        """Returns the loss and, for callbacks, all terms and the embeddings and projections of each view, detached."""
         batch = self.augmented(batch, batch_idx)
         return self._report(self.batch_objective(batch), "train", len(batch[self.clip_keys[0]]))
 
@@ -152,7 +152,8 @@ class Method(LightningModule):
                 sync_dist=stage == "val",
                 batch_size=batch_size,
             )
-        outputs: dict[str, Any] = {"loss": result.terms["loss"]}
+        terms = {name: value.detach() for name, value in result.terms.items()}
+        outputs: dict[str, Any] = {"loss": result.terms["loss"], "terms": terms}
         for name, views in (("embeddings", result.embeddings), ("projections", result.projections)):
             if views:
                 outputs[name] = tuple(view.detach() for view in views)

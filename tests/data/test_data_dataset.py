@@ -43,6 +43,21 @@ def test_two_independent_uniform_fragments_of_the_same_file(ramps):
     assert [items[0]["group_name"], items[399]["group_name"]] == ["a", "b"]
 
 
+def test_crops_of_two_lengths_come_from_the_whole_recording_and_are_repeatable(ramps):
+    def make(**options):
+        return TwoViewDataset(ramps, 8000, 16000, seed=3, multi_epoch=50, **options)
+
+    dataset = make(views=3, local_views=4, local_samples=3000)
+    items = [dataset[Draw(0, n)] for n in range(200)]
+    assert [len(items[0][f"clip{n}"]) for n in (1, 2, 3)] == [8000] * 3 and len(items[0]["local4"]) == 3000
+    starts = np.array([[start_of(item[f"local{n}"]) for n in (1, 2, 3, 4)] for item in items])
+    assert np.histogram(starts, 4, (0, 17001))[0].min() > 150  # of 800 in quarters
+    assert abs(np.corrcoef(starts.T) - np.eye(4)).max() < 0.25
+    again, two = dataset[Draw(0, 7)], make()[Draw(0, 7)]
+    assert all(torch.equal(items[7][key], again[key]) for key in again if key.startswith(("clip", "local")))
+    assert torch.equal(two["clip2"], again["clip2"]) and "clip3" not in two  # two views are as they were
+
+
 def test_a_repeated_epoch_visits_all_groups_before_it_visits_one_again(ramps):
     dataset = TwoViewDataset(ramps, 4000, 16000, batch_sampling_mode="sample_groups", multi_epoch=20)
     groups = [dataset[draw]["group_name"] for draw in EpochSampler(dataset, 2, seed=0)]

@@ -56,6 +56,20 @@ def test_a_window_is_a_part_of_one_recording(tree):
     assert len(fixed) == 16 + 20 + 16 + 26
 
 
+def test_short_clips_are_parts_of_their_window_and_repeatable(tree):
+    windows = dataset(tree, local_views=2, local_samples=1000)
+    items = [windows[Draw(1, item)] for item in range(40)]
+    for n, item in enumerate(items):
+        places = [
+            int(
+                np.flatnonzero(np.all(np.lib.stride_tricks.sliding_window_view(item["clip1"], 1000) == part, axis=1))[0]
+            )
+            for part in (item["local1"].numpy(), item["local2"].numpy())
+        ]
+        assert places[0] != places[1] and torch.equal(windows[Draw(1, n)]["local2"], item["local2"])
+    assert module(tree, local_views=3).batch_spec.local_samples == SIZE // 2
+
+
 def test_windows_move_by_half_a_window_and_reach_the_end(tmp_path):
     audio.write(tmp_path / "d" / "a.wav", tone(3.0), 16000)  # 12 windows exactly: none could move
     windows = WindowDataset(AudioIndex.scan([tmp_path / "d"], group_by_artist=False).groups, SIZE, 16000)

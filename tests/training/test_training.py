@@ -42,7 +42,7 @@ def train(singers, tmp_path):
             "model": {
                 "init_args": {
                     "frontend": {"init_args": {"n_fft": 512, "hop_length": 128, "n_mels": 32}},
-                    "projection": {"init_args": {"dim": 16}},
+                    **({} if "moco" in configs else {"projection": {"init_args": {"dim": 16}}}),
                     **({"predictor": {"init_args": {"dims": [32, 16]}}} if "byol" in configs else {}),
                 }
             },
@@ -74,8 +74,22 @@ def weights(checkpoint: Path) -> dict:
     return torch.load(checkpoint, weights_only=True)["state_dict"]
 
 
-def test_interrupted_in_the_middle_of_an_epoch_and_resumed_equals_uninterrupted_to_the_bit(train):
-    """BYOL with dropout, a schedule, clip augmentation: everything that a checkpoint could forget."""
+OWN = {
+    "byol": {},
+    "dino": {
+        "projection": {"init_args": {"dim": 24, "hidden": [16], "bottleneck_dim": 8}},
+        "weight_decay_end": 0.1,
+        "teacher_temperature": 0.07,
+        "warmup_teacher_epochs": 3,
+    },
+    "moco": {"queue_size": 10, "projection": {"init_args": {"dims": [16, 8]}}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", OWN)
+def test_interrupted_in_the_middle_of_an_epoch_and_resumed_equals_uninterrupted_to_the_bit(train, method):
+    """With dropout, a schedule, clip augmentation, two lengths of crops: everything that a checkpoint could forget."""
     clip_chain = {
         "class_path": "ssl_audio.augmentations.clip.GaussianNoise",
         "init_args": {"min_amplitude": 0.001, "max_amplitude": 0.05, "p": 0.5},
@@ -84,6 +98,7 @@ def test_interrupted_in_the_middle_of_an_epoch_and_resumed_equals_uninterrupted_
         "model": {
             "encoder": {**COMPACT, "init_args": {**COMPACT["init_args"], "dropout": 0.3}},
             "lr_scheduler": {"init_args": {"warmup": 1, "total": None}},
+            **OWN[method],
         },
         "trainer": {"max_epochs": 3},
         "data": {"augmentation": clip_chain},
@@ -94,14 +109,15 @@ def test_interrupted_in_the_middle_of_an_epoch_and_resumed_equals_uninterrupted_
             }
         },
     }
-    whole = train("byol", **settings)
+    whole = train(method, **settings)
     expected = weights(whole / "checkpoints" / "last.ckpt")
     steps = sorted((whole / "checkpoints").glob("at-step=*.ckpt"), key=lambda path: int(path.stem[8:]))
     per_epoch = len(steps) // 3
     assert per_epoch >= 3
-    for step in (per_epoch + 1, per_epoch):  # in the middle of the second epoch, and at the end of the first
+    # In the middle of the second epoch, and at the end of the first.
+    for step in (per_epoch + 1, per_epoch) if method == "byol" else (per_epoch + 1,):
         checkpoint = whole / "checkpoints" / f"at-step={step}.ckpt"
-        resumed = train("byol", **settings, arguments=("--ckpt_path", str(checkpoint)))
+        resumed = train(method, **settings, arguments=("--ckpt_path", str(checkpoint)))
         actual = weights(resumed / "checkpoints" / "last.ckpt")
         assert actual.keys() == expected.keys()
         differing = [name for name, value in expected.items() if not torch.equal(actual[name], value)]
