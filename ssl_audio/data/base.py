@@ -123,6 +123,7 @@ class RecordingDataModule(LightningDataModule):
         self.failures.begin(index.left_out, self._report_path())
         text = f"data: {index.summary()}{f', {copies} of them cached' if copies else ''}"
         text += f"; {len(self.train_groups)} groups for training, {len(self.val_groups)} for validation"
+        text += self.items.remark(self.train_groups)
         rank_zero_info(f"{text}; see {self.failures.path}" if self.failures.path and index.left_out else text)
 
     def _long_enough(self, index: AudioIndex) -> AudioIndex:

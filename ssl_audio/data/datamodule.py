@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.base import RecordingDataModule
-from ssl_audio.data.dataset import SamplingMode
+from ssl_audio.data.dataset import Positives, SamplingMode
 from ssl_audio.data.items import Short, clips_of_recordings
 from ssl_audio.data.loading import Loading
 from ssl_audio.data.sources import Folders, NamedCorpus, Source
@@ -53,6 +53,9 @@ class AudioDataModule(RecordingDataModule):
         views: clips of each recording, drawn from the whole of it: 2; `methods.DINO` takes any number.
         local_views: short clips of each recording, for DINO.
         nr_samples_local: length of a short clip in samples; None: half of `nr_samples`.
+        positives: the second view is of the "same_recording"; or of another recording of the "same_group" (singer),
+            where it has one. A batch then has "group" and "index2", the numbers of the group and of the second
+            recording, and NTXent, Contrastive, SupCon and MoCo take no clip of the same group as a negative.
         source: any other place (see `ssl_audio.data.sources`), instead of `dataset_dirs`, `corpus` and what is about
             these. Shards: {class_path: ssl_audio.data.sources.Shards, init_args: {shards: data/shards}}.
     """
@@ -86,6 +89,7 @@ class AudioDataModule(RecordingDataModule):
         views: int = 2,
         local_views: int = 0,
         nr_samples_local: int | None = None,
+        positives: Positives = "same_recording",
     ) -> None:
         if source is None and labels and corpus is None:
             corpus = {"name": "folder", "seed": seed}
@@ -101,6 +105,7 @@ class AudioDataModule(RecordingDataModule):
                 "views": views,
                 "local_views": local_views,
                 "nr_samples_local": nr_samples_local,
+                "positives": positives,
             },
             nr_samples=nr_samples,
             sample_rate=sample_rate,

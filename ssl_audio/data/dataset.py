@@ -26,6 +26,8 @@ Open = Callable[[AudioEntry], AudioReader]
 
 SamplingMode = Literal["sample_clips", "sample_groups"]
 
+Positives = Literal["same_recording", "same_group"]
+
 _TRIES_FOR_SOUND = 32  # fragments drawn from a recording before its silence is called a failure
 _TRIES_FOR_A_FILE = 16  # recordings tried for one item before training is stopped
 
@@ -115,8 +117,12 @@ class RecordingDataset(Dataset):
         self._first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)  # of each group's files in `entries`
 
     @abstractmethod
-    def read(self, entry: AudioEntry, group: Group, rng: Generator) -> dict[str, Any]:
-        """What an item holds. Raises AudioError where another recording should take its place."""
+    def read(self, index: int, group: int, rng: Generator) -> dict[str, Any]:
+        """What an item of a recording and its group, by their numbers, holds.
+
+        Raises:
+            AudioError: another recording should take its place.
+        """
 
     def __len__(self) -> int:
         visited = self.groups if self.batch_sampling_mode == "sample_groups" else self.entries
@@ -133,24 +139,26 @@ class RecordingDataset(Dataset):
         failures: list[LeftOut] = []
         while True:
             try:
-                content = self.read(self.entries[index], self.groups[group], rng)
+                content = self.read(index, group, rng)
                 break
             except AudioError as error:
+                failed = index
                 failures.append(LeftOut(error.path, error.reason))
                 if len(failures) >= _TRIES_FOR_A_FILE:
                     raise NoAudioError(
                         f"{len(failures)} files in a row could not be read, the last {error}; is the disk still there?"
                     ) from None
-                group, index = self._another(group, index, rng, anywhere=len(failures) > _TRIES_FOR_A_FILE // 2)
-        return {**content, "index": index, "failures": failures}
+                if len(failures) > _TRIES_FOR_A_FILE // 2 or (index := self._another(group, index, rng)) == failed:
+                    index = int(rng.integers(len(self.entries)))
+                    group = int(np.searchsorted(self._first, index, side="right")) - 1
+        return {**content, "index": index, "failures": failures + content.get("failures", [])}
 
-    def _another(self, group: int, index: int, rng: Generator, anywhere: bool) -> tuple[int, int]:
-        """(group, index) of another recording: of the same group, unless it has no other or `anywhere` is set."""
+    def _another(self, group: int, index: int, rng: Generator) -> int:
+        """Another recording of the same group; the same one if the group has no other."""
         first, end = int(self._first[group]), int(self._first[group + 1])
-        if anywhere or end - first < 2:
-            index = int(rng.integers(len(self.entries)))
-            return int(np.searchsorted(self._first, index, side="right")) - 1, index
-        return group, first + (index - first + int(rng.integers(1, end - first))) % (end - first)
+        if end - first < 2:
+            return index
+        return first + (index - first + int(rng.integers(1, end - first))) % (end - first)
 
 
 class TwoViewDataset(RecordingDataset):
@@ -163,6 +171,9 @@ class TwoViewDataset(RecordingDataset):
         groups, seed, batch_sampling_mode, multi_epoch, open: see `RecordingDataset`.
         nr_samples, sample_rate, augmentation, normalize: see `Crop`.
         shared_crop: all clips are the same fragment and differ by the augmentation alone.
+        positives: "same_recording"; or "same_group": clips with an even number come from another recording of the
+            group, if it has one. An item then has "group", the number of the group, and "index2", the position of the
+            other recording.
         views: number of clips.
         local_views: number of short clips, each drawn from the whole recording, as for DINO.
         local_samples: of a short clip.
@@ -183,28 +194,52 @@ class TwoViewDataset(RecordingDataset):
         views: int = 2,
         local_views: int = 0,
         local_samples: int = 0,
+        positives: Positives = "same_recording",
     ) -> None:
         crop = Crop(nr_samples, sample_rate, augmentation, normalize)
         super().__init__(groups, crop, seed, batch_sampling_mode, multi_epoch, open)
-        self.local_crop = replace(crop, nr_samples=local_samples)
         self.shared_crop = shared_crop
-        self.views = views
-        self.local_views = local_views
+        self.positives = positives
+        self.crops = {f"clip{number}": crop for number in range(1, views + 1)}
+        local_crop = replace(crop, nr_samples=local_samples)
+        self.crops |= {f"local{number}": local_crop for number in range(1, local_views + 1)}
 
-    def read(self, entry: AudioEntry, group: Group, rng: Generator) -> dict[str, Any]:
-        """All clips of one opened recording."""
+    def read(self, index: int, group: int, rng: Generator) -> dict[str, Any]:
+        """All clips of one opened recording, or of two.
+
+        If the other one cannot be read, all come from the first.
+        """
+        other, failures = index, []
+        if self.positives == "same_group":
+            other = self._another(group, index, rng)
         clips: dict[str, np.ndarray] = {}
+        self._draw(clips, [name for name in self.crops if other == index or not _of_other(name)], index, rng)
+        rest = [name for name in self.crops if name not in clips]
+        try:
+            if rest:
+                self._draw(clips, rest, other, rng)
+        except AudioError as error:
+            failures, other = [LeftOut(error.path, error.reason)], index
+            self._draw(clips, rest, other, rng)
+        content: dict[str, Any] = {"failures": failures}
+        for name, crop in self.crops.items():
+            entry = self.entries[other if _of_other(name) else index]
+            content[name] = torch.from_numpy(crop.augment(clips[name], entry, rng))
+        content["group_name"] = self.groups[group].name
+        return content if self.positives == "same_recording" else {**content, "group": group, "index2": other}
+
+    def _draw(self, clips: dict[str, np.ndarray], names: Sequence[str], index: int, rng: Generator) -> None:
+        """Add the clips of these names from a recording. Raises AudioError."""
+        entry = self.entries[index]
         with self.open(entry) as file:
-            for number in range(1, self.views + 1):
-                shared = self.shared_crop and number > 1
-                clips[f"clip{number}"] = clips["clip1"] if shared else self.crop.draw(file, entry, rng)
-            for number in range(1, self.local_views + 1):
-                clips[f"local{number}"] = self.local_crop.draw(file, entry, rng)
-        content: dict[str, Any] = {}
-        for name, clip in clips.items():
-            crop = self.local_crop if name.startswith("local") else self.crop
-            content[name] = torch.from_numpy(crop.augment(clip, entry, rng))
-        return {**content, "group_name": group.name}
+            for name in names:
+                shared = self.shared_crop and name.startswith("clip") and "clip1" in clips
+                clips[name] = clips["clip1"] if shared else self.crops[name].draw(file, entry, rng)
+
+
+def _of_other(name: str) -> bool:
+    """Whether a clip comes from the other recording of a group: those with an even number."""
+    return int(name.removeprefix("clip").removeprefix("local")) % 2 == 0
 
 
 class LabelledDataset(RecordingDataset):
@@ -221,8 +256,9 @@ class LabelledDataset(RecordingDataset):
         super().__init__(*arguments, **options)
         self.targets = targets
 
-    def read(self, entry: AudioEntry, group: Group, rng: Generator) -> dict[str, Any]:
+    def read(self, index: int, group: int, rng: Generator) -> dict[str, Any]:
         """The fragment and its target."""
+        entry = self.entries[index]
         with self.open(entry) as file:
             clip = self.crop.draw(file, entry, rng)
         clip = self.crop.augment(clip, entry, rng)

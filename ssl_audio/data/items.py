@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from torch.utils.data import Dataset
 
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.batch_spec import BatchSpec
-from ssl_audio.data.dataset import Crop, LabelledDataset, SamplingMode, TwoViewDataset, collate
+from ssl_audio.data.dataset import Crop, LabelledDataset, Positives, SamplingMode, TwoViewDataset, collate
 from ssl_audio.data.index import Group
 from ssl_audio.data.loading import check_at_least
 from ssl_audio.data.sampler import EpochSampler
@@ -64,6 +64,10 @@ class Items(ABC):
         """What the batches hold."""
         level = "peak" if self.normalize else "none"
         return BatchSpec(self.keys, batch_size, self.nr_samples, self.sample_rate, level=level)
+
+    def remark(self, groups: Sequence[Group]) -> str:
+        """What the log says of the training groups beside their number; "" for nothing."""
+        return ""
 
     @property
     def excludes_short(self) -> bool:
@@ -187,21 +191,52 @@ class TwoViews(RecordingItems, LocalViews):
     Attributes:
         shared_crop: all views are the same fragment and differ by the augmentation alone.
         views: clips of `nr_samples`.
+        positives: see `TwoViewDataset`.
     """
 
     shared_crop: bool = False
     views: int = 2
+    positives: Positives = "same_recording"
 
     least_validation: ClassVar[int] = 2  # the views of one clip have no other clip to be compared with
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(1, views=self.views)
+        if self.positives not in get_args(Positives):
+            raise InputError(
+                f"data.positives is {self.positives!r}; it must be one of {', '.join(get_args(Positives))}"
+            )
+        if self.shared_crop and self.positives == "same_group":
+            raise InputError(
+                "data.shared_crop and data.positives same_group exclude each other; set data.shared_crop to false"
+            )
 
     @property
     def keys(self) -> tuple[str, ...]:  # type: ignore[override]
         clips = (f"clip{number}" for number in range(1, self.views + 1))
-        return (*clips, *self.local_keys, "group_name", "index")
+        grouped = ("group", "index2") if self.positives == "same_group" else ()
+        return (*clips, *self.local_keys, "group_name", *grouped, "index")
+
+    @property
+    def needs_all(self) -> str:
+        return "data.positives same_group" if self.positives == "same_group" else super().needs_all
+
+    def remark(self, groups: Sequence[Group]) -> str:
+        """How many groups have no other recording."""
+        alone = sum(len(group.entries) < 2 for group in groups)
+        if self.positives != "same_group" or not alone:
+            return ""
+        return f"; {alone} of {len(groups)} have one recording, and both views are parts of it"
+
+    def check(self, dataset: Any, sampler: EpochSampler, training: bool) -> None:
+        """As for all recordings; no group of the training set with two of them to make a pair."""
+        super().check(dataset, sampler, training)
+        if training and self.positives == "same_group" and all(len(group.entries) < 2 for group in dataset.groups):
+            raise InputError(
+                "data.positives same_group needs groups with two recordings, and none has; set data.positives to "
+                "same_recording, or group_by_artist to true"
+            )
 
     def dataset(self, groups: Sequence[Group], source: Source, training: bool) -> TwoViewDataset:
         return TwoViewDataset(
@@ -218,6 +253,7 @@ class TwoViews(RecordingItems, LocalViews):
             self.views,
             self.local_views,
             self.local_samples,
+            self.positives,
         )
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.base import RecordingDataModule
-from ssl_audio.data.dataset import SamplingMode
+from ssl_audio.data.dataset import Positives, SamplingMode
 from ssl_audio.data.items import Short, clips_of_recordings
 from ssl_audio.data.loading import Loading
 from ssl_audio.data.sources import Shards
@@ -21,7 +21,7 @@ class ShardDataModule(RecordingDataModule):
         sample_rate: must be that of the shards.
         nr_samples, batch_size, num_workers, eval_frac, seed, batch_sampling_mode, multi_epoch, augmentation,
         shared_crop, short, max_failures, prefetch_factor, pin_memory, normalize, batch_size_val, views, local_views,
-        nr_samples_local: see `AudioDataModule`.
+        nr_samples_local, positives: see `AudioDataModule`.
         labels: one clip of each recording, with its group as the class; see `AudioDataModule`.
     """
 
@@ -50,6 +50,7 @@ class ShardDataModule(RecordingDataModule):
         views: int = 2,
         local_views: int = 0,
         nr_samples_local: int | None = None,
+        positives: Positives = "same_recording",
     ) -> None:
         items = clips_of_recordings(
             labels,
@@ -59,6 +60,7 @@ class ShardDataModule(RecordingDataModule):
                 "views": views,
                 "local_views": local_views,
                 "nr_samples_local": nr_samples_local,
+                "positives": positives,
             },
             nr_samples=nr_samples,
             sample_rate=sample_rate,

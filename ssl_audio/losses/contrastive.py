@@ -15,7 +15,12 @@ from ssl_audio.losses._checks import check_temperature, check_views
 
 
 def contrastive_loss(
-    z1: Tensor, z2: Tensor, temperature: float = 0.2, num_negatives: int = 250, decoupled: bool = True
+    z1: Tensor,
+    z2: Tensor,
+    temperature: float = 0.2,
+    num_negatives: int = 250,
+    decoupled: bool = True,
+    groups: Tensor | None = None,
 ) -> Tensor:
     """Pull the two views of a clip together, and push the first view away from the second views of other clips.
 
@@ -28,6 +33,8 @@ def contrastive_loss(
         temperature: above 0.
         num_negatives: at least 1. A number above `batch - 1` means all other clips.
         decoupled: leave the positive out of the denominator.
+        groups: `(batch,)` integers. Clips of the same group (a folder, a voice) are not negatives of each other; a clip
+            without any negative does not count. None: every clip is a group.
 
     Returns:
         Scalar. At least 0 if not decoupled; a decoupled loss may be negative.
@@ -51,6 +58,10 @@ def contrastive_loss(
     row = torch.arange(len(z1), device=z1.device)
     distance = (row[:, None] - row) % len(z1)  # how far the second view was rolled to meet this first view
     in_denominator = (distance <= num_negatives) & (distance >= (1 if decoupled else 0))
+    if groups is not None:
+        in_denominator &= ~_same_group(groups, len(z1))[: len(z1), : len(z1)]
+        lonely = ~in_denominator.any(dim=1)  # its loss becomes 0: the positive alone is in the denominator
+        in_denominator |= torch.diag(lonely)
     return (similarity.masked_fill(~in_denominator, -torch.inf).logsumexp(1) - similarity.diagonal()).mean()
 
 

@@ -9,6 +9,7 @@ from ssl_audio.methods.moco import MoCo
 from ssl_audio.methods.nt_xent import NTXent
 from ssl_audio.methods.siamese import SiameseMethod
 from ssl_audio.methods.simsiam import SimSiam
+from ssl_audio.methods.sup_con import SupCon
 from ssl_audio.methods.uniformity_alignment import UniformityAlignment
 from ssl_audio.methods.vicreg import VICReg
 
@@ -23,6 +24,7 @@ __all__ = [
     "Objective",
     "SiameseMethod",
     "SimSiam",
+    "SupCon",
     "UniformityAlignment",
     "VICReg",
 ]

@@ -8,7 +8,8 @@
           mine: {weight: 1.0, loss: my_losses.my_loss, margin: 0.2}
 
 A name is that of a loss of `ssl_audio.losses` without `_loss`, or any name with `loss`, the import path of a function
-of two views `(batch, dim)` that returns a scalar. Other keys are arguments of the function. `null` takes a loss away.
+of two views `(batch, dim)` that returns a scalar. With a parameter `groups` it gets the numbers of the clips' groups
+(None unless `data.positives` is same_group). Other keys are arguments of the function. `null` takes a loss away.
 
 The losses are those of `VICReg`, `Contrastive` and `UniformityAlignment`, term by term: alignment and uniformity on the
 unit sphere, uniformity and variance averaged over both views, covariance summed over both views.
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -50,12 +52,19 @@ def covariance(z1: Tensor, z2: Tensor) -> Tensor:
     return library.covariance_loss(z1) + library.covariance_loss(z2)
 
 
+def sup_con(z1: Tensor, z2: Tensor, temperature: float = 0.1, groups: Tensor | None = None) -> Tensor:
+    """`sup_con_loss` of both (batch, dim) views; groups None: every clip is a group."""
+    groups = torch.arange(len(z1), device=z1.device) if groups is None else groups
+    return library.sup_con_loss(torch.cat([z1, z2]), torch.cat([groups, groups]), temperature)
+
+
 LOSSES: dict[str, tuple[Loss, Loss]] = {
     "alignment": (alignment, library.alignment_loss),
     "contrastive": (library.contrastive_loss, library.contrastive_loss),
     "covariance": (covariance, covariance),
     "invariance": (library.invariance_loss, library.invariance_loss),
     "nt_xent": (library.nt_xent_loss, library.nt_xent_loss),
+    "sup_con": (sup_con, sup_con),
     "uniformity": (uniformity, library.uniformity_loss),
     "variance": (variance, variance),
 }
@@ -86,7 +95,9 @@ def added_losses(given: Mapping[str, Mapping[str, Any] | None] | None) -> dict[s
             raise InputError(
                 f"model.losses.{name} is no loss{suggest(str(name), LOSSES)}; for your own, add its import path as loss"
             )
-        known = [key for key in inspect.signature(described).parameters if key not in ("z", "z1", "z2", "v1", "v2")]
+        known = [
+            key for key in inspect.signature(described).parameters if key not in ("z", "z1", "z2", "v1", "v2", "groups")
+        ]
         for key in options:
             if key not in known:
                 raise InputError(f"model.losses.{name}.{key} is not a key{suggest(str(key), ['weight', *known])}")

@@ -38,7 +38,7 @@ class Contrastive(SiameseMethod):
         self.gamma = gamma
 
     def loss(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
-        contrastive = contrastive_loss(z1, z2, self.temperature, self.num_negatives, self.decoupled)
+        contrastive = contrastive_loss(z1, z2, self.temperature, self.num_negatives, self.decoupled, self.groups)
         if not (self.variance_weight or self.covariance_weight):
             return {"loss": contrastive}
         gamma = z1.shape[1] ** -0.5 if self.gamma is None else self.gamma

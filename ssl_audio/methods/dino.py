@@ -80,7 +80,7 @@ class DINO(Method):
         for name, value in [*temperatures.items(), ("clip", 1.0 if clip is None else clip)]:
             if value <= 0:
                 raise InputError(f"model.{name} is {value}; it must be above 0")
-        head = projection(self.encoder.dim)
+        head: Any = projection(self.encoder.dim)
         if not hasattr(head, "prototypes"):
             raise InputError(
                 f"{type(head).__name__} has no prototypes; set model.projection to ssl_audio.heads.DINOHead"

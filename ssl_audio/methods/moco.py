@@ -67,14 +67,14 @@ class MoCo(SiameseMethod):
         self.key = nn.ModuleDict(copies)
         directions, dim = 1 + symmetric, self.projection.dim
         self.register_buffer("queue", normalize(torch.randn(directions, queue_size, int(dim)), dim=2))  # type: ignore[arg-type]
-        self.register_buffer("queue_ids", torch.full((queue_size,), -1))  # of the recordings; -1: not filled yet
+        self.register_buffer("queue_ids", torch.full((queue_size,), -1))  # of recordings or groups; -1: not filled yet
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
         self.ids: Tensor | None = None
         self._new: tuple[Tensor, Tensor | None] | None = None  # keys and ids that enter the queue after the loss
 
     def batch_objective(self, batch: Batch) -> Objective:
-        """As the base; the numbers of the recordings say which rows of the queue are no negatives."""
-        self.ids = batch.get("index")
+        """As the base; numbers of recordings, or of groups, say which rows of the queue are no negatives."""
+        self.ids = batch.get("group", batch.get("index"))
         return super().batch_objective(batch)
 
     def objective(self, clip1: Tensor, clip2: Tensor) -> Objective:

@@ -21,4 +21,4 @@ class NTXent(SiameseMethod):
         self.temperature = temperature
 
     def loss(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
-        return {"loss": nt_xent_loss(z1, z2, self.temperature)}
+        return {"loss": nt_xent_loss(z1, z2, self.temperature, self.groups)}

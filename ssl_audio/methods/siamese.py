@@ -1,5 +1,6 @@
 """Methods over two views of each clip: both go through one network, and a loss compares their projections."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -33,6 +34,8 @@ class SiameseMethod(Method):
     Attributes:
         views_together: both views in one forward pass, so that batch-norm sees 2 x batch rows at once (as in SimCLR).
             A method whose batch-norm should see one view at a time sets it to False.
+        groups: (rows,) int64, of the present batch, for `loss`: rows of one group are no negatives of each other. None
+            unless `data.positives` is same_group.
     """
 
     clip_keys: ClassVar[tuple[str, ...]] = ("clip1", "clip2")
@@ -57,6 +60,7 @@ class SiameseMethod(Method):
         self.projection = projection(self.encoder.dim)
         self.losses = losses
         self.added = added_losses(losses)
+        self.groups: Tensor | None = None
 
     def loss(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
         """(batch, dim) x 2, rows of all ranks, float32 -> named terms; "loss" is minimised, the others are logged."""
@@ -64,15 +68,23 @@ class SiameseMethod(Method):
 
     def batch_objective(self, batch: Batch) -> Objective:
         """See `objective`; the further losses are added."""
+        groups = batch.get("group")
+        self.groups = groups if groups is None or not self.training else gather(groups)
         result = self.objective(batch["clip1"], batch["clip2"])
         if not self.added:
             return result
         z1, z2 = map(gather, result.projections) if self.training else result.projections
         with torch.autocast(z1.device.type, enabled=False):
-            terms = {name: (weight, loss(z1, z2)) for name, (weight, loss) in self.added.items()}
+            terms = {
+                name: (weight, loss(z1, z2, **self._groups_for(loss))) for name, (weight, loss) in self.added.items()
+            }
         total = result.terms["loss"] + sum(weight * value for weight, value in terms.values())
         names = {f"added_{name}": value for name, (_, value) in terms.items()}
         return result._replace(terms={**result.terms, "loss": total, "own": result.terms["loss"], **names})
+
+    def _groups_for(self, loss: Any) -> dict[str, Tensor | None]:
+        """The argument `groups` of a loss that takes it."""
+        return {"groups": self.groups} if "groups" in inspect.signature(loss).parameters else {}
 
     def objective(self, clip1: Tensor, clip2: Tensor) -> Objective:
         """(batch, samples) x 2 -> terms, embeddings, projections; in training the loss sees the rows of all ranks.

@@ -58,6 +58,40 @@ def test_crops_of_two_lengths_come_from_the_whole_recording_and_are_repeatable(r
     assert torch.equal(two["clip2"], again["clip2"]) and "clip3" not in two  # two views are as they were
 
 
+def test_positives_of_the_same_group_are_another_recording_of_it(tmp_path):
+    for singer, songs in (("a", 3), ("b", 2), ("c", 1)):
+        for song in range(songs):
+            level = 0.1 * (1 + song) + 0.01 * "abc".index(singer)  # a constant tells the recording
+            audio.write(tmp_path / "d" / singer / f"{song}.wav", np.full(20000, level, np.float32), 16000)
+    groups = AudioIndex.scan([tmp_path / "d"]).groups
+    options = {"seed": 1, "multi_epoch": 30, "normalize": False, "positives": "same_group"}
+    dataset = TwoViewDataset(groups, 4000, 16000, views=3, local_views=2, local_samples=100, **options)
+    level_of = [audio.read(entry.path, 16000, 0, 10)[0] for entry in dataset.entries]
+    pairs = set()
+    for number in range(len(dataset)):
+        item = dataset[Draw(0, number)]
+        first, second = item["index"], item["index2"]
+        pairs.add((first, second))
+        for name in ("clip1", "clip3", "local1"):
+            assert torch.all(item[name] == level_of[first])
+        for name in ("clip2", "local2"):
+            assert torch.all(item[name] == level_of[second])
+        assert item["group_name"] == "abc"[item["group"]]
+    expected = {(i, j) for group in ({0, 1, 2}, {3, 4}) for i in group for j in group if i != j}
+    assert pairs == expected | {(5, 5)}  # the only recording of its group
+    batch = collate([dataset[Draw(0, n)] for n in (0, 100)])
+    assert batch["group"].dtype == batch["index2"].dtype == torch.int64
+
+
+def test_where_the_other_recording_cannot_be_read_both_clips_are_of_the_first(ramps):
+    broken = ramps[0].entries[1].path
+    Path(broken).write_bytes(b"no audio")
+    dataset = TwoViewDataset(ramps, 4000, 16000, positives="same_group")
+    item = dataset[Draw(0, 0)]
+    assert item["index"] == item["index2"] == 0 and [failure.path for failure in item["failures"]] == [broken]
+    assert not dataset[Draw(0, 2)]["failures"]
+
+
 def test_a_repeated_epoch_visits_all_groups_before_it_visits_one_again(ramps):
     dataset = TwoViewDataset(ramps, 4000, 16000, batch_sampling_mode="sample_groups", multi_epoch=20)
     groups = [dataset[draw]["group_name"] for draw in EpochSampler(dataset, 2, seed=0)]

@@ -8,11 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cosine_similarity
 
-from ssl_audio.losses import moco_loss, nt_xent_loss, replace_positives, sup_con_loss
+from ssl_audio.losses import contrastive_loss, moco_loss, nt_xent_loss, replace_positives, sup_con_loss
 
 Z = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
 Z1 = torch.tensor([[1.0, 0.0], [0.8, 0.6], [-0.6, 0.8]])
 Z2 = torch.tensor([[0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]])
+
+
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_contrastive_takes_no_clip_of_the_same_group_as_a_negative(decoupled):
+    z1, z2 = views(6, 4, 3)
+    groups = torch.tensor([0, 1, 0, 2, 1, 0])
+    rows = []
+    for i in range(6):
+        score = [math.exp(float(cosine_similarity(z1[i], z2[j], dim=0)) / 0.3) for j in range(6)]
+        others = sum(score[j] for j in range(6) if groups[j] != groups[i])
+        rows.append(math.log(others if decoupled else others + score[i]) - math.log(score[i]))
+    value = contrastive_loss(z1, z2, 0.3, decoupled=decoupled, groups=groups)
+    assert value.item() == pytest.approx(sum(rows) / 6, abs=1e-9)
+    z1.requires_grad_()
+    alone = contrastive_loss(z1, z2, 0.3, decoupled=decoupled, groups=torch.zeros(6, dtype=torch.long))
+    alone.backward()
+    assert alone.item() == pytest.approx(0.0, abs=1e-9) and z1.grad.isfinite().all()
 
 
 def views(n, dim, seed):

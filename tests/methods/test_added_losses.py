@@ -7,7 +7,7 @@ from test_methods import clips, clips_for, make
 from ssl_audio.encoders import CompactCNN
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
-from ssl_audio.losses import alignment_loss
+from ssl_audio.losses import alignment_loss, nt_xent_loss, sup_con_loss
 from ssl_audio.methods import CPC
 
 
@@ -36,6 +36,20 @@ def test_methods_with_a_predictor_take_further_losses_on_their_projections(name)
     plain, more = make(name), make(name, losses={"nt_xent": {"temperature": 0.2, "weight": 2.0}})
     found = terms(more, views)
     torch.testing.assert_close(found["loss"], terms(plain, views)["loss"] + 2.0 * found["added_nt_xent"])
+
+
+def test_losses_that_know_groups_get_those_of_the_batch():
+    z1, z2 = clips()
+    groups = torch.arange(8) % 3
+    method = make("simsiam", losses={"sup_con": {"temperature": 0.2}, "nt_xent": {}})
+    batch = {"clip1": z1, "clip2": z2, "group": groups}
+    found = method.batch_objective(batch)
+    p1, p2 = found.projections
+    both = torch.cat([p1, p2])
+    torch.testing.assert_close(found.terms["added_sup_con"], sup_con_loss(both, groups.repeat(2), 0.2))
+    torch.testing.assert_close(found.terms["added_nt_xent"], nt_xent_loss(p1, p2, groups=groups))
+    clips_alone = method.batch_objective({"clip1": z1, "clip2": z2}).terms["added_sup_con"]
+    torch.testing.assert_close(clips_alone, nt_xent_loss(p1, p2, 0.2))
 
 
 def test_an_own_loss_is_an_import_path():

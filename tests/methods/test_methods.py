@@ -19,7 +19,19 @@ from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.heads import MLP, DINOHead, Identity, ProbeHead, Projection
 from ssl_audio.hub import save_model
-from ssl_audio.methods import BYOL, CPC, DINO, Contrastive, Method, MoCo, NTXent, SimSiam, UniformityAlignment, VICReg
+from ssl_audio.methods import (
+    BYOL,
+    CPC,
+    DINO,
+    Contrastive,
+    Method,
+    MoCo,
+    NTXent,
+    SimSiam,
+    SupCon,
+    UniformityAlignment,
+    VICReg,
+)
 from ssl_audio.methods.distributed import rank
 from ssl_audio.methods.supervised import Supervised
 from ssl_audio.model import EmbeddingModel
@@ -59,6 +71,10 @@ METHODS = {
     "contrastive-coupled": (Contrastive, {"decoupled": False, "num_negatives": 5}),
     "contrastive-vc": (Contrastive, {"variance_weight": 25.0, "covariance_weight": 100.0}),
     "nt-xent": (NTXent, {}),
+    "contrastive-groups": (Contrastive, {}),
+    "nt-xent-groups": (NTXent, {}),
+    "sup-con": (SupCon, {}),
+    "moco-groups": (MoCo, {"queue_size": 20}),
     "uniformity-alignment": (UniformityAlignment, {}),
     "vicreg": (VICReg, {"gamma": 1.0}),
     "vicreg-normalised": (VICReg, {}),
@@ -75,7 +91,18 @@ METHODS = {
     "moco-one-way": (MoCo, {"queue_size": 6, "symmetric": False}),
     "supervised": (Supervised, {"projection": None}),
 }
-MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "dino", "moco", "moco-one-way", "supervised")
+GROUPED = ("contrastive-groups", "nt-xent-groups", "sup-con", "moco-groups")
+MEANS_OVER_CLIPS = (
+    "byol",
+    "wavebyol",
+    "simsiam",
+    "wav2rec",
+    "dino",
+    "moco",
+    "moco-one-way",
+    "moco-groups",
+    "supervised",
+)
 
 
 def make(name: str, encoder: Encoder | None = None, **changes) -> Method:
@@ -104,16 +131,20 @@ def clips(seed: int = 0, batch: int = 8, samples: int = SAMPLES):
 class Step(nn.Module):
     """What DistributedDataParallel wraps: clips in, loss out."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, name: str) -> None:
         super().__init__()
         self.method = method
+        self.grouped = name in GROUPED
 
     def forward(self, clip1, clip2):
         torch.manual_seed(1 + rank())  # as `on_train_batch_start` seeds: other numbers on each rank
         if isinstance(self.method, Supervised):
             targets = (4 * clip1[:, 0]).long().abs() % 3
             return self.method.training_step({"clip": clip1, "target": targets}, 0)["loss"]
-        return self.method.batch_objective({"clip1": clip1, "clip2": clip2}).terms["loss"]
+        batch = {"clip1": clip1, "clip2": clip2}
+        if self.grouped:  # three groups, each on both ranks
+            batch["group"] = torch.arange(rank() * len(clip1), (rank() + 1) * len(clip1)) % 3
+        return self.method.batch_objective(batch).terms["loss"]
 
 
 def gradients(method: Method) -> dict[str, torch.Tensor]:
@@ -134,7 +165,7 @@ def half_of_a_step(name: str, process: int) -> tuple[torch.Tensor, dict[str, tor
     `destroy_process_group` it would wait for gloo's threads with the interpreter's lock held, which they may need.
     """
     method = make(name)
-    step = nn.parallel.DistributedDataParallel(Step(method))
+    step = nn.parallel.DistributedDataParallel(Step(method, name))
     half = clips_for(name).chunk(2, dim=1)[process]
     loss = step(*half)
     loss.backward()
@@ -165,7 +196,7 @@ def two_processes(tmp_path_factory):
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_give_the_loss_and_gradients_of_one(name, two_processes):
     method = make(name)
-    loss = Step(method)(*clips_for(name))
+    loss = Step(method, name)(*clips_for(name))
     loss.backward()
     theirs, their_gradients, their_buffers = two_processes[name]
     assert theirs.item() == pytest.approx(loss.item(), rel=1e-5)
@@ -186,7 +217,7 @@ def test_every_method_that_has_a_config_is_among_them():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_of_one_process_is_not_enough_for_that(name, two_processes):
     """The losses that compare clips would differ without the gather: the test above can fail."""
-    local = sum(Step(make(name))(*half).item() for half in clips_for(name).chunk(2, dim=1)) / 2
+    local = sum(Step(make(name), name)(*half).item() for half in clips_for(name).chunk(2, dim=1)) / 2
     is_mean_over_clips = name in MEANS_OVER_CLIPS
     assert (local == pytest.approx(two_processes[name][0].item(), rel=1e-5)) == is_mean_over_clips
 
