@@ -38,6 +38,7 @@ DATA = ("data/folder", "data/esc10", "data/windows", "data/musicnet-windows", "d
 ORDERS = ("method encoder data chain", "data method chain encoder", "method chain encoder data")
 REASONS = {
     "spectrogram augmentation of samples": r"model\.feature_augmentation changes spectrograms, and \w+ gives samples",
+    "short crops that are too short": r"a short crop of \d+ samples is too short: the model needs \d+",
     "too few frames for the steps of CPC": r"a clip of \d+ frames has none that is followed by \d+ others",
 }
 RATES = (16000, 22050, 44100)

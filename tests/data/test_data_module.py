@@ -264,3 +264,26 @@ def test_what_one_process_finds_wrong_is_raised_by_setup_not_while_the_others_wa
     data.prepare_data()  # Lightning calls it on one process and lets the others wait for its end
     with pytest.raises(InputError, match="nowhere: no such folder"):
         data.setup()
+
+
+def test_positives_of_the_group_are_counted_and_validation_draws_them_too(tmp_path, caplog):
+    for name, songs in (("a", 2), ("b", 2), ("c", 1), ("d", 2), ("e", 1), ("f", 2)):
+        for song in range(songs):
+            noise = np.random.default_rng(song).uniform(-0.5, 0.5, 9000).astype(np.float32)
+            audio.write(tmp_path / "d" / name / f"{song}.wav", noise, 16000)
+    data = AudioDataModule([str(tmp_path / "d")], eval_frac=0.4, positives="same_group", **COMMON)
+    with caplog.at_level("INFO"):
+        data.setup()
+    alone = sum(len(group.entries) == 1 for group in data.train_groups)
+    said = f"{alone} of {len(data.train_groups)} have one recording, and both views are parts of it"
+    assert (said in caplog.text) == (alone > 0)
+    for batch in data.val_dataloader():
+        sizes = [len(data.val_groups[group].entries) for group in batch["group"]]
+        assert [i != j for i, j in zip(batch["index"], batch["index2"], strict=True)] == [size > 1 for size in sizes]
+    options = {**COMMON, "batch_size": 2, "eval_frac": 0.0, "group_by_artist": False}
+    with pytest.raises(
+        InputError, match=r"needs groups with two recordings, and none has; set data\.positives to same_rec"
+    ):
+        AudioDataModule([str(tmp_path / "d")], positives="same_group", **options).setup()
+    with pytest.raises(InputError, match=r"shared_crop and data\.positives same_group exclude each other"):
+        AudioDataModule([str(tmp_path / "d")], positives="same_group", shared_crop=True, **COMMON)

@@ -1,5 +1,6 @@
 """What data promises and what methods need: pairs that fit are silent, others are one line before data is read."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,23 @@ def test_a_data_module_promises_what_it_was_given() -> None:
     assert batch_spec_of(None) is None and batch_spec_of(torch.utils.data.DataLoader([1])) is None
 
 
-@pytest.mark.parametrize("kind", ["two views", "windows", "labelled"])
+@pytest.mark.parametrize("kind", ["two views", "crops", "same group", "windows", "windows with parts", "labelled"])
 def test_batches_hold_the_keys_that_are_promised(kind: str, singers: Path) -> None:
-    kinds = {"two views": AudioDataModule, "windows": WindowDataModule, "labelled": LabelledDataModule}
+    kinds = {
+        "two views": AudioDataModule,
+        "crops": partial(AudioDataModule, views=3, local_views=2),
+        "same group": partial(AudioDataModule, positives="same_group"),
+        "windows": WindowDataModule,
+        "windows with parts": partial(WindowDataModule, local_views=2),
+        "labelled": LabelledDataModule,
+    }
     data = kinds[kind]([str(singers)], sample_rate=16000, nr_samples=4000, batch_size=3, num_workers=0)
     data.setup()
     batch = data.on_before_batch_transfer(next(iter(data.train_dataloader())), 0)
     spec = data.batch_spec
-    assert tuple(batch) == spec.keys
+    assert sorted(batch) == sorted(spec.keys)
+    short = {batch[key].shape for key in spec.keys if key.startswith("local")}
+    assert short == (set() if spec.local_samples is None else {(3, 2000)})
     clips = batch[next(key for key in spec.keys if key.startswith("clip"))]
     assert clips.shape == (spec.batch_size, spec.samples) and spec.sample_rate == 16000
 
