@@ -38,6 +38,7 @@ def test_the_file_says_what_it_was_fitted_on_and_how_well_it_does(calibrated):
     assert "voice 0-3" not in (calibrated / "calibration.json").read_text()
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_calibration(calibrated, plain_model, voices, tmp_path):
     """In a process of its own, into the model's own folder."""
     model = tmp_path / "model"
