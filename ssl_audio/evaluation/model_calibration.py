@@ -60,6 +60,17 @@ class ModelCalibration:
         clipped, inputs = self._inputs(scores, lengths)
         return self.line(clipped, inputs)
 
+    def ratio_matrix(self, scores: np.ndarray, lengths: np.ndarray, other_lengths: np.ndarray) -> np.ndarray:
+        """(files, others) scores of clips of (files,) and (others,) seconds -> log-likelihood ratios, as `ratios`."""
+        clipped = np.clip(scores, *self.score_range)
+        ratios = self.line.scale * clipped + self.line.offset
+        if not self.uses_length:
+            return ratios
+        logs, others = (log_lengths(np.clip(x, *self.length_range))[:, None] / 2 for x in (lengths, other_lengths))
+        mean, difference = logs + others.T, 2 * np.abs(logs - others.T)
+        inputs = (mean, difference, mean * clipped)
+        return ratios + sum(weight * x for weight, x in zip(self.line.weights, inputs, strict=False))
+
     def intervals(self, scores: ArrayLike, lengths: ArrayLike) -> np.ndarray:
         """(trials, 2) between which 95 % of the refits on resampled people put each ratio; arguments as `ratios`."""
         clipped, inputs = self._inputs(scores, lengths)
