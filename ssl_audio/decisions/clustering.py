@@ -81,6 +81,10 @@ class Voices:
         logs = np.bincount(groups, np.log(np.maximum(self.seconds, 1e-9))) / counts
         return Voices(rows, np.exp(logs), self.calibration, _normal(rows, self.calibration))
 
+    def scores(self, others: "Voices") -> np.ndarray:
+        """(files, others) scores: cosines, or normalised ones where the calibration has a cohort."""
+        return self._scores(others, self.rows @ others.rows.T, slice(None))
+
     def ratios(self, others: "Voices", cosines: np.ndarray | None = None) -> np.ndarray:
         """(files, others) float32 log-likelihood ratios; cosines without a calibration.
 
@@ -93,13 +97,17 @@ class Voices:
             part = slice(first, first + _ROWS)
             block = self.rows[part] @ others.rows.T if cosines is None else cosines[part]
             if self.calibration is not None:
-                if self.normal is not None and others.normal is not None:
-                    left, right = self.normal[:, part, None], others.normal[:, None]
-                    sides = [(block - mean) / deviation for mean, deviation in (left, right)]
-                    block = sides[0] if self.calibration.normalization == "z" else (sides[0] + sides[1]) / 2
+                block = self._scores(others, block, part)
                 block = self.calibration.ratio_matrix(block, self.seconds[part], others.seconds)
             found[part] = block
         return found
+
+    def _scores(self, others: "Voices", cosines: np.ndarray, part: slice) -> np.ndarray:
+        if self.calibration is None or self.normal is None or others.normal is None:
+            return cosines
+        left, right = self.normal[:, part, None], others.normal[:, None]
+        sides = [(cosines - mean) / deviation for mean, deviation in (left, right)]
+        return sides[0] if self.calibration.normalization == "z" else (sides[0] + sides[1]) / 2
 
 
 def _normal(values: np.ndarray, calibration: ModelCalibration | None) -> np.ndarray | None:
