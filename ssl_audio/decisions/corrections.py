@@ -62,6 +62,43 @@ class Corrections:
             place = by_file.get(os.path.abspath(folder / name)) if place is None else place
         return place
 
+    def people(self, groups: Sequence[str], names: Sequence[str], files: Sequence[Path] = ()) -> list[str]:
+        """Who is heard in each recording, after the corrections.
+
+        Recordings of one folder are one person. Of two recordings of a folder that are not the same, the second leaves
+        it. Then all people that a correction calls the same are one, named by the first of their folders.
+
+        Args:
+            groups: (recordings,) the folder of each.
+            names, files: see `places`.
+
+        Raises:
+            InputError: see `places`; also if two recordings that are not the same are one person by other corrections.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        same, different = self.places(names, files)
+        folders, folder = np.unique(np.asarray(groups), return_inverse=True)
+        leaves = np.zeros(len(names), dtype=bool)
+        leaves[different[folder[different[:, 0]] == folder[different[:, 1]], 1]] = True
+        stays = np.flatnonzero(~leaves)
+        first = np.concatenate([folder[stays], same[:, 0] + len(folders)])  # folders come before recordings
+        second = np.concatenate([stays, same[:, 1]]) + len(folders)
+        nodes = len(folders) + len(names)
+        _, part = connected_components(coo_array((np.ones(len(first)), (first, second)), (nodes, nodes)), False)
+        of_file = part[len(folders) :]
+        for a, b in different.tolist():
+            if of_file[a] == of_file[b]:
+                raise InputError(
+                    f"{self.source}: {names[a]} and {names[b]} differ in one line and are the same by others; correct "
+                    "one of these lines"
+                )
+        title = {int(part[i]): str(folders[i]) for i in reversed(range(len(folders)))}
+        for i in np.flatnonzero(leaves).tolist():
+            title.setdefault(int(of_file[i]), f"not {groups[i]}: {names[i]}")
+        return [title[int(number)] for number in of_file]
+
 
 def read_corrections(source: str | os.PathLike) -> Corrections:
     """Read a CSV table with the columns first, second and same (yes or no).

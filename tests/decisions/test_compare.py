@@ -126,6 +126,7 @@ def test_real_recordings_of_one_person_are_no_copies_and_are_not_clipped(shared)
     assert sum(clip.clipped for clip in clips) == 0
 
 
+@pytest.mark.slow
 def test_pairs_are_those_that_were_asked_for(calibrated, voices, tmp_path, capsys):
     """In a process of its own: one against a folder, all with all, a list; CSV and JSON hold the same."""
     options = ["--model", str(calibrated), "--device", "cpu"]
