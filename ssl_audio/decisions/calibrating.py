@@ -281,20 +281,20 @@ def _score(
     usable = sorted(x for x in lengths if x * model.sample_rate >= model.minimum_samples)
     if path_encoder(model) is not None:
         usable = []
-    tables = [_cuts(model, recordings.paths(), seconds, rng, embedding) for seconds in (None, *usable)]
+    tables = [embed_cut(model, recordings.paths(), seconds, rng, embedding) for seconds in (None, *usable)]
     values = np.concatenate([table[0] for table in tables])
     seconds = np.concatenate([table[1] for table in tables])
     # (cuts + 1, files) row of each file at each length; -1 where the file is not longer
     rows = np.stack([np.where(table[2], i * len(recordings) + np.arange(len(recordings)), -1)
                      for i, table in enumerate(tables)])  # fmt: skip
-    pairs, kinds = _draw_lengths(trials.pairs, rows, np.array([np.nan, *usable]), rng)
+    pairs, kinds = draw_lengths(trials.pairs, rows, np.array([np.nan, *usable]), rng)
     used = None if backend.cohort is None else _whole(model, backend.cohort.paths(), embedding)
     scorer = Scorer(backend.normalization, used) if calibration is None else calibration.scorer()
     people = trials.singer_codes()[0]
     return ScoredTrials(trials.labels, scorer(values, pairs), seconds[pairs], people, kinds), used
 
 
-def _draw_lengths(
+def draw_lengths(
     pairs: np.ndarray, rows: np.ndarray, nominal: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """((trials, 2) rows of the drawn cuts, (trials,) their common nominal length or NaN).
@@ -308,7 +308,7 @@ def _draw_lengths(
     return rows[drawn, pairs], np.where(alike, nominal[drawn[:, 0]], np.nan)
 
 
-def _cuts(
+def embed_cut(
     model: EmbeddingModel,
     paths: Sequence[Path],
     seconds: float | None,
