@@ -33,6 +33,8 @@ class EmbeddingModel(nn.Module):
         dim: size of the output.
         minimum_samples: length of the shortest clip, in samples.
         licence: licence of the weights, as the card or the package states it, or "unknown".
+        checkpoint: of a model of a training: which checkpoint it is, of which step, chosen by which value of which
+            metric (see `ssl_audio.utils.checkpoints.origin`); else empty.
         calibration: what turns two embeddings into a decision (`ssl-audio calibrate`); None where there is none.
 
     Example:
@@ -57,15 +59,16 @@ class EmbeddingModel(nn.Module):
         self.minimum_samples = frontend.samples_for(encoder.minimum_frames)
         self.licence = UNKNOWN_LICENCE
         self.calibration: ModelCalibration | None = None
+        self.checkpoint: dict[str, Any] = {}
 
     def with_parts(self, **parts: Any) -> "EmbeddingModel":
-        """The same model with other parts: `with_parts(head=None)`; the weights and the licence stay.
+        """The same model with other parts: `with_parts(head=None)`; the weights, licence and checkpoint stay.
 
         The calibration does not: it holds for the whole model as it was.
         """
         own = {"frontend": self.frontend, "encoder": self.encoder, "sample_rate": self.sample_rate, "head": self.head}
         model = EmbeddingModel(**{**own, **parts})
-        model.licence = self.licence
+        model.licence, model.checkpoint = self.licence, self.checkpoint
         return model if self.training else model.eval()
 
     def forward(self, waveforms: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Use it for audio that arrives as a tensor. For files use `ssl_audio.audio`, whos
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,13 @@ from torch import Tensor, nn
 
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
+
+PUBLISHED_FILTER: dict[str, Any] = {"zero_crossings": 6, "rolloff": 0.99}
+"""Arguments with which `Resample` is torchaudio's `Resample` with its defaults.
+
+ssl-singer-identity puts that in front of its models for `input_sr`, and tests through it with `-du`. It lets more
+images and aliases through than the default here; embeddings and figures that were made with it contain them.
+"""
 
 _LARGEST_KERNEL = 20_000_000  # weights of all filters; the smaller the common divisor of the rates, the more filters
 
@@ -82,14 +90,19 @@ class ResampledFrontend(Frontend):
     Args:
         frontend: a frontend for audio at `to_rate`.
         from_rate, to_rate: sample rates in Hz.
+        zero_crossings, rolloff: see `Resample`.
     """
 
-    def __init__(self, frontend: Frontend, from_rate: int, to_rate: int) -> None:
+    def __init__(
+        self, frontend: Frontend, from_rate: int, to_rate: int, zero_crossings: int = 32, rolloff: float = 0.97
+    ) -> None:
         super().__init__()
         self.frontend = frontend
         self.from_rate = from_rate
         self.to_rate = to_rate
-        self.resample = Resample(from_rate, to_rate)
+        self.zero_crossings = zero_crossings
+        self.rolloff = rolloff
+        self.resample = Resample(from_rate, to_rate, zero_crossings, rolloff)
         self.minimum_samples = self.resample.samples_for(frontend.minimum_samples)
 
     def samples_for(self, frames: int) -> int:

@@ -6,9 +6,11 @@
     model = Wav2Rec("runs/simsiam").fit(dataset)
     metrics, paths = model.recommend(dataset.load_audio("song.mp3"), n=3)
 
-There are four differences to wav2rec:
+There are five differences to wav2rec:
 
 - Cosine similarities are in [-1, 1] and not clipped at 0.
+- `get_projection` gives the embedding of the encoder (`AudioResnet50`: 2048 numbers). With `projection=True`, it gives
+  the output of the projection head (256), as in wav2rec.
 - A data set with another sample rate than the model is resampled.
 - An unreadable file is left out with a warning.
 - Files are in sorted order.
@@ -29,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ssl_audio import audio
-from ssl_audio.errors import InputError
+from ssl_audio.errors import InputError, first_line
 from ssl_audio.hub import load_model
 from ssl_audio.retrieval.search import Searcher, make_searcher, normalize
 from ssl_audio.utils.device import best_device
@@ -124,7 +126,7 @@ class Wav2Rec:
 
     Args:
         model_path: any name for `load_model`: a run, a checkpoint, a published name.
-        distance_metric: "euclidean" or "cosine"; defines which files are nearest.
+        distance_metric: defines which files are nearest: "euclidean", "cosine", or any other metric of scikit-learn.
         normalize: scale embeddings to length 1.
         similarity_metric: the values that `recommend` returns: a function of two 1-D arrays, or None for the distances.
         batch_size, num_workers, pin_memory, prefetch_factor: arguments of the DataLoader in `fit`.
@@ -132,7 +134,14 @@ class Wav2Rec:
         verbose: show progress bars.
         projection: use the output of the projection head, as wav2rec does, instead of the encoder's (runs and
             checkpoints only).
-        **kwargs: settings of scikit-learn's search (n_jobs, leaf_size, ...), which wav2rec has; they are ignored.
+        **kwargs: arguments of scikit-learn's `NearestNeighbors`, as in wav2rec: `metric` (replaces `distance_metric`),
+            `p`, `metric_params`, `n_jobs`, ... Scikit-learn (`ssl-audio[eval]`) searches if the metric is neither
+            euclidean nor cosine, or if there are `p` or `metric_params`. Otherwise the arguments are ignored, because
+            they only change the speed.
+
+    Raises:
+        TypeError: `NearestNeighbors` does not have such an argument.
+        InputError: scikit-learn does not have such a metric.
     """
 
     def __init__(
@@ -150,19 +159,25 @@ class Wav2Rec:
         projection: bool = False,
         **kwargs: Any,
     ) -> None:
+        self.distance_metric = kwargs.pop("metric", distance_metric)
         unknown = set(kwargs) - {"n_jobs", "leaf_size", "algorithm", "radius", "p", "metric_params", "n_neighbors"}
         if unknown:
             raise TypeError(f"Wav2Rec has no argument {', '.join(sorted(unknown))}")
-        if distance_metric not in ("euclidean", "cosine"):
-            raise InputError(f"distance_metric is {distance_metric!r}; it must be euclidean or cosine")
-        self.model_path, self.distance_metric, self.normalize = model_path, distance_metric, normalize
+        own = self.distance_metric in ("euclidean", "cosine") and not {"p", "metric_params"} & set(kwargs)
+        self._neighbours = None if own else _neighbours(self.distance_metric, kwargs)
+        self.model_path, self.normalize = model_path, normalize
         self.similarity_metric, self.batch_size, self.num_workers = similarity_metric, batch_size, num_workers
         self.pin_memory, self.prefetch_factor, self.verbose = pin_memory, prefetch_factor, verbose
         self.device = best_device(device)
         self.net = load_model(model_path, projection=projection).to(self.device)
         self.sr: int = self.net.sample_rate  # rate of waveforms without one; `fit` sets it to the rate of the data set
-        self.paths: np.ndarray | None = None
-        self._searcher: Searcher | None = None
+        self.paths: np.ndarray = np.array([], dtype=str)
+        self._searcher: Searcher | _ScikitLearnSearch | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` has been called."""
+        return self._searcher is not None
 
     def get_projection(self, x: Tensor | np.ndarray, sr: int | None = None) -> np.ndarray:
         """Embed audio.
@@ -208,8 +223,12 @@ class Wav2Rec:
                 embeddings.append(self.get_projection(torch.stack([clip for _, clip in equal])))
         if not paths:
             raise InputError("no file of the data set can be embedded; call scan() first and check its files")
-        rows = normalize(np.concatenate(embeddings), self.distance_metric)
-        self.paths, self._searcher = np.array(paths), make_searcher(rows, self.distance_metric)
+        rows = np.concatenate(embeddings)
+        if self._neighbours is None:
+            self._searcher = make_searcher(normalize(rows, self.distance_metric), self.distance_metric)
+        else:
+            self._searcher = _ScikitLearnSearch(self._neighbours, rows)
+        self.paths = np.array(paths)
         return self
 
     def recommend(self, x: Tensor | np.ndarray, n: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -227,19 +246,55 @@ class Wav2Rec:
             ValueError: `n` is larger than the number of files.
             IndexError: the audio has more than two dimensions.
         """
-        if self._searcher is None or self.paths is None:
+        if self._searcher is None:
             raise AttributeError("Wav2Rec is not fitted; call fit(dataset) first")
         if not 1 <= n <= len(self.paths):
             raise InputError(f"n is {n}; it must be between 1 and {len(self.paths)}, the number of files")
         queries = self.get_projection(x)
-        scores, rows = self._searcher.nearest(normalize(queries, self.distance_metric), n)
+        wanted = queries if self._neighbours is not None else normalize(queries, self.distance_metric)
+        scores, rows = self._searcher.nearest(wanted, n)
         if self.similarity_metric is None:
-            metrics = -scores if self.distance_metric == "euclidean" else 1 - scores
+            cosine = self._neighbours is None and self.distance_metric == "cosine"
+            metrics = 1 - scores if cosine else -scores
         else:
             found = self._searcher.rows[rows]
             pairs = zip(queries, found, strict=True)
             metrics = np.array([[self.similarity_metric(query, row) for row in near] for query, near in pairs])
         return metrics, self.paths[rows]
+
+
+def _neighbours(metric: Any, arguments: dict[str, Any]) -> Any:
+    """scikit-learn's `NearestNeighbors`, checked on a few rows where the metric needs nothing more."""
+    from sklearn.neighbors import NearestNeighbors
+
+    neighbours = NearestNeighbors(metric=metric, **arguments)
+    try:
+        neighbours.fit(np.eye(3, dtype=np.float32))
+    except ValueError as error:
+        if "'metric' parameter" in str(error):
+            raise InputError(
+                f"distance_metric is {metric!r}; it must be euclidean, cosine, or a metric of scikit-learn's "
+                "NearestNeighbors, such as manhattan"
+            ) from error
+        if "metric_params" not in arguments:
+            raise InputError(f"scikit-learn cannot search by these arguments: {first_line(error)}") from error
+    return neighbours
+
+
+class _ScikitLearnSearch:
+    """Search by a fitted `NearestNeighbors`; scores are distances with the sign changed, the nearest first."""
+
+    def __init__(self, neighbours: Any, rows: np.ndarray) -> None:
+        self.rows = rows
+        try:
+            self.neighbours = neighbours.fit(rows)
+        except ValueError as error:
+            raise InputError(f"scikit-learn cannot search by these arguments: {first_line(error)}") from error
+
+    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """`(q, dim)` queries -> `(q, k)` scores and row numbers."""
+        distances, rows = self.neighbours.kneighbors(queries, n_neighbors=k)
+        return -distances, rows
 
 
 class _Reported(Dataset):

@@ -90,6 +90,8 @@ class _Placeholder(dict[str, Any]):
 def load_strict(module: nn.Module, weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
     """Load weights that fit the module exactly.
 
+    A part with a method `before_loading` is first shown its own weights, so that it can take an older form of itself.
+
     Args:
         module: module to change in place.
         weights: {key of the module: tensor}.
@@ -102,6 +104,10 @@ def load_strict(module: nn.Module, weights: Mapping[str, Tensor], source: str | 
     foreign = [str(key) for key, value in weights.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if foreign:
         raise InputError(f"{source}: {len(foreign)} entries are not tensors with a name ({_some(foreign)})")
+    for name, part in module.named_modules():
+        if hasattr(part, "before_loading"):
+            start = f"{name}." if name else ""
+            part.before_loading({k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)})
     own = module.state_dict()
     problems = []
     missing, unexpected = own.keys() - weights.keys(), weights.keys() - own.keys()

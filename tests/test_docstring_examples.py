@@ -6,8 +6,9 @@ from importlib import import_module
 import pytest
 
 MODULES = [
-    "augmentations.batch", "augmentations.clip", "config", "encoders.base", "errors", "frontends", "heads", "model",
-    "pooling", "resampling", "schedules",
+    "augmentations.batch", "augmentations.clip", "config", "encoders.base", "errors", "frontends.kaldi",
+    "frontends.mel", "frontends.nnaudio", "heads", "model", "pooling", "resampling", "schedules",
+    "training.interpolation", "training.short_names",
 ]  # fmt: skip
 
 

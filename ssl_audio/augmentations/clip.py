@@ -9,7 +9,6 @@ Example:
     (16000,)
 """
 
-import numpy as np
 import torch
 from numpy.random import Generator
 
@@ -108,21 +107,6 @@ class TimeMask(FromAudiomentations):
         )  # without fades, as published
 
 
-class Shift(ClipTransform):
-    """Rotate the clip by a fraction of its length, uniform in [min_fraction, max_fraction].
-
-    The published range (-0.05 to 2) has fractions above 1, which audiomentations refuses. For a rotation, they are the
-    same as the fraction below 1.
-    """
-
-    def __init__(self, min_fraction: float = -0.05, max_fraction: float = 2.0, p: float = 0.5) -> None:
-        super().__init__(p)
-        self.min_fraction, self.max_fraction = min_fraction, max_fraction
-
-    def apply(self, audio: Audio, sample_rate: int, rng: Generator) -> Audio:
-        return np.roll(audio, round(rng.uniform(self.min_fraction, self.max_fraction) * len(audio)))
-
-
 class FromBatch(ClipTransform):
     """Applies a batch transform to one clip, so that it can be part of a chain in the data loader's workers.
 
@@ -151,3 +135,13 @@ class ImpulseResponse(FromBatch):
 
     def __init__(self, folder: str, max_seconds: float = 2.0, p: float = 0.5) -> None:
         super().__init__(batch.ImpulseResponse(folder, max_seconds, p=1.0), p)
+
+
+class Shift(FromBatch):
+    """Rotate the clip by a fraction of its length, with a fade at the seam; see `batch.Shift`."""
+
+    def __init__(
+        self, min_fraction: float = -0.05, max_fraction: float = 0.2, p: float = 0.5, fade_seconds: float = 0.01
+    ) -> None:
+        super().__init__(batch.Shift(min_fraction, max_fraction, p=1.0, fade_seconds=fade_seconds), p)
+        self.min_fraction, self.max_fraction, self.fade_seconds = min_fraction, max_fraction, fade_seconds

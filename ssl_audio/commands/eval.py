@@ -140,6 +140,9 @@ def run(args: argparse.Namespace) -> int:
     record = args.metadata_dir / f"{experiment_name(args)}_{args.seed}.json"
     _write_record(record, args, models, results, trials, time.perf_counter() - started)
     print(_table(results))
+    for listed in trials.values():
+        if listed.note():
+            print(listed.note())
     for note in dict.fromkeys(f"{r['dataset']} is not calibrated: {r['calibration_note']}" for r in results
                               if r["calibration_note"]):  # fmt: skip
         print(note)

@@ -1,6 +1,7 @@
 """Draw a list of verification trials from a data set: pairs of files, half of them of the same singer.
 
 Writes OUT/DATASET/speaker_pairs.txt, a trial per line: label,singer/file,singer/file. Label 1 means the same singer.
+OUT is the folder that eval takes as -meta; ssl-singer-identity wrote to OUT/metadata/DATASET instead.
 A file is never paired with itself. Clips of one recording are not paired either, if the metadata or the file names tell
 which recording a clip comes from.
 
@@ -16,6 +17,7 @@ The list depends only on the seed, the file names and the metadata.
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from shlex import quote
 from unicodedata import normalize
 
 import numpy as np
@@ -74,6 +76,9 @@ def run(args: Namespace) -> int:
         count, same = len(listed), int(listed.labels.sum())
     files = sum(map(len, singers.values()))
     print(f"{count} trials ({same} of the same singer) of {len(singers)} singers, {files} files: {target}")
+    data = root.resolve()
+    places = [quote(str(place)) for place in (data.parent, data.name, args.output_dir)]
+    print("next: ssl-audio eval -r {} -d {} -meta {} -m MODEL".format(*places))
     return 0
 
 

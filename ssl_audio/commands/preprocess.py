@@ -60,6 +60,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_false",
         help="also copy the whole recordings, under their new names, to R/D_renamed",
     )
+    parser.add_argument(
+        "--metadata_path_dir", metavar="DIR", help="accepted as ssl-singer-identity has it, and not used there or here"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="threads that cut recordings (default: one per core)")
 
 

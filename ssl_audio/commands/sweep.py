@@ -60,13 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, overrides_of_all: Sequence[str] = ()) -> int:
     """Check everything, train the unfinished runs, evaluate, write and print the table."""
-    from ssl_audio.commands.train import split_arguments
     from ssl_audio.training import sweep
+    from ssl_audio.training.arguments import read_arguments
 
     search_working_folder()
     # The options are those of `ssl-audio train`, which begin with a config.
-    files, overrides, _ = split_arguments(["--config", args.sweep, *overrides_of_all])
-    runs = sweep.read_sweep(files[0], files[1:], overrides)
+    options = read_arguments(["--config", args.sweep, *overrides_of_all])
+    runs = sweep.read_sweep(options.files[0], options.files[1:], options.overrides)
     chosen = _chosen([run.name for run in runs], args.run)
     if args.list:
         print("\n".join(f"{number:>3}  {run.name}  {run.changes or ''}" for number, run in enumerate(runs)))

@@ -1,7 +1,7 @@
 """Items of recordings, from (seed, epoch, item) and nothing else: two views of one recording, or one clip of it."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -188,6 +188,28 @@ class TwoViewDataset(RecordingDataset):
             second = first if self.shared_crop else self.crop.draw(file, entry, rng)
         clip1, clip2 = self.crop.augment(first, entry, rng), self.crop.augment(second, entry, rng)
         return {"clip1": torch.from_numpy(clip1), "clip2": torch.from_numpy(clip2), "group_name": group.name}
+
+
+class LabelledDataset(RecordingDataset):
+    """One random fragment of each recording, at its own level, with what is to be predicted of it.
+
+    An item has "clip" (nr_samples,) float32, "target" int64 or (classes,) float32, and what `RecordingDataset` adds.
+
+    Args:
+        targets: {path: class number, or (classes,) float32 of 0 and 1}.
+        arguments: of `RecordingDataset`.
+    """
+
+    def __init__(self, targets: Mapping[str, Any], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.targets = targets
+
+    def read(self, entry: AudioEntry, group: Group, rng: Generator) -> dict[str, Any]:
+        """The fragment and its target."""
+        with self.open(entry) as file:
+            clip = self.crop.draw(file, entry, rng)
+        clip = self.crop.augment(clip, entry, rng)
+        return {"clip": torch.from_numpy(clip), "target": torch.as_tensor(self.targets[entry.path])}
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

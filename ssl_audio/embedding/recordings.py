@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from ssl_audio.embedding import embed_files
 from ssl_audio.embedding.look_up import path_encoder
 from ssl_audio.errors import InputError
-from ssl_audio.resampling import Resample
+from ssl_audio.resampling import PUBLISHED_FILTER, Resample
 from ssl_audio.utils.device import best_device
 
 NARROW_RATE = 16000  # Hz, lower rate of the round trip
@@ -24,7 +25,8 @@ class EvalProtocol(nn.Module):
     """The preprocessing of clips in an evaluation, followed by the model.
 
     1. Each clip is scaled to a peak of 1, as in training.
-    2. With `round_trip`, it is resampled to 16 kHz and back.
+    2. With `round_trip`, it is resampled to 16 kHz and back, with the filter of the published protocol
+       (`PUBLISHED_FILTER`).
     3. With `reverb_seed`, it is convolved with a room impulse response: the direct sound, followed by exponentially
        decaying noise. The response is drawn from the seed and the samples of the clip. Every clip therefore has its own
        room, which is the same in every run and on every device.
@@ -51,7 +53,8 @@ class EvalProtocol(nn.Module):
         self.standardize: bool = getattr(model, "standardize", False)
         rates = [self.sample_rate, NARROW_RATE, self.sample_rate]
         useful = round_trip and self.sample_rate > NARROW_RATE  # at 16 kHz or less, the round trip changes nothing
-        self.narrow = nn.Sequential(Resample(*rates[:2]), Resample(*rates[1:])) if useful else nn.Identity()
+        steps = [Resample(old, new, **PUBLISHED_FILTER) for old, new in pairwise(rates)] if useful else []
+        self.narrow = nn.Sequential(*steps)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, dim)`."""

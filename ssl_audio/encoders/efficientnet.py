@@ -11,8 +11,8 @@ torchvision. This module changes the settings that differ and translates the nam
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 from urllib.error import URLError
 
 import torch
@@ -39,9 +39,9 @@ class EfficientNet(Encoder):
     averaged over frequency (`frames`) and over time, and a linear layer gives the embedding.
 
     Args:
-        backbone: `efficientnet_b0`, `efficientnet_b4` or `efficientnet_b0_att`. The last one replaces the mean over
-            time and the linear layer by a grouped 1x1 convolution to `embedding_dim / 2` channels, attentive statistics
-            pooling over time, and batch normalisation.
+        backbone: `efficientnet_b0`, `efficientnet_b4` or `efficientnet_b0_att`. The last one, of the code of the singer
+            models, replaces the mean over time and the linear layer by a 1x1 convolution in two groups to
+            `embedding_dim / 2` channels, attentive statistics pooling over time, and batch normalisation.
         embedding_dim: size of the embedding.
         pretrained: start from torchvision's ImageNet weights. The last layer is included only if `embedding_dim` is
             1000. The weights are downloaded once and cached; see `load_imagenet_weights`.
@@ -52,7 +52,7 @@ class EfficientNet(Encoder):
             they stay wrong for hundreds of steps.
 
     Raises:
-        InputError: the backbone is unknown, or `embedding_dim` is odd with attention.
+        InputError: the backbone is unknown, or `embedding_dim` is no multiple of 4 with attention.
     """
 
     mean: Tensor
@@ -84,13 +84,21 @@ class EfficientNet(Encoder):
         self.frame_dim = channels
         self.dim = embedding_dim
         if backbone.endswith("_att"):
-            self.pooling = _grouped_attention(channels, embedding_dim)
+            self.pooling: nn.Module = _grouped_attention(channels, embedding_dim)
             self.classifier: nn.Module = nn.BatchNorm1d(embedding_dim, momentum=batch_norm_momentum)
         else:
             self.pooling = MeanPooling(channels)
             self.classifier = nn.Sequential(nn.Dropout(dropout), _linear(channels, embedding_dim))
         if pretrained:
             load_imagenet_weights(self)
+
+    def before_loading(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the form of weights that 0.1 saved: its attention had more groups and saw the clip's statistics."""
+        convolution, attention = (weights.get(f"pooling.{key}.weight") for key in ("0.layer", "1.attention.0"))
+        if convolution is not None and attention is not None and attention.shape[-1] == 3 * len(convolution):
+            channels = cast(int, self.frame_dim)
+            groups = channels // convolution.shape[1]
+            self.pooling = _grouped_attention(channels, self.embedding_dim, groups, AttentiveStatisticsPooling)
 
     def forward(self, features: Tensor) -> Tensor:
         """`(batch, bands, frames)` -> `(batch, embedding_dim)`."""
@@ -103,7 +111,7 @@ class EfficientNet(Encoder):
 
 
 def torchvision_names(encoder: EfficientNet) -> dict[str, str]:
-    """{our name: torchvision's name} of every layer with weights."""
+    """{our name: torchvision's name} of every layer with weights; the layers of the attention as the singer models'."""
     from efficientnet_pytorch.utils import round_repeats
 
     net: Any = encoder.net
@@ -126,17 +134,31 @@ def torchvision_names(encoder: EfficientNet) -> dict[str, str]:
             }
             index += 1
     head = f"features.{len(net._blocks_args) + 1}"
-    return names | {"net._conv_head": f"{head}.0", "net._bn1": f"{head}.1", "classifier.1": "classifier.1"}
+    names |= {"net._conv_head": f"{head}.0", "net._bn1": f"{head}.1"}
+    if not encoder.backbone.endswith("_att"):
+        return names | {"classifier.1": "classifier.1"}
+    names = {ours: theirs.replace("features.", "vision.", 1) for ours, theirs in names.items()}
+    return names | {
+        "pooling.0.layer": "att.0",
+        "pooling.1.attention.0": "att.1.network.0",
+        "pooling.1.attention.2": "att.1.network.2",
+        "classifier": "bn1",
+    }
 
 
 def to_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:
     """Rename the keys of the encoder's state dict to torchvision's."""
-    return _rename(weights, torchvision_names(encoder))
+    renamed = _rename(weights, torchvision_names(encoder))
+    return {
+        key: value[..., None] if ".network." in key and value.ndim == 2 else value for key, value in renamed.items()
+    }
 
 
 def from_torchvision(weights: Mapping[str, Tensor], encoder: EfficientNet) -> dict[str, Tensor]:
     """Rename the keys of a torchvision state dict to the encoder's. Keys that torchvision does not have are kept."""
-    return _rename(weights, {theirs: ours for ours, theirs in torchvision_names(encoder).items()})
+    renamed = _rename(weights, {theirs: ours for ours, theirs in torchvision_names(encoder).items()})
+    # the singer models' attention has convolutions of length 1 where ours has linear layers
+    return {key: value[..., 0] if ".attention." in key and value.ndim == 3 else value for key, value in renamed.items()}
 
 
 def load_imagenet_weights(encoder: EfficientNet) -> None:
@@ -158,6 +180,8 @@ def load_imagenet_weights(encoder: EfficientNet) -> None:
         ) from error
     except RuntimeError as error:  # raised by torch for a wrong hash and for a damaged file
         raise InputError(f"the ImageNet weights from {url} are damaged ({error}); try again") from error
+    if encoder.backbone.endswith("_att"):
+        weights = {key.replace("features.", "vision.", 1): value for key, value in weights.items()}
     weights = from_torchvision(weights, encoder)
     if encoder.backbone.endswith("_att") or encoder.embedding_dim != len(weights["classifier.1.bias"]):
         weights = {key: value for key, value in weights.items() if key.startswith("net.")}
@@ -181,13 +205,28 @@ def _linear(in_dim: int, out_dim: int) -> nn.Linear:
     return linear
 
 
-def _grouped_attention(in_channels: int, embedding_dim: int) -> nn.Module:
-    if embedding_dim % 2:
-        raise InputError(f"embedding_dim is {embedding_dim}; with attention it must be even (means and deviations)")
+class _PlainAttention(AttentiveStatisticsPooling):
+    """Attention that sees the frames alone, with the singer models' lower limit of the variance."""
+
+    def __init__(self, in_dim: int) -> None:
+        super().__init__(in_dim, context=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """`(batch, frames, in_dim)` -> `(batch, 2 * in_dim)`: means, then deviations."""
+        weights = self.attention(frames).softmax(dim=1)
+        mean = (frames * weights).sum(dim=1)
+        variance = ((frames - mean.unsqueeze(1)).square() * weights).sum(dim=1)
+        return torch.cat([mean, variance.clamp_min(1e-9).sqrt()], dim=-1)
+
+
+def _grouped_attention(
+    in_channels: int, embedding_dim: int, groups: int = 2, pooling: Callable[[int], nn.Module] = _PlainAttention
+) -> nn.Module:
+    if embedding_dim % 4:
+        raise InputError(f"embedding_dim is {embedding_dim}; with attention it must be a multiple of 4")
     channels = embedding_dim // 2
-    groups = math.gcd(in_channels, channels)  # 20 for 1280 and 500
     convolution = nn.Conv1d(in_channels, channels, 1, groups=groups)
-    return nn.Sequential(_Channels(convolution), AttentiveStatisticsPooling(channels))
+    return nn.Sequential(_Channels(convolution), pooling(channels))
 
 
 class _Channels(nn.Module):

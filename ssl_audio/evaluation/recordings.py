@@ -116,6 +116,19 @@ def recording_name(file: str) -> str:
     return _SEGMENT.sub("", Path(file).stem)
 
 
+def recording_names(folder: str | os.PathLike, paths: Sequence[str]) -> dict[str, str]:
+    """The recording of each file below a folder: as the folder's manifest names it, else `recording_name`.
+
+    A manifest that cannot be used counts as none.
+    """
+    try:
+        rows = _read_metadata(Path(folder), None) if os.path.isdir(folder) else {}
+    except InputError:
+        rows = {}
+    known = {path: rows.get(os.path.abspath(path), {}).get("recording") for path in paths}
+    return {path: name or recording_name(path) for path, name in known.items()}
+
+
 def unreadable_files(paths: Sequence[Path], progress: bool = True) -> dict[Path, str]:
     """Decode every file once, in parallel.
 

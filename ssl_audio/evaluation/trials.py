@@ -55,6 +55,22 @@ class Trials:
         number = {name: i for i, name in enumerate(names)}
         return np.array([number.get(s, -1) for s in self.singers], dtype=np.int64)[self.pairs], names
 
+    def of_one_file(self) -> np.ndarray:
+        """(trials,) bool, True where a recording is paired with itself; the cosine of such a trial is always 1."""
+        return self.pairs[:, 0] == self.pairs[:, 1]
+
+    def same_singer_pairs(self) -> np.ndarray:
+        """(pairs, 2) same-singer trials of two different recordings, which are the pairs of the ranks."""
+        return self.pairs[self.labels & ~self.of_one_file()]
+
+    def note(self) -> str:
+        """A line about trials of one recording, for whoever reads the metrics; empty if there are none."""
+        alone = int(self.of_one_file().sum())
+        if not alone:
+            return ""
+        trials = "1 trial pairs" if alone == 1 else f"{alone} trials pair"
+        return f"{self.name}: {trials} a recording with itself: scored, as in the published protocol, but not ranked"
+
     def text(self) -> str:
         """The trials in the published format, lines `label,singer/file,singer/file`; names with commas are quoted."""
         quoted = [f'"{n.replace(chr(34), chr(34) * 2)}"' if "," in n or n.startswith('"') else n for n in self.files]
@@ -73,7 +89,8 @@ class Trials:
 def read_trials(path: str | os.PathLike) -> Trials:
     """Read a list of lines `label,singer/file,singer/file`; the first folder of a path names the singer.
 
-    A path with a comma must be quoted, as in any CSV file. Empty lines are skipped.
+    A path with a comma must be quoted, as in any CSV file. Empty lines are skipped. A recording may be paired with
+    itself, as in some lines of the published lists; `Trials.note` gives their number.
 
     Raises:
         InputError: the list is missing or empty, or a line is malformed; the message has the line number.
@@ -114,8 +131,6 @@ def _parse(line: str, place: str) -> tuple[bool, str, str]:
     for name in names:
         if "/" not in name or set(name.split("/")) & {"", ".", ".."}:
             raise InputError(f"{place}: expected singer/file below the data set, got {name!r}")
-    if names[0] == names[1]:
-        raise InputError(f"{place}: pairs {names[0]} with itself")
     if (label == "1") != (names[0].partition("/")[0] == names[1].partition("/")[0]):
         raise InputError(f"{place}: label {label} contradicts the singers of {names[0]} and {names[1]}")
     return label == "1", names[0], names[1]
@@ -131,7 +146,7 @@ def check_decidable(trials: Trials) -> None:
     if len(singers) < 2:
         only = f"only one singer ({singers[0]})" if singers else "no trials"
         raise InputError(f"{trials.name}: {only}; verification needs recordings of at least two singers")
-    if not trials.labels.any():
+    if not len(trials.same_singer_pairs()):
         remedy = "add lines with label 1" if trials.lines.any() else "at least one singer needs two recordings"
         raise InputError(f"{trials.name}: no same-singer trial; {remedy} (two clips of one recording do not count)")
     if trials.labels.all():

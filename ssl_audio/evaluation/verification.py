@@ -102,7 +102,7 @@ def check_before(trials: Trials, rank_protocol: str | None = None, seed: int = 0
     """
     check_decidable(trials)
     if rank_protocol == "paper":
-        draw_paper_pairs(trials.singers, trials.pairs[trials.labels], np.random.default_rng(seed))
+        draw_paper_pairs(trials.singers, trials.same_singer_pairs(), np.random.default_rng(seed))
 
 
 def verify(
@@ -121,7 +121,7 @@ def verify(
 
     Args:
         embeddings: (files, dim) of `trials.files`.
-        trials: pairs and labels. The same-singer pairs are also the pairs of the ranks.
+        trials: pairs and labels. The same-singer pairs of two recordings are also the pairs of the ranks.
         seed: of the bootstrap, the calibration folds and the paper's rank protocol.
         resamples: bootstrap resamples; 0 for no intervals.
         rank_protocol: "exact" or "paper".
@@ -152,7 +152,7 @@ def verify(
         if scorer.calibrates:
             metrics |= _calibration_metrics(scorer, trials, metrics["scores"], times, seed)
     if mnr:
-        positives = trials.pairs[trials.labels]
+        positives = trials.same_singer_pairs()
         ranker = normalized_ranks if rank_protocol == "exact" else paper_normalized_ranks
         options = {} if rank_protocol == "exact" else {"seed": seed}
         pairs, ranks = ranker(embeddings, trials.singers, positives, **options)  # type: ignore[operator]
@@ -162,7 +162,7 @@ def verify(
             singer_of_rank = np.array([number[trials.singers[anchor]] for anchor in pairs[:, 0]])
             resampled["mnr"] = bootstrap_mean(ranks, singer_of_rank, times)
             metrics["mnr_interval"] = interval(resampled["mnr"])
-    paired = len(np.unique(codes[trials.labels]))
+    paired = len(np.unique(codes[trials.labels & ~trials.of_one_file()]))
     return VerificationResult(len(trials), len(trials.files), len(names), paired, resampled=resampled, **metrics)
 
 

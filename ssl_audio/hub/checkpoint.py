@@ -10,9 +10,10 @@ from torch import Tensor
 from ssl_audio.config import build, canonical, without_pretrained
 from ssl_audio.encoders.whitened import Whitened
 from ssl_audio.errors import InputError
-from ssl_audio.hub import clmr
+from ssl_audio.hub import clmr, singer_identity_training
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.checkpoints import origin
 from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.weights import load_strict
 
@@ -38,7 +39,7 @@ def load_checkpoint(
     """Load the model of a training checkpoint, without Lightning.
 
     Args:
-        path: a Lightning checkpoint of a method of this package, or a checkpoint of the original CLMR.
+        path: a Lightning checkpoint of a method of this package, or one of the original CLMR or ssl-singer-identity.
         config: `config.yaml` of the run, for a checkpoint without a description of its model. A description in the
             checkpoint must agree with it.
         projection: whether to include the projection head.
@@ -48,9 +49,10 @@ def load_checkpoint(
         InputError: the checkpoint is damaged or of another kind, or does not agree with the config.
     """
     place, options = Place(Path(path)), Options(projection, trusted)
-    for reader in (clmr,):
-        if reader.recognises(place):
-            return reader.read(place, options)
+    if singer_identity_training.recognises(place):
+        return singer_identity_training.read(place, options, None if config is None else Path(config))
+    if clmr.recognises(place):
+        return clmr.read(place, options)
     return _model(place, options, config)
 
 
@@ -83,6 +85,7 @@ def _model(place: Place, options: Options, config: str | os.PathLike | None = No
         prefixes |= {"encoder.": "encoder.encoder.", "whitening.": "encoder.whitening."}
     model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100))
     load_strict(model, _select(weights, prefixes), path)
+    model.checkpoint = origin(path, checkpoint)
     return model.eval()
 
 

@@ -23,11 +23,11 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def load_model(
-    name: str | os.PathLike,
+    model: str | os.PathLike,
     source: str | os.PathLike = PUBLISHED_SOURCE,
     torchscript: bool = False,
-    input_sr: int | None = None,
     savedir: str | os.PathLike | None = None,
+    input_sr: int | None = None,
     *,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -45,16 +45,18 @@ def load_model(
         load_model("exported")                          a folder that `save_model` wrote
         load_model("somebody/their-model")              such a folder on the Hub
         load_model("byol", source="folder")             folder/byol, in any of these layouts
+        load_model("mine.pt", source="folder")          weights, with their hyperparams.yaml in the same folder
         load_model("hf:microsoft/wavlm-base-plus")      a foreign model by its address; see docs/foreign-models.md
 
     Args:
-        name: a path, a Hub id, a name in `source`, or an address.
+        model: a path, a Hub id, a name in `source`, or an address.
         source: a folder or a Hub id.
         torchscript: load `model.ts` instead of code and weights.
+        savedir: folder to download to; default: the cache.
         input_sr: sample rate of the audio that the model will get, in Hz. If it is not the rate of the model, a
             differentiable resampler is put before the model. None: the rate of the model (44,100 Hz for the published
-            models).
-        savedir: folder to download to; default: the cache.
+            models). For models that fit the published layout, the resampler is that of ssl-singer-identity
+            (`PUBLISHED_FILTER`); for others, its filter is sharper.
         revision, token, cache_dir, local_files_only: see `huggingface_hub.hf_hub_download`.
         projection: whether to include the projection head (run folders and checkpoints only).
         trusted: allow the description of the model to name classes outside of `ssl_audio`, such as your own encoder,
@@ -72,28 +74,36 @@ def load_model(
     """
     if input_sr is not None and (not isinstance(input_sr, Integral) or input_sr < 1):
         raise InputError(f"input_sr is {input_sr!r}; it must be a whole number in Hz, such as 16000")
-    if not os.fspath(name):
+    if savedir is not None and not isinstance(savedir, (str, os.PathLike)):
+        raise InputError(f"savedir is {savedir!r}; it must be a folder (a sample rate is input_sr={savedir!r})")
+    if not os.fspath(model):
         raise InputError("the name of the model is empty; give a path, a Hub id, or a name such as 'byol'")
     hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    inside = isinstance(name, str) and (Path(source) / name).exists()
-    address = parse_address(name, **hub) if isinstance(name, str) and not inside else None
+    inside = isinstance(model, str) and (Path(source) / model).exists()
+    address = parse_address(model, **hub) if isinstance(model, str) and not inside else None
     if address is not None:
         if projection or torchscript:
-            raise InputError(f"{name}: a foreign model has neither a projection head nor a model.ts of ours")
-        model = load_address(address, trusted)
+            raise InputError(f"{model}: a foreign model has neither a projection head nor a model.ts of ours")
+        loaded = load_address(address, trusted)
     else:
-        folder = _find(name, source)
+        folder = _find(model, source)
         if folder is None:
-            folder = _download(str(name), str(source), torchscript, local_dir=savedir, **hub)
+            folder = _download(str(model), str(source), torchscript, local_dir=savedir, **hub)
         if torchscript:
             return load_torchscript(folder, input_sr)
-        model = load_path(folder, Options(projection, trusted, calibration))
-    if input_sr is not None and input_sr != model.sample_rate:
-        from ssl_audio.resampling import ResampledFrontend
+        loaded = load_path(folder, Options(projection, trusted, calibration))
+    if input_sr is not None and input_sr != loaded.sample_rate:
+        loaded = _resampled(loaded, input_sr)
+    return loaded.eval()
 
-        frontend = ResampledFrontend(model.frontend, input_sr, model.sample_rate)
-        model = model.with_parts(frontend=frontend, sample_rate=input_sr)
-    return model.eval()
+
+def _resampled(model: EmbeddingModel, input_sr: int) -> EmbeddingModel:
+    """The model with a resampler in front."""
+    from ssl_audio.resampling import PUBLISHED_FILTER, ResampledFrontend
+
+    options = PUBLISHED_FILTER if singer_identity.can_hold(model) else {}
+    frontend = ResampledFrontend(model.frontend, input_sr, model.sample_rate, **options)
+    return model.with_parts(frontend=frontend, sample_rate=input_sr)
 
 
 def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ssl_audio.errors import InputError
-from ssl_audio.hub import checkpoint, clmr, saved, singer_identity, torchscript
+from ssl_audio.hub import checkpoint, clmr, saved, singer_identity, singer_identity_training, torchscript
 from ssl_audio.hub.calibration_files import read_calibration
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
@@ -37,7 +37,8 @@ class Reader(Protocol):
         ...
 
 
-READERS: tuple[Reader, ...] = (saved, torchscript, singer_identity, clmr, checkpoint)  # the last takes any file
+# the last takes any file
+READERS: tuple[Reader, ...] = (saved, torchscript, singer_identity, singer_identity_training, clmr, checkpoint)
 
 
 def load_path(path: Path, options: Options) -> EmbeddingModel:

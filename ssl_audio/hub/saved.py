@@ -46,6 +46,8 @@ def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | Non
         "dim": model.dim,
         "model": describe(model),
     }
+    if model.checkpoint:
+        config["checkpoint"] = model.checkpoint
     remove_calibration(folder)  # of the model that was here before
     write_model_folder(folder, model, config, model_card(model, folder.resolve().name) if card is None else card)
     if model.calibration is not None:
@@ -108,4 +110,5 @@ def read(place: Place, options: Options) -> EmbeddingModel:
         raise InputError(f"{folder / CONFIG}: the key 'model' describes no EmbeddingModel; write it with save_model")
     load_strict(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     model.licence = card_licence(folder / CARD)
+    model.checkpoint = dict(config.get("checkpoint") or {})
     return model

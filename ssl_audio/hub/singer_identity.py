@@ -28,14 +28,14 @@ LAYOUT = "hyperparams.yaml and model.pt"
 SAMPLE_RATE = 44100  # of the audio, although the mel bank is designed for 22,050 Hz
 HYPERPARAMS, WEIGHTS, TORCHSCRIPT = "hyperparams.yaml", "model.pt", "model.ts"
 SPEC_LAYERS = ("melspectogram", "melspectrogram")  # the first is the spelling of the published files
-BACKBONES = ("efficientnet_b0", "efficientnet_b4")
+BACKBONES = ("efficientnet_b0", "efficientnet_b4", "efficientnet_b0_att")
 FRONTEND_PREFIX, ENCODER_PREFIX = "feature_extractor.spec_layer.", "encoder.net.2."
 
 
 def recognises(place: Place) -> bool:
-    """Whether the place is a folder with one of the two files, or its `model.pt`."""
+    """Whether the place is a folder with one of the two files, or a file of weights beside `hyperparams.yaml`."""
     if place.path.is_file():
-        return place.path.suffix == ".pt" and (place.path.parent / HYPERPARAMS).is_file()
+        return place.path.suffix in (".pt", ".pth") and (place.path.parent / HYPERPARAMS).is_file()
     return place.has(HYPERPARAMS, WEIGHTS)
 
 
@@ -43,18 +43,21 @@ def read(place: Place, options: Options) -> EmbeddingModel:
     """Read the model; for errors see `load_published`."""
     if options.projection:
         raise InputError(f"{place.path}: published models have no projection head; load it without projection=True")
-    return load_published(place.path if place.path.is_dir() else place.path.parent)
+    if place.path.is_dir():
+        return load_published(place.path)
+    return load_published(place.path.parent, place.path.name)
 
 
-def load_published(folder: str | os.PathLike) -> EmbeddingModel:
-    """Load a model from a folder of the published layout.
+def load_published(folder: str | os.PathLike, weights: str = WEIGHTS) -> EmbeddingModel:
+    """Load a model from a folder of the published layout; `weights` is the name of its file.
+
 
     Raises:
         InputError: a file is missing or damaged, a layer, backbone or key is unknown, or weights do not fit.
     """
     folder = Path(folder)
     model = model_from_hyperparams(read_hyperparams(folder / HYPERPARAMS), folder / HYPERPARAMS)
-    put_published_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    put_published_weights(model, read_weights(folder / weights), folder / weights)
     return model
 
 
@@ -146,7 +149,7 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
     frontend, encoder = model.frontend, model.encoder
     if type(encoder) is not EfficientNet or encoder.backbone not in BACKBONES:
         kind = getattr(encoder, "backbone", type(encoder).__name__)
-        raise InputError(f"the published layout holds {' and '.join(BACKBONES)} only, not {kind}; use save_model")
+        raise InputError(f"the published layout holds {', '.join(BACKBONES)} only, not {kind}; use save_model")
     if type(frontend) is not LogMelSpectrogram:
         raise InputError(f"the published layout cannot describe {type(frontend).__name__}; use save_model")
     usual = LogMelSpectrogram()
@@ -171,6 +174,15 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
             "embedding_dim": encoder.embedding_dim,
         },
     }
+
+
+def can_hold(model: EmbeddingModel) -> bool:
+    """Whether the layout has words for this model, with or without its head."""
+    try:
+        published_hyperparams(model.with_parts(head=None))
+    except InputError:
+        return False
+    return True
 
 
 def published_weights(model: EmbeddingModel) -> dict[str, Tensor]:

@@ -77,7 +77,8 @@ def cpc_loss(
 
     Returns:
         `(steps,)` mean losses, about `log(1 + count)` by chance.
-        `(steps,)` accuracies: the fraction of positions whose true frame scored above every negative; no gradient.
+        `(steps,)` accuracies: the fraction of positions whose true frame scored above every negative that is another
+        frame; no gradient. So 1 can be reached, whatever the batch.
 
     Raises:
         ValueError: the shapes do not fit together.
@@ -113,10 +114,11 @@ def cpc_loss(
     for k, prediction in enumerate(predictions, start=1):
         positive = (now + k).unsqueeze(1)
         scores = (prediction.flatten(0, 1) @ everything).gather(1, torch.cat([positive, negatives], dim=1))
-        if exclude_collisions:
-            scores = torch.cat([scores[:, :1], scores[:, 1:].masked_fill(negatives == positive, -torch.inf)], dim=1)
-        losses.append(cross_entropy(scores, target))
+        others = scores[:, 1:].masked_fill(negatives == positive, -torch.inf)
+        losses.append(
+            cross_entropy(torch.cat([scores[:, :1], others], dim=1) if exclude_collisions else scores, target)
+        )
         with torch.no_grad():
             # Strictly above, so that collapsed representations, whose scores are all equal, count as wrong.
-            accuracies.append((scores[:, 0] > scores[:, 1:].amax(1)).float().mean())
+            accuracies.append((scores[:, 0] > others.amax(1)).float().mean())
     return torch.stack(losses), torch.stack(accuracies)

@@ -14,7 +14,7 @@ from ssl_audio.data.batch_spec import BatchSpec, batch_spec_of
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.whitened import Whitened, Whitening
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import Frontend
+from ssl_audio.frontends import Frontend, Waveform
 from ssl_audio.heads import Identity
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.modes import evaluating
@@ -70,7 +70,7 @@ class Method(LightningModule):
     """
 
     clip_keys: ClassVar[tuple[str, ...]] = ()
-    data_remedy: ClassVar[str] = "set data.class_path to ssl_audio.data.AudioDataModule (--config data/folder)"
+    data_remedy: ClassVar[str] = "set data.class_path to ssl_audio.data.AudioDataModule and data.labels to false"
     projection: nn.Module
 
     def __init__(
@@ -165,6 +165,11 @@ class Method(LightningModule):
         for name in ("encoder", "projection"):
             if (dim := getattr(getattr(self, name), "dim", 1)) < 1:
                 raise InputError(f"model.{name} gives {dim} dimensions; it must give at least 1")
+        if self.feature_augmentation is not None and isinstance(self.frontend, Waveform):
+            raise InputError(
+                "model.feature_augmentation changes spectrograms, and Waveform gives samples; set "
+                "model.feature_augmentation to null, or take an encoder with a spectrogram"
+            )
         generator = torch.Generator().manual_seed(0)
         shortest = self.frontend.samples_for(self.encoder.minimum_frames)
         size = (len(self.clip_keys), min(batch_size, 2), min(samples, max(_MAX_CHECK_SAMPLES, shortest)))

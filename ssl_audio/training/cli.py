@@ -1,4 +1,4 @@
-"""A fit-only LightningCLI: takes merged YAML files and turns Lightning's errors into one-line messages."""
+"""LightningCLI for stacked files: takes merged YAML files and turns Lightning's errors into one-line messages."""
 
 import errno
 import logging
@@ -6,8 +6,8 @@ import os
 import re
 import warnings
 from argparse import ArgumentError
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -15,14 +15,17 @@ import yaml
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ssl_audio.callbacks.run_folder import RunFolder
+from ssl_audio.callbacks.verification import Verification
 from ssl_audio.data.batch_spec import batch_spec_of
 from ssl_audio.errors import InputError
 from ssl_audio.methods.base import Method
 from ssl_audio.training.checkpoints import AtomicCheckpointIO
 from ssl_audio.training.config import Config, look_up, shorten
+from ssl_audio.training.logger import RunLogger, claim_number
 from ssl_audio.weights import read_weights
 
 
@@ -32,13 +35,15 @@ class TrainCLI(LightningCLI):
     Args:
         merged: the config, from `load_config`.
         command: what was typed, for `run.json`.
+        word: what `run` does: fit, validate or test.
     """
 
-    def __init__(self, merged: Config, command: list[str]) -> None:
+    def __init__(self, merged: Config, command: list[str], word: str = "fit") -> None:
         for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
             logging.getLogger(name).addFilter(_Quiet())
         self.merged = merged
         self.command = command
+        self.word = word
         super().__init__(
             model_class=LightningModule,
             datamodule_class=LightningDataModule,
@@ -80,6 +85,7 @@ class TrainCLI(LightningCLI):
             for bar in (callback for callback in callbacks if isinstance(callback, ProgressBar)):
                 bar.disable()
                 settings["enable_progress_bar"] = True
+        settings |= self._folder(settings)
         resolved = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         resolved["trainer"].pop("callbacks")
         if settings["accumulate_grad_batches"] < 1:
@@ -90,10 +96,59 @@ class TrainCLI(LightningCLI):
         for key, value in (self.merged.get("trainer") or {}).items():
             if type(value) is int and isinstance(settings[key], float):
                 settings[key] = resolved["trainer"][key] = value
-        callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
+        callbacks.sort(key=lambda callback: isinstance(callback, Verification))  # after those that change the model
+        if self.word == "fit" and not settings["fast_dev_run"]:
+            callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
         plugins = settings["plugins"] or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         return self.trainer_class(**{**settings, "callbacks": callbacks, "plugins": plugins})
+
+    def _folder(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Trainer arguments that give the run a folder of its own, whatever its logger is, or none where none is due.
+
+        Lightning writes into the working folder if there is no logger, or one that knows no folder of the run (W&B,
+        MLflow); there it would replace files that are not the run's.
+        """
+        if self.word != "fit":
+            return {"logger": False}
+        if settings["fast_dev_run"]:  # Lightning then replaces the loggers, and none writes
+            return {}
+        logger = settings["logger"]
+        runs = os.path.join(settings["default_root_dir"] or "runs", "run")
+        if logger is False or logger == []:
+            return {"default_root_dir": os.path.join(runs, claim_number(runs))}
+        loggers = logger if isinstance(logger, list) else [logger]
+        if logger in (None, True) or isinstance(loggers[0], (TensorBoardLogger, CSVLogger)):
+            return {}
+        return {"logger": [RunLogger(*os.path.split(runs)), *loggers]}
+
+    def run(self) -> None:
+        """Carry out the word."""
+        if self.word == "fit":
+            self.fit()
+        else:
+            self.measure()
+
+    def measure(self) -> None:
+        """Print the metrics of the validation or test set, with the weights of `ckpt_path` if it is given.
+
+        Raises:
+            InputError: the data holds out no such set, or the method has no step for it.
+        """
+        stage = {"validate": "val", "test": "test"}[self.word]
+        step, loader = {"val": "validation_step"}.get(stage, "test_step"), f"{stage}_dataloader"
+        for part, name, base in ((self.model, step, LightningModule), (self.datamodule, loader, LightningDataModule)):
+            if getattr(type(part), name) is getattr(base, name):
+                raise InputError(
+                    f"{self.word}: {type(part).__name__} has no {name}; measure a model on other recordings with "
+                    "ssl-audio evaluate, or its held-out singers with ssl-audio train validate"
+                )
+        checkpoint = self._checked(self.config.ckpt_path)
+        with warnings.catch_warnings(), self._errors(checkpoint):
+            _quieten()
+            getattr(self.trainer, self.word)(
+                self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True
+            )
 
     def fit(self) -> Trainer:
         """Train to the end, from the checkpoint `ckpt_path` if it is given."""
@@ -106,6 +161,14 @@ class TrainCLI(LightningCLI):
             raise
 
     def _fit(self, checkpoint: str | None) -> Trainer:
+        self._checked(checkpoint)
+        with warnings.catch_warnings(), self._errors(checkpoint):
+            _quieten()
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+        return self.trainer
+
+    def _checked(self, checkpoint: str | None) -> str | None:
+        """The checkpoint, after a check that it can be read and that model and data fit, before data is scanned."""
         if checkpoint is not None:
             read_weights(checkpoint)  # name a damaged file before the data is scanned
         if isinstance(self.model, Method):
@@ -116,23 +179,25 @@ class TrainCLI(LightningCLI):
                 self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
             except ValueError as error:
                 raise InputError(f"model.optimizer: {' '.join(str(error).split())}") from error
-        with warnings.catch_warnings():
-            _quieten()
-            try:
-                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
-            except MisconfigurationException as error:
-                raise InputError(explain(str(error), self.merged)) from error
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                    raise
-                folder = self.trainer.default_root_dir if self.trainer.logger is None else self.trainer.logger.save_dir
-                raise InputError(f"no space left in {folder}; what was written before is whole") from error
-            except RuntimeError as error:
-                if checkpoint is None or "loading state_dict" not in str(error):
-                    raise
-                reason = shorten(" ".join(str(error).split()), 300)
-                raise InputError(f"{checkpoint} does not fit this config: {reason}") from error
-        return self.trainer
+        return checkpoint
+
+    @contextmanager
+    def _errors(self, checkpoint: str | None) -> Iterator[None]:
+        """Turns errors of the trainer that a user can mend into one line."""
+        try:
+            yield
+        except MisconfigurationException as error:
+            raise InputError(explain(str(error), self.merged)) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            folder = self.trainer.default_root_dir if self.trainer.logger is None else self.trainer.logger.save_dir
+            raise InputError(f"no space left in {folder}; what was written before is whole") from error
+        except RuntimeError as error:
+            if checkpoint is None or "loading state_dict" not in str(error):
+                raise
+            reason = shorten(" ".join(str(error).split()), 300)
+            raise InputError(f"{checkpoint} does not fit this config: {reason}") from error
 
 
 def root_reason(error: BaseException | None) -> str | None:

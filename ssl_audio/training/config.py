@@ -1,30 +1,25 @@
-"""Stacked YAML: find the files, merge them, apply the command line, check every key.
+"""Stacked YAML: find the files, merge them (see `merging`), apply the command line, check every key.
 
-Merging is deep, so that a later file has only what it changes:
-
-- a mapping is merged key by key; any other value, lists included, is replaced;
-- a `class_path` that changes drops the `init_args` of the class before;
-- where the class is already named, its arguments may be given directly: `data: {batch_size: 8}` is
-  `data: {init_args: {batch_size: 8}}`;
 - `null` in `callbacks` removes a callback;
-- `include: [augmentation/clip]` in a file stacks other files under it.
+- `include: [augmentation/clip]` in a file stacks other files under it;
+- classes may be given by their own name (`short_names`), values by the key of another (`interpolation`).
 """
 
-import copy
 import inspect
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from ssl_audio.config import canonical_path, find
+from ssl_audio.config import accepted_arguments, find
 from ssl_audio.errors import InputError, suggest
 from ssl_audio.training.config_files import find_config
+from ssl_audio.training.interpolation import interpolate
+from ssl_audio.training.merging import SPEC, Config, merge_all
+from ssl_audio.training.short_names import spell_out
 from ssl_audio.utils.yaml_files import parse_yaml, read_yaml
 
-Config = dict[str, Any]
-
 KEYS = ("seed_everything", "ckpt_path", "trainer", "model", "data", "callbacks")
-_SPEC = {"class_path", "init_args", "dict_kwargs"}
 
 
 def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
@@ -33,13 +28,8 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     Raises:
         InputError: a file is missing or not YAML; a key or class does not exist. One line, with the nearest right name.
     """
-    config: Config = {}
-    for name in files:
-        for content in read_stack(find_config(name)):
-            config = merge(config, content)
-    for key, text in overrides:
-        config = merge(config, _nested(key.split("."), parse_yaml(text, f"--{key} {text!r}:")))
-    config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
+    config = stack(files, overrides)
+    _follow_frontend(config)
     check_keys(config)
     _follow(config, "data", "sample_rate", "model")
     encoder = (config["model"].get("init_args") or {}).get("encoder")
@@ -48,11 +38,36 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     ):
         _follow(config, "data", "sample_rate", "model.encoder")
     seed = config.setdefault("seed_everything", 0)
+    if isinstance(seed, bool):  # as Lightning: true is the environment's seed or 0, false is none
+        seed = config["seed_everything"] = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed else None
     if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 32):
         raise InputError(f"seed_everything is {shorten(seed)}; expected a whole number from 0 to {(1 << 32) - 1}")
     if "seed" in (accepted_arguments(find_class("data.class_path", config["data"]["class_path"])) or ()):
         _follow(config, "seed_everything", "seed", "data")
     return config
+
+
+def stack(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
+    """`files` merged in order, then `overrides`; a key that ends with "+" appends to a list. Keys are not checked yet.
+
+    Raises:
+        InputError: a file is missing or not YAML; a class is not known by its name; a reference names no key.
+    """
+    contents: list[Config] = []
+    config: Config = {}
+    for content in (content for name in files for content in read_stack(find_config(name))):
+        contents.append(spell_out(content, config))
+        config = merge_all(contents)
+    for key, text in overrides:
+        value = parse_yaml(text, f"--{key} {text!r}:")
+        if key.endswith("+"):
+            key = key[:-1]
+            before = look_up(config, key, implied=True)
+            value = [*(before if isinstance(before, list) else []), *(value if isinstance(value, list) else [value])]
+        contents.append(spell_out(_nested(key.split("."), value), config))
+        config = merge_all(contents)
+    config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
+    return interpolate(config)
 
 
 def _follow(config: Config, source: str, name: str, target: str) -> None:
@@ -70,6 +85,22 @@ def _follow(config: Config, source: str, name: str, target: str) -> None:
         raise InputError(f"{target}.{name} is {arguments[name]!r} and {source} is {given!r}; they must be equal")
 
 
+def _follow_frontend(config: Config) -> None:
+    """Give the frontend the rate of the data where no config sets it; `sample_rate: null` takes a config's away."""
+    frontend, data = (look_up(config, path) for path in ("model.init_args.frontend", "data"))
+    if not isinstance(frontend, dict) or not isinstance(data, Mapping) or not frontend.get("class_path"):
+        return
+    given, kind = frontend.setdefault("init_args", {}), frontend["class_path"]
+    if not isinstance(given, dict) or given.get("sample_rate") is not None:
+        return
+    if "sample_rate" not in (accepted_arguments(find_class("model.frontend.class_path", kind)) or ()):
+        return
+    if (rate := look_up(data, "init_args.sample_rate")) is not None:
+        given["sample_rate"] = rate
+    else:
+        given.pop("sample_rate", None)  # the class of the data has its default, which is that of no config
+
+
 def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:
     """The contents of the files that `include: [other, ...]` names in a file, then of the file itself."""
     if path in above:
@@ -81,30 +112,6 @@ def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:
     return [part for name in included for part in read_stack(find_config(str(name)), (*above, path))] + [content]
 
 
-def merge(base: Any, over: Any) -> Any:
-    """`base` overridden by `over`, by the rules above; neither is changed."""
-    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
-        if isinstance(base, Mapping) and "class_path" in base and isinstance(over, str) and "." in over:
-            over = {"class_path": over}  # --model ssl_audio.methods.VICReg
-        else:
-            return copy.deepcopy(over)
-    if "class_path" in over and "class_path" in base and not _same_class(over["class_path"], base["class_path"]):
-        return copy.deepcopy(dict(over))
-    if "class_path" in base:
-        direct = {key: value for key, value in over.items() if key not in _SPEC}
-        if direct:
-            over = {key: value for key, value in over.items() if key in _SPEC}
-            over["init_args"] = merge(direct, over.get("init_args") or {})
-    merged = copy.deepcopy(dict(base))
-    for key, value in over.items():
-        merged[key] = merge(merged[key], value) if key in merged else copy.deepcopy(value)
-    return merged
-
-
-def _same_class(path: Any, other: Any) -> bool:
-    return path == other or canonical_path(str(path)) == canonical_path(str(other))
-
-
 def check_keys(config: Config) -> None:
     """Check that every key is an argument that exists and every class_path a class; types of values are checked later.
 
@@ -114,10 +121,7 @@ def check_keys(config: Config) -> None:
     _check_names("", config, KEYS)
     from pytorch_lightning import Trainer
 
-    trainer = config.get("trainer") or {}
-    if trainer.get("callbacks") is not None:
-        raise InputError("trainer.callbacks is not used; give callbacks by name under the key 'callbacks'")
-    _check_names("trainer", trainer, accepted_arguments(Trainer))
+    _check_names("trainer", config.get("trainer") or {}, accepted_arguments(Trainer))
     for name, callback in config.get("callbacks", {}).items():
         if not isinstance(callback, Mapping) or "class_path" not in callback:
             raise InputError(f"callbacks.{name} has no class_path; no stacked file defines a callback of this name")
@@ -135,7 +139,7 @@ def _check_specs(path: str, value: Any) -> None:
             _check_specs(f"{path}[{i}]", item)
     elif isinstance(value, Mapping):
         if "class_path" in value:
-            _check_names(path, value, _SPEC)
+            _check_names(path, value, SPEC)
             kind = find_class(f"{path}.class_path", value["class_path"])
             arguments = value.get("init_args") or {}
             if not isinstance(arguments, Mapping):
@@ -173,32 +177,11 @@ def find_class(key: str, class_path: Any) -> Any:
         raise InputError(f"{key} is {class_path!r}: {error}") from error
 
 
-def accepted_arguments(kind: Any) -> list[str] | None:
-    """Names of a class's arguments, with those that `**kwargs` passes to its bases; None if they are not known."""
-    if not inspect.isclass(kind):
-        return [*inspect.signature(kind).parameters]
-    names: dict[str, None] = {}
-    for base in kind.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        if base is object:
-            return list(names)
-        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-        names.update(
-            {
-                p.name: None
-                for p in parameters
-                if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-            }
-        )
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return list(names)
-    return None
-
-
-def look_up(config: Any, path: str) -> Any:
-    """The value at `a.b.c` of nested mappings, or None."""
+def look_up(config: Any, path: str, implied: bool = False) -> Any:
+    """The value at `a.b.c` of nested mappings, or None; with `implied`, also where `init_args` is left out."""
     for key in path.split("."):
+        if implied and isinstance(config, Mapping) and key not in config:
+            config = config.get("init_args")
         config = config.get(key) if isinstance(config, Mapping) else None
     return config
 

@@ -33,19 +33,8 @@ class RunLogger(TensorBoardLogger):
     def version(self) -> str:
         """The name of the run's folder: given, or the next free number, which is reserved by making the folder."""
         if self._version is None:
-            self._version = self._claim() if getattr(rank_zero_only, "rank", 0) == 0 else "pending"
+            self._version = claim_number(self.root_dir)
         return str(self._version)
-
-    def _claim(self) -> str:
-        parent = Path(self.root_dir)
-        parent.mkdir(parents=True, exist_ok=True)
-        number = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=-1) + 1
-        while True:
-            try:
-                (parent / str(number)).mkdir()
-                return str(number)
-            except FileExistsError:  # another run started at the same moment
-                number += 1
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:  # type: ignore[override]
@@ -71,3 +60,18 @@ class RunLogger(TensorBoardLogger):
         writer.writerows(self._rows)
         write_text(os.path.join(self.log_dir, "metrics.csv"), text.getvalue())
         self._unsaved = 0
+
+
+def claim_number(parent: str | os.PathLike[str]) -> str:
+    """The next free number of a folder of runs, reserved by making its folder; "pending" on all ranks but the first."""
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return "pending"
+    folder = Path(parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    number = max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=-1) + 1
+    while True:
+        try:
+            (folder / str(number)).mkdir()
+            return str(number)
+        except FileExistsError:  # another run started at the same moment
+            number += 1

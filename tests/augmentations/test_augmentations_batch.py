@@ -1,14 +1,19 @@
 """Batched transforms, each against its definition; and what all promise: per-clip draws, no waiting, no harm."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import scipy.signal
 import torch
+import yaml
+from helpers import REPOSITORY
 
 from ssl_audio.augmentations import batch, clip
 from ssl_audio.augmentations.batch.base import fast_length
+from ssl_audio.augmentations.batch.filters import butterworth
+from ssl_audio.config import build
 from ssl_audio.errors import InputError
 
 RATE = 16000
@@ -185,13 +190,53 @@ def test_clipping_cuts_at_a_share_of_the_extremes():
     torch.testing.assert_close(result, ramp.clamp(-0.4, 0.2))
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5, 12, 24, 60])
+def test_butterworth_of_any_order_is_its_definition(order):
+    frequency = torch.linspace(0, 0.5, 2001)
+    for high in (False, True):
+        ours = butterworth(frequency, torch.tensor([[0.1]]), order, high)[0].double()
+        assert ours.isfinite().all()
+        ratio = (0.1 / frequency.double().clamp_min(1e-9)) if high else frequency.double() / 0.1
+        torch.testing.assert_close(ours, 1 / (1 + ratio ** (2 * order)).sqrt(), rtol=1e-4, atol=1.1e-4)
+
+
+def test_clmrs_filters_are_as_steep_as_clmrs():
+    """The original's windowed sinc has -47 dB at 0.8 of the high-pass cut-off and -44 dB at 1.25 of the low-pass."""
+    config = yaml.safe_load((REPOSITORY / "train_configs/augmentation/clmr.yaml").read_text())
+    chain = config["model"]["init_args"]["augmentation"]["init_args"]["transforms"]
+    (one_of,) = (build(t) for t in chain if t["class_path"].endswith(".OneOf"))
+    for transform, edge in zip(one_of.transforms, (0.8, 1.25), strict=True):
+        for cutoff in (transform.min_cutoff, transform.max_cutoff):
+            steep = type(transform)(cutoff, cutoff, transform.order, p=1.0)
+            assert gain_db(steep, edge * cutoff, 22050) < -40
+            assert abs(gain_db(steep, cutoff * edge**-1, 22050)) < 0.1
+
+
 # --- time
 
 
 def test_shift_rolls_over():
     ramp = torch.arange(1000.0)[None]
-    torch.testing.assert_close(batch.Shift(0.25, 0.25, p=1.0)(ramp, RATE), ramp.roll(250, 1))
-    torch.testing.assert_close(batch.Shift(-0.05, -0.05, p=1.0)(ramp, RATE), ramp.roll(-50, 1))
+    shift = partial(batch.Shift, p=1.0, fade_seconds=0)
+    torch.testing.assert_close(shift(0.25, 0.25)(ramp, RATE), ramp.roll(250, 1))
+    torch.testing.assert_close(shift(-0.05, -0.05)(ramp, RATE), ramp.roll(-50, 1))
+
+
+@pytest.mark.parametrize("fraction", [0.2, -0.05, 0.004, 0.0, -0.999])
+def test_the_fade_of_shift_is_audiomentations(fraction):
+    audiomentations = pytest.importorskip("audiomentations")
+    ones = np.linspace(0.5, 1, 3 * RATE, dtype=np.float32)
+    theirs = audiomentations.Shift(fraction, fraction, rollover=True, fade_duration=0.01, p=1.0)(ones, RATE)
+    ours = batch.Shift(fraction, fraction, p=1.0)(torch.from_numpy(ones)[None], RATE)[0]
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-6)
+
+
+def test_the_published_shift_is_the_one_shipped():
+    for chain in ("clip", "device"):
+        config = yaml.safe_load((REPOSITORY / f"train_configs/augmentation/{chain}.yaml").read_text())
+        section = config["data" if chain == "clip" else "model"]["init_args"]["augmentation"]["init_args"]
+        (shift,) = (t["init_args"] for t in section["transforms"] if t["class_path"].endswith(".Shift"))
+        assert shift == {"min_fraction": -0.05, "max_fraction": 0.2, "fade_seconds": 0.01, "p": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,9 @@ def test_ranges_are_the_ones_asked_for():
     masked = [np.sum(clip.TimeMask(0, 0.125, p=1.0)(ones, SAMPLE_RATE, rng) == 0) for _ in range(200)]
     assert min(masked) < 10 and 490 < max(masked) <= 500
     ramp = np.arange(4000, dtype=np.float32)
-    shifts = [int(np.argmin(clip.Shift(-0.05, 2, p=1.0)(ramp, SAMPLE_RATE, rng))) for _ in range(200)]
-    assert min(shifts) < 100 and max(shifts) > 3900
+    shift = clip.Shift(p=1.0, fade_seconds=0)
+    shifts = [(int(np.argmin(shift(ramp, SAMPLE_RATE, rng))) + 2000) % 4000 - 2000 for _ in range(200)]
+    assert -200 <= min(shifts) < -180 and 780 < max(shifts) <= 800  # -0.05 to 0.2 of the clip, as published
 
 
 @pytest.mark.parametrize(("ratio", "range_ratio"), [(1.25, 1.0), (0.8, 1.4)])

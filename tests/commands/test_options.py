@@ -8,7 +8,7 @@ import pytest
 from helpers import REPOSITORY
 
 from ssl_audio.cli import COMMANDS, main, make_parser, with_underscores
-from ssl_audio.commands import train
+from ssl_audio.training.arguments import read_arguments
 from ssl_audio.training.config import find_config
 
 WITH_PARSER = [name for name in COMMANDS if name != "train"]
@@ -73,9 +73,9 @@ def test_only_names_of_options_are_changed():
 
 def test_keys_of_a_training_take_hyphens_and_names_of_callbacks_keep_theirs():
     words = ["--config", "my-config", "--data.batch-size", "4", "--callbacks.my-own.every-n-steps", "my-value"]
-    files, overrides, print_config = train.split_arguments([*words, "--print-config", "--ckpt-path=a-b.ckpt"])
-    assert files == ["my-config"] and print_config
-    assert overrides == [
+    found = read_arguments([*words, "--print-config", "--ckpt-path=a-b.ckpt"])
+    assert found.files == ["my-config"] and found.print_config == ()
+    assert found.overrides == [
         ("data.batch_size", "4"),
         ("callbacks.my-own.every_n_steps", "my-value"),
         ("ckpt_path", "a-b.ckpt"),
@@ -105,8 +105,8 @@ def test_examples_can_be_typed_as_they_stand(name, monkeypatch):
             for config in (words[i + 1] for i, word in enumerate(words) if word == "--config"):
                 assert config.startswith("runs/") or find_config(config)
         if command == "train":
-            assert train.split_arguments(words)
+            assert read_arguments(words)
         else:
             end = words.index("--") if "--" in words else len(words)  # the rest are options of `train`
             make_parser(command).parse_args(words[:end])
-            assert not words[end + 1 :] or train.split_arguments(["--config", "common", *words[end + 1 :]])
+            assert not words[end + 1 :] or read_arguments(words[end + 1 :])

@@ -2,6 +2,7 @@
 
 import csv
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -230,3 +231,16 @@ def test_trials_go_by_the_recordings_of_the_table(tmp_path, write_tone):
     listed = [line.split(",") for line in (tmp_path / "out/set/speaker_pairs.txt").read_text().splitlines()]
     takes = [{int(Path(name).stem) // 2 for name in files} for label, *files in listed if label == "1"]
     assert len(takes) > 50 and all(len(both) == 2 for both in takes)
+
+
+def test_the_flags_of_the_original_are_taken_and_the_next_command_finds_the_list(tmp_path, write_tone, capsys):
+    for name in ("a/1.wav", "a/2.wav", "b/1.wav"):
+        write_tone(tmp_path / "my set" / name, seconds=2.5)
+    assert preprocess(tmp_path, "my set", "--metadata_path_dir", tmp_path / "metadata", "--clean") == 0
+    folder = tmp_path / "my set_renamed_split_2s"
+    assert pairs("-r", folder, "-o", tmp_path / "meta data", "-n", 2, "-p", 10, "-s", 123) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[:3] == ["next:", "ssl-audio", "eval"]
+    given = dict(zip(words[3::2], words[4::2], strict=True))
+    assert Path(given["-r"], given["-d"]) == folder
+    assert (Path(given["-meta"], given["-d"]) / "speaker_pairs.txt").is_file()

@@ -16,12 +16,12 @@ from pages import DOCS
 
 from ssl_audio import encoders, losses, methods
 from ssl_audio.cli import COMMANDS
-from ssl_audio.commands.train import split_arguments
 from ssl_audio.data.corpora import CORPORA
 from ssl_audio.encoders import EfficientNet
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.singer_identity import save_published
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.training.arguments import read_arguments
 from ssl_audio.training.config import load_config
 from ssl_audio.training.config_files import packaged_configs
 
@@ -127,8 +127,8 @@ def test_the_ten_lines_of_shell_are_commands_with_options_that_exist():
         assert program == "ssl-audio" and name in COMMANDS
         command = importlib.import_module(f"ssl_audio.commands.{name}")
         if name == "train":
-            files, overrides, _ = split_arguments(words)
-            assert load_config(files, overrides)["data"]["init_args"]["dataset_dirs"] == ["voices"]
+            found = read_arguments(words)
+            assert load_config(found.files, found.overrides)["data"]["init_args"]["dataset_dirs"] == ["voices"]
             continue
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from ssl_audio.encoders import EfficientNet
+from ssl_audio.encoders import EfficientNet, efficientnet
 from ssl_audio.errors import InputError
+from ssl_audio.pooling import AttentiveStatisticsPooling
+from ssl_audio.weights import load_strict
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +48,40 @@ def test_the_embedding_is_the_linear_layer_on_the_mean_of_the_feature_map(b0):
         torch.testing.assert_close(b0(features), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_attention_variant_gives_means_and_deviations():
-    encoder = EfficientNet("efficientnet_b0_att", embedding_dim=100).eval()
-    with torch.no_grad():
-        assert encoder(torch.rand(2, 40, 70)).shape == (2, 100)
-    convolution = encoder.pooling[0].layer
-    assert (convolution.in_channels, convolution.out_channels, convolution.groups) == (1280, 50, 10)
+def test_the_attention_variant_is_the_singer_models():
+    """Two groups and an attention that sees the frames alone, written out from the definition in their code."""
     with torch.device("meta"):
-        assert EfficientNet("efficientnet_b0_att").pooling[0].layer.groups == 20
+        encoder = EfficientNet("efficientnet_b0_att")
+    assert sum(p.numel() for p in encoder.parameters()) == 4_458_676
+    assert encoder.pooling[0].layer.weight.shape == (500, 640, 1)
+    assert encoder.pooling[1].attention[0].weight.shape == (128, 500)
+
+    torch.manual_seed(0)
+    encoder = EfficientNet("efficientnet_b0_att", embedding_dim=100).eval()
+    image = torch.rand(2, 40, 170)
+    theirs = efficientnet.to_torchvision(encoder.state_dict(), encoder)
+    with torch.no_grad():
+        frames = encoder.frames(image).transpose(1, 2)
+        x = F.conv1d(frames, theirs["att.0.weight"], theirs["att.0.bias"], groups=2)
+        hidden = F.conv1d(x, theirs["att.1.network.0.weight"], theirs["att.1.network.0.bias"]).tanh()
+        weights = F.conv1d(hidden, theirs["att.1.network.2.weight"], theirs["att.1.network.2.bias"]).softmax(-1)
+        mean = (weights * x).sum(-1)
+        deviation = ((weights * x.square()).sum(-1) - mean.square()).clamp(min=1e-9).sqrt()
+        expected = torch.cat([mean, deviation], 1) / (1 + 1e-5) ** 0.5
+        torch.testing.assert_close(encoder(image), expected, rtol=1e-3, atol=1e-6)
+    back = efficientnet.from_torchvision(theirs, encoder)
+    assert all(torch.equal(back[key], value) for key, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(("dim", "groups"), [(1000, 20), (100, 10)])
+def test_weights_of_the_attention_variant_of_0_1_still_load(dim, groups):
+    old = EfficientNet("efficientnet_b0_att", dim)
+    old.pooling = efficientnet._grouped_attention(1280, dim, groups, AttentiveStatisticsPooling)
+    new = EfficientNet("efficientnet_b0_att", dim)
+    load_strict(new, old.state_dict(), "old")
+    image = torch.rand(1, 40, 70)
+    with torch.no_grad():
+        assert torch.equal(new.eval()(image), old.eval()(image))
 
 
 def test_running_statistics_move_by_the_momentum_asked_for():
@@ -90,7 +119,7 @@ def test_all_weights_learn():
 def test_wrong_names_are_refused():
     with pytest.raises(InputError, match=r"'efficientnet_b9'; it must be one of efficientnet_b0"):
         EfficientNet("efficientnet_b9")
-    with pytest.raises(InputError, match="even"):
+    with pytest.raises(InputError, match="multiple of 4"):
         EfficientNet("efficientnet_b0_att", embedding_dim=7)
 
 

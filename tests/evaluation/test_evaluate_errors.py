@@ -78,7 +78,7 @@ def test_folders_that_hold_no_test(place, tmp_path, capsys, data, says):
     ("text", "says"),
     [
         (LIST + "1,s0/gone.wav,s0/1.wav\n", "line 5: s0/gone.wav does not exist"),
-        (LIST + "1,s0/1.wav,s0/1.wav\n", "line 5: pairs s0/1.wav with itself"),
+        ("1,s0/1.wav,s0/1.wav\n0,s0/1.wav,s1/1.wav\n", "add lines with label 1"),
         (LIST + "1,s0/./1.wav,s0/1.wav\n", "line 5: expected singer/file"),
         (LIST.replace(",", " "), "line 1: expected label,singer/file,singer/file"),
         (LIST.replace("/", "\\"), "line 1: expected singer/file"),
@@ -94,13 +94,16 @@ def test_lists_that_are_no_test(place, tmp_path, capsys, text, says):
 
 
 def test_a_list_from_another_system_is_read_and_a_model_may_be_named_like_a_baseline(place, tmp_path, capsys):
-    given = ["--model", place / "untrained", "--data", place / "data", "--trials", place / "list.txt"]
+    (tmp_path / "list.txt").write_text(LIST + "1,s0/1.wav,s0/1.wav\n")
+    given = ["--model", place / "untrained", "--data", place / "data", "--trials", tmp_path / "list.txt"]
     flags = ["--output", tmp_path / "r", "--draws", 100, "--probe", "none"]
     assert main(["evaluate", *map(str, [*given, *flags])]) == 0
     models = json.loads((tmp_path / "r" / "metrics.json").read_text())["models"]
     assert list(models) == ["untrained", "untrained (baseline)", "MFCC statistics", "mean mel"]
-    assert models["untrained"]["data"]["n_trials"] == 4 and models["untrained (baseline)"]["data"]["baseline"]
-    assert "Same-singer trials come from only 2 of 3 singers" in capsys.readouterr().out
+    assert models["untrained"]["data"]["n_trials"] == 5 and models["untrained (baseline)"]["data"]["baseline"]
+    out = capsys.readouterr().out
+    assert "Same-singer trials come from only 2 of 3 singers" in out
+    assert "1 trial pairs a recording with itself" in out
 
 
 @pytest.mark.parametrize(

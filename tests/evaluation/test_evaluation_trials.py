@@ -4,12 +4,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from sklearn.metrics import roc_curve
 
 from ssl_audio.errors import InputError
+from ssl_audio.evaluation import mean_normalized_rank
 from ssl_audio.evaluation.metrics import error_curve
 from ssl_audio.evaluation.recordings import Recordings, find_recordings
 from ssl_audio.evaluation.scoring import all_pairs_curve, score_trials
-from ssl_audio.evaluation.trials import all_pairs, check_files, generate_trials, read_trials
+from ssl_audio.evaluation.trials import all_pairs, check_decidable, check_files, generate_trials, read_trials
+from ssl_audio.evaluation.verification import verify
 
 
 def choir(people=6, songs=3, takes=2):
@@ -60,7 +64,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ("2,a/x.wav,a/y.wav", "label must be 1"),
         ("1,x.wav,a/y.wav", "expected singer/file"),
         ("1,a/x.wav,../../y.wav", "expected singer/file"),
-        ("1,a/x.wav,a/x.wav", "with itself"),
+        ("0,a/x.wav,a/x.wav", "contradicts"),
         ("0,a/x.wav,a/y.wav", "contradicts"),
         ("1,a/x.wav,b/y.wav", "contradicts"),
     ],
@@ -229,3 +233,33 @@ def test_the_blockwise_curve_is_that_of_all_the_scores(monkeypatch):
     assert binned.area_under_roc() == pytest.approx(exact.area_under_roc(), abs=1e-4)
     with pytest.raises(InputError, match="one class"):
         all_pairs_curve(x, np.zeros(150, int))
+
+
+def test_a_recording_paired_with_itself_is_scored_and_not_ranked(tmp_path):
+    """The published lists have such lines, and published error rates count them: their cosine is 1."""
+    names = [f"{singer}/{number}.wav" for singer in "abc" for number in range(3)]
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(9, 3))
+    pairs = [(a, b) for a, b in itertools.combinations_with_replacement(range(9), 2) if a != b or a in (0, 4)]
+    lines = [f"{int(names[a][0] == names[b][0])},{names[a]},{names[b]}\n" for a, b in pairs]
+    (tmp_path / "speaker_pairs.txt").write_text("".join(lines))
+    trials = read_trials(tmp_path / "speaker_pairs.txt")
+    assert len(trials) == 38 and "2 trials pair a recording with itself" in trials.note()
+    rows = [names.index(name) for name in trials.files]
+    result = verify(embeddings[rows], trials, resamples=100)
+
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    scores = np.array([unit[a] @ unit[b] for a, b in pairs])
+    labels = [names[a][0] == names[b][0] for a, b in pairs]
+    false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
+    np.testing.assert_allclose(result.scores, scores, atol=1e-6)
+    assert result.eer == pytest.approx(brentq(lambda x: 1 - x - np.interp(x, false, true), 0, 1), abs=1e-6)
+    ranked = [(a, b) for a, b in pairs if a != b and names[a][0] == names[b][0]]
+    singers = [name[0] for name in names]
+    assert result.n_ranks == 9 and result.mnr == pytest.approx(mean_normalized_rank(embeddings, singers, ranked))
+
+
+def test_trials_of_one_recording_with_itself_decide_nothing(tmp_path):
+    (tmp_path / "list.txt").write_text("1,a/1.wav,a/1.wav\n0,a/1.wav,b/1.wav\n")
+    with pytest.raises(InputError, match="no same-singer trial"):
+        check_decidable(read_trials(tmp_path / "list.txt"))

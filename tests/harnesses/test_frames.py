@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssl_audio import encoders
 from ssl_audio.encoders import CPC, CompactCNN, EfficientNet, SampleCNN
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
@@ -149,3 +150,38 @@ def test_short_clips_are_repeated_and_long_ones_are_means_over_windows(tmp_path)
     (row,) = embed_files(model, [tmp_path / "clip.wav"], window_seconds=2.0, aggregate="mean")
     found = embed_clips(model, torch.from_numpy(samples)[None], window_seconds=2.0)[0]
     np.testing.assert_allclose(found, row.embedding, atol=1e-5)
+
+
+# encoder, and samples from one of its frames to the next; a frame of the frontend is 160 samples
+HOPS = {
+    "CompactCNN": (lambda: encoders.CompactCNN([4, 4, 4], embedding_dim=8), 8 * 160),
+    "EfficientNet": (lambda: encoders.EfficientNet(embedding_dim=8), 32 * 160),
+    "ResNet50": (lambda: encoders.ResNet50([1, 1, 1, 1], width=4), 32 * 160),
+    "ShortChunkCNN": (lambda: encoders.ShortChunkCNN([4, 4, 8], embedding_dim=6), 8 * 160),
+    "ECAPATDNN": (lambda: encoders.ECAPATDNN(16, 6, 32, mfa_channels=12), 160),
+    "ResNet34": (lambda: encoders.ResNet34([1, 1, 1, 1], 4, 6, 32), 8 * 160),
+    "FastResNet34": (lambda: encoders.FastResNet34([1, 1, 1, 1], 8, 6), 4 * 160),
+    "CAMPlusPlus": (lambda: encoders.CAMPlusPlus([1, 1], 4, 8, 2, 6, 32), 2 * 160),
+    "VisionTransformer": (lambda: encoders.VisionTransformer(64, 16, 32, 2, 2, 8, 64), 16 * 160),
+    "SampleCNN": (lambda: encoders.SampleCNN([4] * 5), 3**5),
+    "SincNet": (lambda: encoders.SincNet([6, 4], [33, 5], [3, 3], embedding_dim=10), 9),
+    "CPC": (lambda: encoders.CPC(channels=16, context="gru"), 160),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOPS)
+def test_the_frames_of_every_encoder_have_a_time(name):
+    make, hop = HOPS[name]
+    encoder = make()
+    waveform = name in ("SampleCNN", "SincNet", "CPC")
+    model = EmbeddingModel(Waveform() if waveform else mel(), encoder, RATE).eval()
+    measured, start = frame_timing(model)
+    assert measured == pytest.approx(hop, rel=0.02) and 0 <= start < 6 * max(hop, 400)
+    frames = Frames(model)
+    clip = 0.1 * torch.randn(1, round(2 * start + 4 * hop))
+    with torch.inference_mode():
+        count = frames(clip).shape[1]
+    times = frames.times(count)
+    assert times[0] >= 0 and times[-1] <= clip.shape[1] / RATE
+    np.testing.assert_allclose(np.diff(times), measured / RATE)

@@ -58,7 +58,7 @@ def test_pairs_that_fit(name: str, spec: BatchSpec) -> None:
             LABELLED,
             r"VICReg needs batches with clip1, clip2, and those of the data hold clip, target, index; ",
         ),
-        ("supervised", WINDOWS, r"Supervised needs batches with clip, target, .* or set data\.class_path to ssl_audio"),
+        ("supervised", WINDOWS, r"Supervised needs batches with clip, target, .*set data\.labels to true"),
         ("cpc", LABELLED, r"CPC needs batches with clip1, .*data\.class_path to ssl_audio\.data\.AudioDataModule"),
     ],
 )
@@ -86,7 +86,7 @@ def test_clips_at_another_rate_than_the_models_are_refused_in_a_trainer_too(sing
 @pytest.mark.parametrize(
     ("configs", "options", "message"),
     [
-        ("supervised data/folder", "", "Supervised needs batches with clip, target"),
+        ("supervised", "--data.labels false", "Supervised needs batches with clip, target"),
         ("contrastive", "--data.class_path ssl_audio.data.labelled.LabelledDataModule", "Contrastive needs batches"),
         ("cpc data/windows", "--model.carry_state true --model.encoder.context gru", "continue each other"),
     ],

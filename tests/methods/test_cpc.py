@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import TESTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ def reference(predictions, latents, negatives, divide, exclude):
                 others = [j for j in negatives[b, t].tolist() if not (exclude and j == positive)]
                 scores = [p[k - 1, b, t] @ z[j] / (dim if divide else 1) for j in (positive, *others)]
                 loss += np.log(np.sum(np.exp(scores))) - scores[0]
-                right += all(scores[0] > s for s in scores[1:])
+                right += all(scores[0] > s for s, j in zip(scores[1:], others, strict=True) if j != positive)
         losses.append(loss / (batch * positions))
         accuracies.append(right / (batch * positions))
     return losses, accuracies
@@ -59,6 +60,28 @@ def test_negatives_are_uniform_over_clips_and_other_times():
         np.testing.assert_allclose(share[:, others].numpy(), 1 / (batch * (frames - 1)), rtol=0.15)
     within = sample_negatives(batch, frames, positions, 50, within=True)
     assert torch.equal(within // frames, torch.arange(batch).view(-1, 1, 1).expand_as(within))
+
+
+@pytest.mark.parametrize(("batch", "within"), [(1, False), (4, False), (8, False), (4, True)])
+def test_a_perfect_prediction_has_an_accuracy_of_one_whatever_the_batch(batch, within):
+    """A negative that is the true frame itself, drawn by chance, is no other frame that scores as high."""
+    g = torch.Generator().manual_seed(0)
+    latents = torch.nn.functional.normalize(torch.randn(batch, 128, 32, generator=g), dim=-1)
+    negatives = sample_negatives(batch, 128, 116, 128, within, generator=g)
+    assert (negatives == torch.arange(1, 117).view(1, -1, 1) + 128 * torch.arange(batch).view(-1, 1, 1)).any()
+    _, accuracies = cpc_loss(latents[None, :, 1:117], latents, negatives)
+    assert accuracies.tolist() == [1.0]
+
+
+def test_loss_and_accuracy_are_those_of_the_original():
+    """JTM's own criterion; it takes the first maximum, so that a positive among the negatives is right there, too."""
+    with np.load(TESTS / "data" / "others" / "jtm_cpc_criterion.npz") as file:
+        theirs = {name: torch.from_numpy(values) for name, values in file.items()}
+    heads = theirs["heads"].view(3, 64, 64)
+    predictions = torch.einsum("kij,btj->kbti", heads, theirs["context"][:, :57])
+    losses, accuracies = cpc_loss(predictions, theirs["latents"], theirs["negatives"].long())
+    torch.testing.assert_close(losses, theirs["loss"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(accuracies, theirs["accuracy"], rtol=1e-5, atol=1e-6)
 
 
 def test_representations_that_are_all_alike_are_at_chance_and_never_right():
@@ -132,8 +155,10 @@ def test_the_heads_have_the_published_size():
 
 
 def test_what_cannot_be_predicted_is_refused():
-    with pytest.raises(InputError, match="SampleCNN"):
-        CPC(frontend=frontends.Waveform(), encoder=encoders.SampleCNN([4, 4]))
+    without_frames = encoders.SampleCNN([4, 4])
+    without_frames.frame_dim = None
+    with pytest.raises(InputError, match="predicts frames, which SampleCNN does not have"):
+        CPC(frontend=frontends.Waveform(), encoder=without_frames)
     with pytest.raises(InputError, match="projection"):
         method(projection=lambda dim: heads.Projection(dim, 4))
     with pytest.raises(InputError, match="nr_samples"):

@@ -90,6 +90,28 @@ def test_recommendations_equal_brute_force_for_batches_metrics_and_distances(mus
     np.testing.assert_allclose(metrics[0], [np.abs(values[0] - values[i]).max() for i in order], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "order"),
+    [
+        ({"metric": "manhattan", "n_jobs": -1}, 1),
+        ({"distance_metric": "cityblock", "algorithm": "ball_tree", "leaf_size": 2}, 1),
+        ({"metric": "minkowski", "p": 3}, 3),
+        ({"metric": "chebyshev"}, np.inf),
+    ],
+)
+def test_arguments_of_nearest_neighbors_are_passed_on(music, model_path, arguments, order):
+    dataset = make_dataset(music)
+    model = Wav2Rec(model_path, similarity_metric=None, verbose=False, **arguments)
+    assert not model.fitted and len(model.paths) == 0
+    assert model.fit(dataset).fitted
+    batch = torch.stack([clip for _, clip in dataset])
+    embeddings = model.get_projection(batch)
+    true = np.linalg.norm(embeddings[:, None] - embeddings[None], ord=order, axis=2)
+    distances, paths = model.recommend(batch, n=3)
+    np.testing.assert_allclose(distances, np.sort(true, axis=1), atol=1e-5)
+    assert paths[:, 0].tolist() == [str(path) for path in dataset.files]
+
+
 def test_a_dataset_of_another_rate_is_heard_right(music, model_path):
     full, low = (make_dataset(music, sr=rate) for rate in (22050, 16000))
     model = Wav2Rec(model_path, verbose=False).fit(low)
@@ -109,8 +131,12 @@ def test_errors_are_those_of_the_original(music, model_path, tmp_path):
     model.fit(make_dataset(music))
     with pytest.raises(ValueError, match="between 1 and 3"):
         model.recommend(clip, n=4)
-    with pytest.raises(InputError, match="distance_metric"):
-        Wav2Rec(model_path, distance_metric="manhattan")
+    with pytest.raises(InputError, match="distance_metric is 'nope'; it must be euclidean, cosine, or a metric"):
+        Wav2Rec(model_path, distance_metric="nope")
+    with pytest.raises(InputError, match="'p' parameter"):
+        Wav2Rec(model_path, p=-1)
+    with pytest.raises(TypeError, match="no argument neighbors"):
+        Wav2Rec(model_path, neighbors=3)
     (tmp_path / "broken.wav").write_bytes(b"nothing")
     with (
         pytest.warns(UserWarning, match="left out.*broken"),

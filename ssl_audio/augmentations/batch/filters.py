@@ -5,6 +5,7 @@ All filters have zero phase: they have the magnitude response of the filter in t
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Generator, Tensor
@@ -68,11 +69,17 @@ def low_pass(clips: Tensor, fraction: Tensor) -> Tensor:
 
 def butterworth(frequency: Tensor, cutoff: Tensor, order: int, high: bool) -> Tensor:
     """The magnitude response of a Butterworth filter, which is -3 dB at the cut-off."""
-    square = (cutoff / frequency.clamp_min(1e-9) if high else frequency / cutoff).clamp_max_(1e4).square_()
-    power = square.clone()
-    for _ in range(order - 1):
-        power *= square
-    return power.add_(1).rsqrt_()
+    # the limit keeps its power 2 * order within float32
+    most = min(1e4, 1e19 ** (1 / order))
+    square = (cutoff / frequency.clamp_min(1e-9) if high else frequency / cutoff).clamp_max_(most).square_()
+    power = None
+    while order:  # by squaring: 24 is 16 + 8
+        if order % 2:
+            power = square.clone() if power is None else power.mul_(square)
+        order //= 2
+        if order:
+            square = square.square_()
+    return cast(Tensor, power).add_(1).rsqrt_()
 
 
 class _CutOff(BatchTransform):

@@ -11,17 +11,43 @@ from ssl_audio.errors import InputError
 
 
 class Shift(BatchTransform):
-    """Rotate the clip by a fraction of its length, uniform in [min_fraction, max_fraction]."""
+    """Rotate the clip by a fraction of its length, uniform in [min_fraction, max_fraction], with a fade at the seam.
 
-    def __init__(self, min_fraction: float = -0.05, max_fraction: float = 2.0, p: float = 0.5) -> None:
+    The defaults are those of the singer models' code, which uses audiomentations' `Shift` with rollover and fade.
+
+    Args:
+        min_fraction, max_fraction: above 0 is later; 1 is the whole clip.
+        p: probability for each clip.
+        fade_seconds: length of the fade before the seam, and of the one after it; 0 for none.
+    """
+
+    def __init__(
+        self, min_fraction: float = -0.05, max_fraction: float = 0.2, p: float = 0.5, fade_seconds: float = 0.01
+    ) -> None:
         super().__init__(p)
         check_range("Shift fraction", min_fraction, max_fraction)
-        self.min_fraction, self.max_fraction = min_fraction, max_fraction
+        check_range("Shift fade_seconds", fade_seconds, fade_seconds, at_least=0)
+        self.min_fraction, self.max_fraction, self.fade_seconds = min_fraction, max_fraction, fade_seconds
 
     def transform(self, clips: Tensor, sample_rate: int, generator: Generator | None) -> Tensor:
-        samples = clips.shape[1]
+        samples, place = clips.shape[1], positions(clips)
         shift = (uniform(clips, self.min_fraction, self.max_fraction, generator) * samples).round().long()
-        return clips.gather(1, (positions(clips) - shift).remainder_(samples))
+        rolled = clips.gather(1, (place - shift).remainder_(samples))
+        length = int(self.fade_seconds * sample_rate)
+        if length < 2:
+            return rolled
+        seam = shift.remainder(samples)
+        distance = torch.where(place < seam, seam - 1 - place, place - seam) / (length - 1)
+        return torch.where(seam > 0, rolled * _crossfade(distance.clamp_max(1)), rolled)
+
+
+def _crossfade(x: Tensor) -> Tensor:
+    """A gain that rises smoothly from 0 to 1 for x from 0 to 1; with its mirror image, the energy stays within 1 %.
+
+    https://signalsmith-audio.co.uk/writing/2021/cheap-energy-crossfade/
+    """
+    product = x * (1 - x)
+    return (product * (1 + 1.4186 * product) + x).square()
 
 
 class TimeMask(BatchTransform):
