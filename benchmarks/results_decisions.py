@@ -134,6 +134,8 @@ def fitted(pool: Pool, files: np.ndarray, seed: int) -> ModelCalibration | None:
 def tested(pool: Pool, calibration: ModelCalibration, files: np.ndarray, seed: int) -> dict[str, Any] | None:
     """`figures_on`, and the rate asked and reached at each length; None where a set cannot be tested."""
     scored = pool.trials(files, seed)
+    if not scored.labels.any() or scored.labels.all():
+        return None
     try:
         found = figures_on(calibration, scored, seed, RESAMPLES)
     except InputError:
@@ -259,9 +261,11 @@ def cluster_table(rows: dict[str, list[dict[str, dict[str, Any]]]]) -> str:
     for name, many in rows.items():
         cells = [f"{np.mean([one[rules[0]]['labels'] for one in many]):.0f}"]
         for rule in rules:
-            span = np.mean([one[rule]["b_cubed_f1_interval"] for one in many], axis=0)
-            cells.append(f"{np.mean([one[rule]['clusters'] for one in many]):.0f}")
-            cells.append(f"{np.mean([one[rule]['b_cubed_f1'] for one in many]):.2f} ({span[0]:.2f}-{span[1]:.2f})")
+            spans = [one[rule]["b_cubed_f1_interval"] for one in many if "b_cubed_f1_interval" in one[rule]]
+            value = f"{np.mean([one[rule]['b_cubed_f1'] for one in many]):.2f}"
+            if len(spans) == len(many):  # with fewer than three people there is none
+                value += " ({:.2f}-{:.2f})".format(*np.mean(spans, axis=0))
+            cells += [f"{np.mean([one[rule]['clusters'] for one in many]):.0f}", value]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -291,12 +295,14 @@ def study(title: str, pool: Pool, files: np.ndarray, seeds: int, whole: bool) ->
     pooled: dict[str, list] = {name: [] for name in SETS}
     other: dict[str, list] = {name: [] for name in SETS}
     groups: dict[str, list] = {name: [] for name in SETS}
-    calibrations, curve, least = [], {}, []
+    by_length: list[ModelCalibration] = []
+    curve: dict[int, list[float]] = {}
+    least: list[float] = []
     for seed in range(seeds):
         for one, two in halves(pool, files, seed):
             calibration = fitted(pool, one, seed)
             assert calibration is not None
-            calibrations.append(calibration)
+            by_length += [] if whole else [calibration]
             for count, values in by_people(pool, one, two, seed).items():
                 curve.setdefault(count, []).extend(values)
             scored = pool.trials(two, seed)
@@ -304,9 +310,10 @@ def study(title: str, pool: Pool, files: np.ndarray, seeds: int, whole: bool) ->
             for name in SETS:
                 here = pool.sets == name
                 pooled[name].append(tested(pool, calibration, two & here, seed))
-                groups[name].append(clustered(pool, calibration, two & here))
                 own = fitted(pool, one & here, seed) if whole else None
                 same[name].append(None if own is None else tested(pool, own, two & here, seed))
+                groups[name].append(clustered(pool, own or calibration, two & here))
+                by_length += [own] if own is not None else []
         for name in SETS:
             other[name].append(across(pool, files, name, seed))
     same, pooled, other = ({k: [x for x in v if x is not None] for k, v in d.items()} for d in (same, pooled, other))
@@ -317,9 +324,9 @@ def study(title: str, pool: Pool, files: np.ndarray, seeds: int, whole: bool) ->
     parts += [
         f"Calibrated on half of the people of all sets, tested on the others, by set:\n\n{calibration_table(pooled)}",
         f"Calibrated on the other sets:\n\n{across_table(other)}",
-        f"The lengths as inputs, on people left out:\n\n{length_table(calibrations)}",
+        f"The lengths as inputs, on people left out:\n\n{length_table(by_length)}",
         f"By number of people that a calibration is fitted on (all sets):\n\n{by_number}",
-        f"Clusters of the tested half:\n\n{cluster_table(groups)}",
+        f"Clusters of the tested half, by the set's own calibration or that of all sets:\n\n{cluster_table(groups)}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -342,14 +349,15 @@ def main() -> int:
     pools = {name: load_pool(name, make, args.data, splits, args.output) for name, make in models.items()}
     everybody = np.ones(len(pools["ours"].sets), dtype=bool)
     unseen = pools["ours"].unseen
-    text = "\n".join(
-        [
-            study("package:resemblyzer, all people", pools["resemblyzer"], everybody, args.seeds, True),
-            study("The recipe, people whom it has not seen", pools["ours"], unseen, args.seeds, False),
-            study("package:resemblyzer, the same people", pools["resemblyzer"], unseen, args.seeds, False),
-        ]
-    )
-    write_text(args.output / "decisions.md", text)
+    studies = [
+        ("package:resemblyzer, all people", "resemblyzer", everybody, True),
+        ("The recipe, people whom it has not seen", "ours", unseen, False),
+        ("package:resemblyzer, the same people", "resemblyzer", unseen, False),
+    ]
+    text = ""
+    for title, name, files, whole in studies:
+        text += study(title, pools[name], files, args.seeds, whole) + "\n"
+        write_text(args.output / "decisions.md", text)
     print(text)
     return 0
 

@@ -15,7 +15,7 @@ from ssl_audio.evaluation.normalization import cohort_statistics
 from ssl_audio.evaluation.ranks import unit_length
 
 DIRECT = 10_000  # files that are merged one by one, without k-means, at most
-_ROWS = 1 << 10
+_ROWS = 1 << 7  # rows of a block, which should fit the cache
 _ITERATIONS, _SAMPLE = 8, 32  # of k-means, and files per centroid that it is fitted on
 _CERTAIN = 1e12  # a log-likelihood ratio that no mean of others outweighs
 
