@@ -35,6 +35,7 @@ MOVED: dict[str, str] = {
 
 ADDED: dict[str, dict[str, Any]] = {
     "ssl_audio.frontends.MelSpectrogram": {"edges": "reflect"},
+    "ssl_audio.EmbeddingModel": {"level": "none", "level_in_forward": True},
     "ssl_audio.resampling.ResampledFrontend": {"zero_crossings": 32, "rolloff": 0.97},
 }
 """Class path -> {argument added after 0.1.0: the value with which the class behaves as before}.

@@ -34,6 +34,7 @@ class RunFolder(Callback):
         self.config = config
         self.command = command
         self.resumed_from = resumed_from
+        self.trained = False  # whether a step was done
         self._record: dict[str, Any] = {}
         self._start = 0.0
 
@@ -57,11 +58,23 @@ class RunFolder(Callback):
         self._write(folder)
         print(f"run folder: {folder}", flush=True)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if hasattr(logger, "keep_rows"):
+                logger.keep_rows(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.trained = True
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         log_dir = trainer.log_dir  # a collective call: read on all ranks, or training hangs
         if not trainer.is_global_zero or log_dir is None:
             return
         folder = Path(log_dir)
+        if not self.trained:
+            return  # there is nothing to load
         best = best_checkpoint(trainer)
         self._record |= {
             "seconds": round(time.perf_counter() - self._start, 1),

@@ -10,12 +10,11 @@ import torch
 from numpy.random import Generator
 from torch.utils.data import Dataset, default_collate
 
-from ssl_audio.audio import AudioError, peak_normalize
+from ssl_audio.audio import AudioError, is_silent, peak_normalize
 from ssl_audio.data.failures import NoAudioError
 from ssl_audio.data.index import AudioEntry, Group, LeftOut
 from ssl_audio.data.int16 import AudioReader
 from ssl_audio.data.sampler import Draw
-from ssl_audio.data.scan import SILENCE_PEAK
 from ssl_audio.data.store import open_recording
 from ssl_audio.errors import InputError
 
@@ -58,7 +57,7 @@ class Crop:
                 raise AudioError(entry.path, f"ends before the {length} samples that it had when it was scanned")
             if not self.normalize:
                 return np.resize(audio, self.nr_samples)
-            if np.abs(audio).max() >= SILENCE_PEAK:
+            if not is_silent(audio):
                 return peak_normalize(np.resize(audio, self.nr_samples))
         raise AudioError(entry.path, f"gave silence {_TRIES_FOR_SOUND} times in a row")
 
@@ -123,7 +122,8 @@ class RecordingDataset(Dataset):
         visited = self.groups if self.batch_sampling_mode == "sample_groups" else self.entries
         return len(visited) * self.multi_epoch
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
+        draw = Draw.of(draw)
         rng = np.random.default_rng([self.seed, draw.epoch, draw.item])
         position = draw.item // self.multi_epoch
         if self.batch_sampling_mode == "sample_groups":

@@ -62,7 +62,8 @@ class Items(ABC):
 
     def spec(self, batch_size: int) -> BatchSpec:
         """What the batches hold."""
-        return BatchSpec(self.keys, batch_size, self.nr_samples, self.sample_rate)
+        level = "peak" if self.normalize else "none"
+        return BatchSpec(self.keys, batch_size, self.nr_samples, self.sample_rate, level=level)
 
     @property
     def excludes_short(self) -> bool:

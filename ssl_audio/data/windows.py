@@ -136,8 +136,8 @@ class WindowDataset(Dataset):
     def __len__(self) -> int:
         return int(self.first[-1])
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        batch = self.__getitems__([draw])
+    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
+        batch = self.__getitems__([Draw.of(draw)])
         return {key: value if key == "failures" else value[0] for key, value in batch.items()} | {
             key: int(batch[key][0]) for key in ("index", "start")
         }
@@ -145,7 +145,7 @@ class WindowDataset(Dataset):
     def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Any]:
         """A whole batch, written row by row without copies; a DataLoader calls this if it exists."""
         clips = np.empty((self.views, len(draws), self.nr_samples), np.float32)
-        names, indices, starts, failures = zip(*map(self._fill, draws, clips.swapaxes(0, 1)), strict=True)
+        names, indices, starts, failures = zip(*map(self._fill, map(Draw.of, draws), clips.swapaxes(0, 1)), strict=True)
         first, last = torch.from_numpy(clips[0]), torch.from_numpy(clips[-1])  # one tensor if there is one view
         content: dict[str, Any] = {"clip1": first, "clip2": first if self.views == 1 else last}
         if self.targets is not None:

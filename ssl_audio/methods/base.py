@@ -63,6 +63,7 @@ class Method(LightningModule):
         batch_keys: all keys of a batch that the method reads.
         data_remedy: what to do where the data has other batches.
         projection: the head behind the encoder; `load_model(run, projection=True)` returns the model with it.
+        level: the level rule of the clips in the data, which the embedding model keeps; see `ssl_audio.level`.
         whitening: set by `callbacks.Whiten`; follows the encoder in `embedding_model`, never in training.
 
     Raises:
@@ -97,6 +98,7 @@ class Method(LightningModule):
         self.augmentation = augmentation
         self.feature_augmentation = feature_augmentation
         self.weights = weights
+        self.level = "none"
         self.whitening: Whitening | None = None
         self.run_seed = 0
 
@@ -174,6 +176,7 @@ class Method(LightningModule):
         shortest = self.frontend.samples_for(self.encoder.minimum_frames)
         size = (len(self.clip_keys), min(batch_size, 2), min(samples, max(_MAX_CHECK_SAMPLES, shortest)))
         clips = torch.randn(size, generator=generator).mul_(0.1).to(self.device)
+        self._check_feature_augmentation(clips[0])
         try:
             with evaluating(self), torch.no_grad():
                 self.dry_run(dict(zip(self.clip_keys, clips, strict=True)))
@@ -183,6 +186,17 @@ class Method(LightningModule):
                 reason = f"a clip of {samples} samples is too short: the model needs {shortest}; raise data.nr_samples"
                 raise InputError(reason) from error
             raise InputError(f"{reason} (trying a batch of {batch_size} clips of {samples} samples)") from error
+
+    def _check_feature_augmentation(self, clips: Tensor) -> None:
+        if self.feature_augmentation is None or clips.shape[-1] < self.frontend.minimum_samples:
+            return
+        with torch.no_grad():
+            features = self.frontend(clips)
+        if features.ndim != 3:
+            raise InputError(
+                "model.feature_augmentation needs features of (bands, frames), and this frontend gives "
+                f"{tuple(features.shape[1:])}; set model.feature_augmentation to null"
+            )
 
     def dry_run(self, clips: Mapping[str, Tensor]) -> None:
         """Carry out a step on clips of noise, (batch, samples) by the keys of `clip_keys`."""
@@ -195,7 +209,7 @@ class Method(LightningModule):
             self.check_data(spec)
 
     def check_data(self, spec: BatchSpec) -> None:
-        """Refuse batches that this method cannot train on.
+        """Refuse batches that this method cannot train on, and take over the level rule of the clips.
 
         Raises:
             InputError: keys that it needs are missing, or clips have another sample rate than the model.
@@ -211,6 +225,7 @@ class Method(LightningModule):
                 f"the clips of the data are at {spec.sample_rate} Hz and model.sample_rate is {self.sample_rate}; set "
                 "both to the same rate"
             )
+        self.level = spec.level
 
     def on_fit_start(self) -> None:
         self.run_seed = torch.initial_seed()
@@ -232,9 +247,10 @@ class Method(LightningModule):
         if hasattr(scheduler, "bind"):  # ours need the length of the training
             scheduler.bind(self.trainer)
         interval = getattr(scheduler, "interval", "epoch")
+        monitor = getattr(scheduler, "monitor", "loss/val")
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": "loss/val", "name": "lr"},
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": monitor, "name": "lr"},
         }
 
     def embedding_model(self, projection: bool = False) -> EmbeddingModel:
@@ -243,10 +259,10 @@ class Method(LightningModule):
         if self.whitening is not None and not projection:  # heads were trained on embeddings that are not whitened
             encoder = Whitened(encoder, self.whitening)
         head = self.projection if projection else None
-        return EmbeddingModel(self.frontend, encoder, sample_rate=self.sample_rate, head=head)
+        return EmbeddingModel(self.frontend, encoder, sample_rate=self.sample_rate, head=head, level=self.level)
 
     def description(self) -> dict[str, Any]:
-        """Frontend, encoder, projection and sample rate as plain data; `config.build` makes them from it again."""
+        """Frontend, encoder, projection, sample rate and level as plain data; `config.build` makes them again."""
         whitening = {} if self.whitening is None else {"whitening": describe(self.whitening)}
         return {
             **whitening,
@@ -254,6 +270,7 @@ class Method(LightningModule):
             "encoder": describe(self.encoder),
             "projection": describe(self.projection),
             "sample_rate": self.sample_rate,
+            "level": self.level,
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

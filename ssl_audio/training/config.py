@@ -1,6 +1,6 @@
 """Stacked YAML: find the files, merge them (see `merging`), apply the command line, check every key.
 
-- `null` in `callbacks` removes a callback;
+- `null` in `callbacks` removes a callback; a section without content (`trainer:` alone) changes nothing;
 - `include: [augmentation/clip]` in a file stacks other files under it;
 - classes may be given by their own name (`short_names`), values by the key of another (`interpolation`).
 """
@@ -20,6 +20,7 @@ from ssl_audio.training.short_names import spell_out
 from ssl_audio.utils.yaml_files import parse_yaml, read_yaml
 
 KEYS = ("seed_everything", "ckpt_path", "trainer", "model", "data", "callbacks")
+_SECTIONS = ("trainer", "model", "data", "callbacks")
 
 
 def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
@@ -47,6 +48,11 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     return config
 
 
+def _filled(content: Config) -> Config:
+    """Without sections that have no content, such as `trainer:` above lines that are all comments."""
+    return {key: value for key, value in content.items() if value is not None or key not in _SECTIONS}
+
+
 def stack(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
     """`files` merged in order, then `overrides`; a key that ends with "+" appends to a list. Keys are not checked yet.
 
@@ -56,7 +62,7 @@ def stack(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Co
     contents: list[Config] = []
     config: Config = {}
     for content in (content for name in files for content in read_stack(find_config(name))):
-        contents.append(spell_out(content, config))
+        contents.append(_filled(spell_out(content, config)))
         config = merge_all(contents)
     for key, text in overrides:
         value = parse_yaml(text, f"--{key} {text!r}:")
@@ -64,7 +70,7 @@ def stack(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Co
             key = key[:-1]
             before = look_up(config, key, implied=True)
             value = [*(before if isinstance(before, list) else []), *(value if isinstance(value, list) else [value])]
-        contents.append(spell_out(_nested(key.split("."), value), config))
+        contents.append(_filled(spell_out(_nested(key.split("."), value), config)))
         config = merge_all(contents)
     config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
     return interpolate(config)
@@ -148,8 +154,30 @@ def _check_specs(path: str, value: Any) -> None:
             if names is not None:
                 _check_names(f"{path}.init_args", arguments, names)
             _check_nulls(f"{path}.init_args", arguments, kind)
+            _keep_texts(arguments, kind)
         for key, item in value.items():
             _check_specs(f"{path}.{key}" if path else str(key), item)
+
+
+def _keep_texts(arguments: Mapping, kind: Any) -> None:
+    """A number where the argument is text stays the text that was written: `version: 3`, `dataset_dirs: [2024]`."""
+    if not isinstance(arguments, dict):
+        return
+    for name, value in arguments.items():
+        hint = _hint(kind, name)
+        options = [hint, *get_args(hint)]  # some hints have no hash
+        if type(value) in (int, float) and str in options and int not in options and float not in options:
+            arguments[name] = str(value)
+        elif isinstance(value, list) and any(option in options for option in (list[str], Sequence[str])):
+            arguments[name] = [str(item) if type(item) in (int, float) else item for item in value]
+
+
+def _hint(kind: Any, name: str) -> Any:
+    for base in kind.__mro__ if inspect.isclass(kind) else ():
+        parameter = inspect.signature(vars(base)["__init__"]).parameters.get(name) if "__init__" in vars(base) else None
+        if parameter is not None:
+            return parameter.annotation
+    return None
 
 
 def _check_nulls(path: str, arguments: Mapping, kind: Any) -> None:

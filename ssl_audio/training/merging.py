@@ -30,7 +30,8 @@ def merge_all(contents: Sequence[Config]) -> Config:
 
     - `model` and `data` have the last class that is named. What a config gives to another class counts where both
       classes share the argument: for methods, an argument of the class that both derive from (frontend, encoder, ...);
-      for data, any argument of both. What comes before any class counts for each class.
+      for data, any argument of both. What comes before any class counts for each method, and is meant for the first
+      data module.
     - A config that sets `data.sample_rate` and `model.frontend.sample_rate` sets them for each other. Where another
       config has changed the rate of the data, its rate of the frontend does not count.
     """
@@ -69,7 +70,7 @@ def _keep_shared(contents: Sequence[Config], section: str) -> None:
     named = [str(spec["class_path"]) for spec in specs if "class_path" in spec]
     if len({canonical_path(path) for path in named}) < 2:
         return
-    last, current = named[-1], ""
+    last, current = named[-1], named[0] if section == "data" else ""
     for spec in specs:
         current = str(spec.get("class_path", current))
         if not current or _same_class(current, last):
@@ -120,6 +121,8 @@ def merge(base: Any, over: Any) -> Any:
             over["init_args"] = merge(direct, over.get("init_args") or {})
     merged = copy.deepcopy(dict(base))
     for key, value in over.items():
+        if key == "init_args" and value is None:  # a section without content changes nothing
+            continue
         merged[key] = merge(merged[key], value) if key in merged else copy.deepcopy(value)
     return merged
 

@@ -137,7 +137,7 @@ def test_data_without_labels_is_refused_with_what_to_set_and_folders_have_them(s
 
 
 def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_path, capsys):
-    model = tiny_model(channels=(8, 16))
+    model = tiny_model(channels=(8, 16)).with_parts(level="peak")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     task = task_of(load("esc50", esc))
     settings = FinetuneSettings(0.5, epochs=8, lr=0.01, device="cpu", resamples=10)
@@ -145,7 +145,7 @@ def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_pa
     assert result.n_test == 10 and len(result.chosen) == 5 and result.metrics.summary["accuracy"] >= 0.8
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     tuned = load_model(tmp_path / "tuned")
-    assert tuned.head.classes == ["dog", "rain"]
+    assert tuned.head.classes == ["dog", "rain"] and tuned.level == "peak"
     assert not torch.equal(tuned.encoder.projection.weight, model.encoder.projection.weight)
     norms = [key for key in before if key.endswith("running_mean")]
     assert norms and not any(torch.equal(tuned.state_dict()[key], before[key]) for key in norms)  # they learn as well

@@ -22,7 +22,7 @@ LABELLED = LabelledDataModule("nowhere", sample_rate=44100).batch_spec
 
 def test_a_data_module_promises_what_it_was_given() -> None:
     data = AudioDataModule("nowhere", 16000, 4000, 3)
-    assert data.batch_spec == BatchSpec(("clip1", "clip2", "group_name", "index"), 3, 4000, 16000)
+    assert data.batch_spec == BatchSpec(("clip1", "clip2", "group_name", "index"), 3, 4000, 16000, level="peak")
     assert batch_spec_of(data) == data.batch_spec
     assert ShardDataModule("nowhere").batch_spec.keys == data.batch_spec.keys
     assert MusicNetDataModule("nowhere", composition="sequential").batch_spec.continues and not WINDOWS.continues

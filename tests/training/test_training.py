@@ -223,6 +223,9 @@ def test_a_run_folder_tells_everything_and_is_a_model(train, capsys):
     state = weights(folder / "checkpoints" / "best.ckpt")
     for model in (load_model(folder), load_model(folder / "checkpoints" / "best.ckpt")):
         assert model.sample_rate == 16000 and model.dim == 16
+        assert (model.level, model.level_in_forward) == ("peak", True)  # as the clips of the data
+        clip = torch.randn(1, 16000)
+        assert torch.allclose(model(clip), model(0.01 * clip), atol=1e-4)
         assert torch.equal(model.encoder.projection.weight, state["encoder.projection.weight"])
 
 
