@@ -128,6 +128,57 @@ class MLP(nn.Module):
         return F.normalize(x.float(), dim=-1) if self.normalize else x
 
 
+class TeacherHead(nn.Module):
+    """An embedding -> the space of the teacher whose embeddings it was trained to predict.
+
+    With the head, the student takes the teacher's place beside embeddings that the teacher made. The network predicts
+    the difference from the teacher's mean, in units of `length`; `fit` sets both.
+
+    Args:
+        in_dim: size of the student's embedding.
+        dim: size of the teacher's embedding.
+        hidden: size of a hidden layer with SiLU; None for one linear layer.
+        normalize: give every output the distance `length` from the mean, as losses on directions leave it open.
+
+    Example:
+        >>> head = TeacherHead(128, 256)
+        >>> head(torch.randn(4, 128)).shape
+        torch.Size([4, 256])
+    """
+
+    mean: Tensor
+    length: Tensor
+
+    def __init__(self, in_dim: int, dim: int, hidden: int | None = None, normalize: bool = True) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.dim = dim
+        self.hidden = hidden
+        self.normalize = normalize
+        self.net = MLP(in_dim, [dim] if hidden is None else [hidden, dim], bias=True, activation="silu")
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("length", torch.ones(()))
+
+    @torch.no_grad()
+    def fit(self, mean: Tensor, length: float) -> None:
+        """Set the point `(dim,)` from which the teacher's embeddings are seen, and their root mean square distance."""
+        self.mean.copy_(mean)
+        self.length.fill_(length)
+
+    def units(self, embeddings: Tensor) -> Tensor:
+        """The teacher's embeddings `(batch, dim)` as the network should predict them, float32."""
+        return (embeddings.float() - self.mean) / self.length
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, in_dim)` -> `(batch, dim)`, float32."""
+        return self.in_space(self.net(x))
+
+    def in_space(self, predicted: Tensor) -> Tensor:
+        """Predictions of the network `(batch, dim)` -> the teacher's space, float32."""
+        predicted = predicted.float()
+        return self.mean + self.length * (F.normalize(predicted, dim=-1) if self.normalize else predicted)
+
+
 class DINOHead(nn.Module):
     """The head of DINO: an MLP to a bottleneck of unit length, and its cosines with learned prototypes.
 

@@ -1,7 +1,25 @@
 """What a data module promises a method: one small object, so that neither has to know the other's class."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Target(NamedTuple):
+    """The embeddings of a teacher that batches hold as what is to be predicted.
+
+    Attributes:
+        name: of their table, for messages.
+        mean: (dim,) float32 of the whole table.
+        length: root mean square distance from that mean.
+        fingerprint: of the teacher; "" if the table has none.
+    """
+
+    name: str
+    mean: np.ndarray
+    length: float
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -16,6 +34,8 @@ class BatchSpec:
         continues: row i of a batch continues row i of the batch before wherever its `group_name` is the same.
         classes: names of the targets, in their order; empty before the labels are read in `setup`.
         multi_label: a clip may have several classes.
+        keeps_level: clips have the level of their recording; else they are scaled to a peak of 1.
+        targets: of each teacher, whose embeddings lie side by side in "targets" (batch, sum of their sizes).
     """
 
     keys: tuple[str, ...]
@@ -25,6 +45,8 @@ class BatchSpec:
     continues: bool = False
     classes: tuple[str, ...] = ()
     multi_label: bool = False
+    keeps_level: bool = False
+    targets: tuple[Target, ...] = ()
 
 
 def batch_spec_of(data_module: Any) -> BatchSpec | None:

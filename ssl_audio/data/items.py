@@ -62,7 +62,7 @@ class Items(ABC):
 
     def spec(self, batch_size: int) -> BatchSpec:
         """What the batches hold."""
-        return BatchSpec(self.keys, batch_size, self.nr_samples, self.sample_rate)
+        return BatchSpec(self.keys, batch_size, self.nr_samples, self.sample_rate, keeps_level=not self.normalize)
 
     @property
     def excludes_short(self) -> bool:

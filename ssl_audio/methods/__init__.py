@@ -4,6 +4,7 @@ from ssl_audio.methods.base import Method, Objective
 from ssl_audio.methods.byol import BYOL
 from ssl_audio.methods.contrastive import Contrastive
 from ssl_audio.methods.cpc import CPC
+from ssl_audio.methods.distillation import Distillation
 from ssl_audio.methods.nt_xent import NTXent
 from ssl_audio.methods.siamese import SiameseMethod
 from ssl_audio.methods.simsiam import SimSiam
@@ -14,6 +15,7 @@ __all__ = [
     "BYOL",
     "CPC",
     "Contrastive",
+    "Distillation",
     "Method",
     "NTXent",
     "Objective",

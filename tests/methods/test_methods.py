@@ -19,7 +19,17 @@ from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.heads import MLP, Identity, ProbeHead, Projection
 from ssl_audio.hub import save_model
-from ssl_audio.methods import BYOL, CPC, Contrastive, Method, NTXent, SimSiam, UniformityAlignment, VICReg
+from ssl_audio.methods import (
+    BYOL,
+    CPC,
+    Contrastive,
+    Distillation,
+    Method,
+    NTXent,
+    SimSiam,
+    UniformityAlignment,
+    VICReg,
+)
 from ssl_audio.methods.distributed import rank
 from ssl_audio.methods.supervised import Supervised
 from ssl_audio.model import EmbeddingModel
@@ -67,8 +77,10 @@ METHODS = {
     "cpc-reverse": (CPC, cpc(encoder={"reverse": True}, scale_by_dim=False)),
     "cpc-within": (CPC, cpc(negatives_within=True)),
     "supervised": (Supervised, {"projection": None}),
+    "distil": (Distillation, {"projection": None, "losses": {"cosine": 1.0, "mse": 0.5}}),
+    "distil-batch": (Distillation, {"projection": None, "losses": {"contrastive": 1.0, "kl": 0.3}}),
 }
-MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "supervised")
+MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "supervised", "distil")
 
 
 def make(name: str, encoder: Encoder | None = None, **changes) -> Method:
@@ -82,6 +94,8 @@ def make(name: str, encoder: Encoder | None = None, **changes) -> Method:
     method = kind(**{**network, **arguments, **changes})
     if kind is Supervised:
         method.projection = ProbeHead(method.encoder.dim, ["a", "b", "c"])  # `setup` makes it, from the classes
+    if isinstance(method, Distillation):
+        method.make_heads([6, 4])  # `setup` makes them, from the tables of two teachers
     return method
 
 
@@ -106,7 +120,8 @@ class Step(nn.Module):
         if isinstance(self.method, Supervised):
             targets = (4 * clip1[:, 0]).long().abs() % 3
             return self.method.training_step({"clip": clip1, "target": targets}, 0)["loss"]
-        return self.method.batch_objective({"clip1": clip1, "clip2": clip2}).terms["loss"]
+        batch = {"clip1": clip1, "clip2": clip2, "targets": clip2[:, :10]}
+        return self.method.batch_objective(batch).terms["loss"]
 
 
 def gradients(method: Method) -> dict[str, torch.Tensor]:
