@@ -27,7 +27,11 @@ EXAMPLES = """examples:
     ssl-audio distil my_voices --teacher byol --student my-student.yaml --output small --minutes 60 --window 4
 """
 
-STUDENTS: dict[str, str | None] = {"compact": None}  # the config of the encoder, stacked on `distil`
+STUDENTS: dict[str, str | None] = {  # the config of the encoder, stacked on `distil`
+    "compact": None,
+    "mobilenet": "encoder/mobilenet_v3",
+    "eres2net": "encoder/eres2net",
+}
 HELD_OUT = 0.2  # share of people
 _DRAWS = 3200  # clips in an epoch, about: each is followed by a validation
 _TIMED_SECONDS = 60.0  # of audio, at most

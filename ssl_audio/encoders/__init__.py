@@ -7,8 +7,10 @@ from ssl_audio.encoders.compact_cnn import CompactCNN
 from ssl_audio.encoders.cpc import CPC
 from ssl_audio.encoders.ecapa_tdnn import ECAPATDNN
 from ssl_audio.encoders.efficientnet import EfficientNet
+from ssl_audio.encoders.eres2net import ERes2Net
 from ssl_audio.encoders.fast_resnet34 import FastResNet34
 from ssl_audio.encoders.huggingface import HuggingFace
+from ssl_audio.encoders.mobilenet_v3 import MobileNetV3
 from ssl_audio.encoders.musicnn import Musicnn
 from ssl_audio.encoders.resemblyzer import Resemblyzer
 from ssl_audio.encoders.resnet import ResNet50
@@ -26,10 +28,12 @@ __all__ = [
     "ECAPATDNN",
     "CAMPlusPlus",
     "CompactCNN",
+    "ERes2Net",
     "EfficientNet",
     "Encoder",
     "FastResNet34",
     "HuggingFace",
+    "MobileNetV3",
     "Musicnn",
     "ResNet18",
     "ResNet34",
