@@ -12,6 +12,7 @@ from ssl_audio.encoders.fast_resnet34 import FastResNet34
 from ssl_audio.encoders.huggingface import HuggingFace
 from ssl_audio.encoders.mobilenet_v3 import MobileNetV3
 from ssl_audio.encoders.musicnn import Musicnn
+from ssl_audio.encoders.patch_transformer import PatchTransformer
 from ssl_audio.encoders.resemblyzer import Resemblyzer
 from ssl_audio.encoders.resnet import ResNet50
 from ssl_audio.encoders.resnet34 import ResNet18, ResNet34
@@ -35,6 +36,7 @@ __all__ = [
     "HuggingFace",
     "MobileNetV3",
     "Musicnn",
+    "PatchTransformer",
     "ResNet18",
     "ResNet34",
     "ResNet50",

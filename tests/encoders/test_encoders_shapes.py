@@ -73,6 +73,12 @@ SMALL = {
     "cpc, no context": (lambda: encoders.CPC(8, context="none"), True, 1000),
     "wavebyol": (lambda: encoders.WaveBYOL("h1", channels=48), True, 3000),
     "wavebyol, original scale": (lambda: encoders.WaveBYOL("l2", 66, input_norm="l2", image_norm="l2"), True, 6000),
+    "patch_transformer": (lambda: encoders.PatchTransformer(BANDS, [[8, 8]], 0.5, 16, 2, 2, 32), False, 61),
+    "patch_transformer, two sizes": (
+        lambda: encoders.PatchTransformer(BANDS, [[8, 8], [BANDS, 2]], 0.5, 16, 1, 2, 32),
+        False,
+        61,
+    ),
     "vit": (lambda: encoders.VisionTransformer(64, 16, 32, 2, 2, 8, 64), False, 61),
 }
 
