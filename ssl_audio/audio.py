@@ -5,8 +5,11 @@ No other module opens audio files. What this one returns:
 - is float32 and mono (the mean of all channels), in [-1, 1]; samples of float files beyond that range are kept;
 - is as long as the audio in the file, whatever its header says; no memory is allocated by the header's length;
 - never contains silence in place of audio that cannot be decoded, which is an `AudioError`.
+
+libsndfile decodes; what it does not know, PyAV does where it is installed (`media.py`).
 """
 
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -14,19 +17,48 @@ from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 
+from ssl_audio import media
 from ssl_audio.errors import InputError
 from ssl_audio.utils.files import write_atomically
 
-EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".au", ".caf")
-"""Suffixes, in lower case, of audio files in a folder. When a file is opened, its content decides, not its suffix."""
+_FORMATS = {  # suffix -> libsndfile's name of the format; without headerless ones, and .mat, which is seldom audio
+    **dict.fromkeys((".wav", ".wave", ".bwf"), "WAV"),
+    **dict.fromkeys((".mp3", ".mp2", ".mp1", ".mpga"), "MP3"),
+    **dict.fromkeys((".ogg", ".oga", ".opus"), "OGG"),
+    **dict.fromkeys((".aif", ".aiff", ".aifc"), "AIFF"),
+    **dict.fromkeys((".au", ".snd"), "AU"),
+    **dict.fromkeys((".sph", ".nist"), "NIST"),
+    **dict.fromkeys((".iff", ".svx", ".8svx"), "SVX"),
+    **dict.fromkeys((".sf", ".ircam"), "IRCAM"),
+    **{f".{name.lower()}": name for name in ("FLAC", "W64", "CAF", "RF64", "VOC", "PAF", "AVR", "PVF", "SDS", "HTK")},
+    **{f".{name.lower()}": name for name in ("WVE",)},
+}
 
-UNSUPPORTED_EXTENSIONS = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv")
-"""Suffixes of audio that libsndfile cannot decode. Such files are reported, not ignored."""
+EXTENSIONS = tuple(_FORMATS) + (media.EXTENSIONS if media.AVAILABLE else ())
+"""Suffixes, in lower case, of audio files in a folder. When a file is opened, its content decides, not its suffix.
+Those of `media.EXTENSIONS` are among them where PyAV is installed (the extra `media`)."""
+
+UNSUPPORTED_EXTENSIONS = tuple(
+    suffix for suffix in (*media.EXTENSIONS, ".awb", ".dff", ".ra", ".shn") if suffix not in EXTENSIONS
+)
+"""Suffixes of audio that cannot be decoded here. Such files are reported, not ignored."""
+
+UNDECODABLE = "needs PyAV to be decoded; pip install 'ssl_audio[media]', or convert it to FLAC or WAV"
+"""The reason for which a file that libsndfile does not know is not used where PyAV is not installed."""
+
+SILENCE_PEAK = 1e-4
+"""A file whose largest magnitude is below this (-80 dBFS) is silent."""
+
+SILENT = f"is silent (its peak is below {SILENCE_PEAK:.0e})"
+"""The reason for which a silent file is not used."""
+
+_CANCELLED = 1e-3  # of the loudest channel's peak: a mean below it is silence that comes from mixing
 
 _BLOCK = 1 << 20  # largest number of samples, over all channels, that one decoding call returns
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile gives 2**63 - 1 for streams of unknown length
@@ -46,7 +78,26 @@ class _SoundFile(soundfile.SoundFile):
 
     soundfile otherwise seeks after every `read`. That fails at the end of streams of unknown length, and makes
     compressed formats decode twice.
+
+    libsndfile gets a descriptor and no name: names may be in any encoding, and it would read the `._name` that macOS
+    leaves beside a file.
     """
+
+    _descriptor = -1
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe must not make it wait
+        try:
+            super().__init__(self._descriptor, closefd=False)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def seekable(self) -> bool:
         return False
@@ -78,7 +129,7 @@ class AudioInfo:
         frames: samples per channel, at `sample_rate`; possibly more than can be decoded.
         sample_rate: in Hz.
         channels: number of channels.
-        format: libsndfile's names of format and sample format, such as WAV/PCM_16.
+        format: libsndfile's or FFmpeg's names of format and sample format or codec, such as WAV/PCM_16 or MOV/AAC.
     """
 
     path: str
@@ -111,10 +162,7 @@ class AudioFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        try:
-            self._file = _SoundFile(self.path)
-        except (soundfile.SoundFileError, OSError, ValueError) as error:
-            raise AudioError(self.path, _reason(self.path, error)) from error
+        self._file: Any = _open(self.path)
         file = self._file
         self.info = AudioInfo(self.path, file.frames, file.samplerate, file.channels, f"{file.format}/{file.subtype}")
         if file.frames <= 0:
@@ -172,11 +220,14 @@ class AudioFile:
         frames = available if frames is None else min(frames, available)
         if frames == 0:
             return np.empty(0, np.float32)
+        self._cancelled, self._heard = True, False
         lead_in = min(start, _LEAD_IN.get(self._file.subtype, 0))
         blocks = list(self._blocks(start - lead_in, frames + lead_in))
         audio = (blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)]))[lead_in:]
         if not np.isfinite(audio).all():
             raise AudioError(self.path, "holds NaN or infinite samples")
+        if frames == self.info.frames and self._cancelled and self._heard:
+            raise AudioError(self.path, "is silent: its channels cancel each other out in their mean; keep one channel")
         return audio
 
     def _blocks(self, start: int, frames: int) -> Iterator[np.ndarray]:
@@ -194,7 +245,12 @@ class AudioFile:
                 )
                 if not len(part):
                     return
-                yield part[:, 0].copy() if channels == 1 else part @ weights
+                mixed = part[:, 0].copy() if channels == 1 else part @ weights
+                if channels > 1 and self._cancelled:
+                    peak = float(np.abs(part).max())
+                    self._cancelled = not peak > 0 or float(np.abs(mixed).max()) < _CANCELLED * peak
+                    self._heard = self._heard or peak > 0
+                yield mixed
                 frames -= len(part)
         except (soundfile.SoundFileError, OSError, ValueError) as error:
             raise AudioError(self.path, f"cannot be decoded: {_message(error)}") from error
@@ -256,6 +312,11 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return soxr.resample(np.ascontiguousarray(audio, np.float32), from_rate, to_rate, quality="HQ")
 
 
+def is_silent(audio: np.ndarray) -> bool:
+    """Whether no sample reaches `SILENCE_PEAK`."""
+    return float(max(audio.max(initial=0), -audio.min(initial=0))) < SILENCE_PEAK
+
+
 def peak_normalize(audio: np.ndarray) -> np.ndarray:
     """Scale `(samples,)` so that the largest magnitude is 1. Digital silence is returned unchanged."""
     peak = float(np.abs(audio).max(initial=0))
@@ -273,18 +334,20 @@ def write(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int, sub
 
     Raises:
         InputError: the format is unknown, or cannot hold this audio.
-        OSError: the disk is full, or writing is not permitted.
+        WriteError: the disk is full, or writing is not permitted.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in EXTENSIONS:
+    kind = _FORMATS.get(suffix)
+    if kind is None:
         raise InputError(f"{os.fspath(path)}: cannot write {suffix or 'a file without a suffix'}; use .wav or .flac")
-    kind = {".oga": "OGG", ".opus": "OGG", ".aif": "AIFF", ".aifc": "AIFF"}.get(suffix, suffix[1:].upper())
     subtype = subtype or ("OPUS" if suffix == ".opus" else None)
+    content = io.BytesIO()  # libsndfile does not say why a disk cannot be written; the system does
     try:
-        with write_atomically(path) as temporary:
-            soundfile.write(temporary, audio, sample_rate, subtype, format=kind)
+        soundfile.write(content, audio, sample_rate, subtype, format=kind)
     except (soundfile.SoundFileError, ValueError) as error:
         raise InputError(f"{os.fspath(path)}: cannot be written: {_message(error)}") from error
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -328,6 +391,22 @@ def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
+def _open(path: str) -> Any:
+    """What decodes the file: libsndfile, or PyAV for what libsndfile does not know. Both have the same members."""
+    try:
+        return _SoundFile(path)
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        readable = os.path.isfile(path) and os.access(path, os.R_OK) and os.path.getsize(path) > 0
+        if not readable or not media.is_media(path):
+            raise AudioError(path, _reason(path, error)) from error
+        if not media.AVAILABLE:
+            raise AudioError(path, UNDECODABLE) from error
+    try:
+        return media.MediaFile(path)
+    except (OSError, ValueError) as error:
+        raise AudioError(path, _reason(path, error)) from error
+
+
 def _reason(path: str, error: Exception) -> str:
     if not os.path.exists(path):
         return "no such file"
@@ -335,10 +414,10 @@ def _reason(path: str, error: Exception) -> str:
         return "is a folder, not an audio file"
     if not os.access(path, os.R_OK):
         return "cannot be read (permission denied)"
+    if not os.path.isfile(path):
+        return "is not a regular file; copy its content to one"
     if os.path.getsize(path) == 0:
         return "is empty (0 bytes)"
-    if isinstance(error, UnicodeEncodeError):
-        return "has a name that is not UTF-8; rename it"
     reason = _message(error)
     if reason.startswith("File does not exist"):  # libsndfile's message for an MP3 without a frame
         reason = "it holds no audio of a known format"

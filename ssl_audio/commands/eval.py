@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
     best_device(args.device)
     started = time.perf_counter()
-    trials = {name: read_trials(args.metadata_dir / name / TRIALS_NAME) for name in args.data}
+    trials = {name: read_trials(args.metadata_dir / name / TRIALS_NAME, args.root / name) for name in args.data}
     for name, listed in trials.items():
         check_before(listed, args.rank_protocol if args.compute_rank else None, args.seed)
         check_files(listed, args.root / name)
@@ -267,7 +267,10 @@ def model_name(given: str) -> str:
 def _write_scores(path: Path, trials: "Trials", scores: "np.ndarray") -> None:
     from ssl_audio.utils.files import write_atomically
 
-    with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        write_atomically(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["label", "first", "second", "score"])
         for label, (a, b), score in zip(trials.labels, trials.pairs, scores.tolist(), strict=True):

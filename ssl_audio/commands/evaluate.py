@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     args.model = [one for given in args.model for one in expanded(given)]
     import ssl_audio.evaluation.report as report  # imports matplotlib: if it is missing, fail before the embedding
     from ssl_audio.evaluation.backend import load_backend
+    from ssl_audio.utils.checkpoints import origin_text
     from ssl_audio.utils.device import best_device
 
     best_device(args.device)
@@ -81,7 +82,11 @@ def run(args: argparse.Namespace) -> int:
     _try(models, sets[0].recordings.paths(), args.device)
     evaluations = _evaluate(args, sets, models, backend)
     settings = {key: _plain(value) for key, value in vars(args).items()}
-    settings["licences"] = {name: model.licence for name, (model, baseline) in models.items() if not baseline}
+    given = {name: model for name, (model, baseline) in models.items() if not baseline}
+    settings["licences"] = {name: model.licence for name, model in given.items()}
+    settings["checkpoints"] = {name: origin_text(model.checkpoint) for name, model in given.items() if model.checkpoint}
+    for name, text in settings["checkpoints"].items():
+        print(f"{name}: {text}")
     sentences = report.write_comparison_report(
         evaluations, args.output, settings=settings, runs=args.runs, map_method=args.map, seed=args.seed
     )

@@ -34,7 +34,7 @@ class BatchSpec:
         continues: row i of a batch continues row i of the batch before wherever its `group_name` is the same.
         classes: names of the targets, in their order; empty before the labels are read in `setup`.
         multi_label: a clip may have several classes.
-        keeps_level: clips have the level of their recording; else they are scaled to a peak of 1.
+        level: the rule by which the level of the clips was set, before any augmentation; see `ssl_audio.level`.
         targets: of each teacher, whose embeddings lie side by side in "targets" (batch, sum of their sizes).
     """
 
@@ -45,7 +45,7 @@ class BatchSpec:
     continues: bool = False
     classes: tuple[str, ...] = ()
     multi_label: bool = False
-    keeps_level: bool = False
+    level: str = "none"
     targets: tuple[Target, ...] = ()
 
 

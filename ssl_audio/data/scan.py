@@ -12,17 +12,23 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, AudioError, AudioFile, walk_files
+from ssl_audio.audio import (
+    EXTENSIONS,
+    SILENCE_PEAK,
+    SILENT,
+    UNDECODABLE,
+    UNSUPPORTED_EXTENSIONS,
+    AudioError,
+    AudioFile,
+    walk_files,
+)
 from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
-SILENCE_PEAK = 1e-4
-"""A file whose largest magnitude is below this (-80 dBFS) is silent."""
-
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _WHOLE_SECONDS = 30  # files up to this long are decoded whole by the scan, longer ones in _PROBES parts of one second
 _PROBES = 10
 
@@ -69,6 +75,8 @@ def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress:
             continue
         path, status = entry.path[prefix:].replace(os.sep, "/"), entry.stat()
         fact = known.get(path)
+        if fact is not None and fact.problem == UNDECODABLE and suffix in EXTENSIONS:  # PyAV was installed since
+            fact = None
         if fact is None or (fact.size, fact.mtime_ns) != (status.st_size, status.st_mtime_ns):
             changed.append((path, status.st_size, status.st_mtime_ns))
             fact = None
@@ -111,7 +119,7 @@ def inspect(path: str | os.PathLike) -> tuple[int, int, str]:
     therefore be missed here; it is reported when training reads it.
     """
     if os.path.splitext(path)[1].lower() in UNSUPPORTED_EXTENSIONS:
-        return 0, 0, "is in a format that cannot be decoded here; convert it to FLAC or WAV"
+        return 0, 0, UNDECODABLE
     try:
         with AudioFile(path) as file:
             frames, rate = file.info.frames, file.info.sample_rate
@@ -128,7 +136,7 @@ def inspect(path: str | os.PathLike) -> tuple[int, int, str]:
     if end == 0:
         return 0, 0, "holds no audio that can be decoded"
     if peak < SILENCE_PEAK:
-        return 0, 0, f"is silent (peak {peak:.1e}, below {SILENCE_PEAK:.0e})"
+        return 0, 0, SILENT
     return end, rate, ""
 
 

@@ -109,11 +109,11 @@ class TaughtClips(RecordingItems):
     """
 
     places: tuple[str, ...]
+    normalize: bool = False
     float16: bool = False
     clusters: int = 0
 
     keys: ClassVar[tuple[str, ...]] = ("clip1", "targets", "group_name", "start", "index")
-    normalize: ClassVar[bool] = False
 
     @cached_property
     def tables(self) -> list[TeacherTable]:
@@ -151,7 +151,7 @@ class TaughtDataModule(RecordingDataModule):
     Args:
         dataset_dirs, sample_rate, batch_size, num_workers, eval_frac, seed, batch_sampling_mode, multi_epoch,
         max_groups, group_by_artist, group_name_is_folder, max_failures, prefetch_factor, pin_memory, corpus, store,
-        source: see `AudioDataModule`.
+        source, batch_size_val: see `AudioDataModule`.
         tables: a table of each teacher: a file, or a pattern of its parts. `ssl-audio embed RECORDINGS --model TEACHER
             --window SECONDS --output teacher.parquet` writes one.
         nr_samples: length of a clip in samples; the length of the tables' windows.
@@ -189,6 +189,7 @@ class TaughtDataModule(RecordingDataModule):
         corpus: dict[str, Any] | None = None,
         store: str | None = None,
         source: Source | None = None,
+        batch_size_val: int | None = None,
     ) -> None:
         if source is None and corpus is not None:
             source = NamedCorpus(dataset_dirs, corpus, group_by_artist, max_groups, seed, store)
@@ -215,5 +216,5 @@ class TaughtDataModule(RecordingDataModule):
             raise InputError("data.tables is empty; give the table of a teacher")
         if clusters < 0:
             raise InputError(f"data.clusters is {clusters}; it must be at least 0")
-        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed)
+        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed, batch_size_val)
         super().__init__(source, items, loading, eval_frac, max_failures)

@@ -1,4 +1,4 @@
-"""Embeddings of the files of a test set, with the clips peak-normalised and optionally degraded."""
+"""Embeddings of the files of a test set, with the clips optionally degraded."""
 
 import zlib
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ssl_audio.embedding import embed_files
 from ssl_audio.embedding.look_up import path_encoder
 from ssl_audio.errors import InputError
+from ssl_audio.level import level_of, leveled, set_level
 from ssl_audio.resampling import PUBLISHED_FILTER, Resample
 from ssl_audio.utils.device import best_device
 
@@ -24,12 +25,13 @@ _DIRECT_TO_REVERB_DB = (0.0, 10.0)
 class EvalProtocol(nn.Module):
     """The preprocessing of clips in an evaluation, followed by the model.
 
-    1. Each clip is scaled to a peak of 1, as in training.
-    2. With `round_trip`, it is resampled to 16 kHz and back, with the filter of the published protocol
+    1. The level of each clip is set by the rule of the model, as everywhere (`ssl_audio.level`).
+    2. With `round_trip`, the clip is resampled to 16 kHz and back, with the filter of the published protocol
        (`PUBLISHED_FILTER`).
     3. With `reverb_seed`, it is convolved with a room impulse response: the direct sound, followed by exponentially
-       decaying noise. The response is drawn from the seed and the samples of the clip. Every clip therefore has its own
-       room, which is the same in every run and on every device.
+       decaying noise. The response is drawn from the seed and the samples of the clip, scaled to a peak of 1. Every
+       clip therefore has its own room, which is the same in every run and on every device.
+    4. The level of a degraded clip is set again.
 
     Args:
         model: `(batch, samples)` -> `(batch, dim)` with `.sample_rate`, `.minimum_samples`, `.dim`.
@@ -53,19 +55,21 @@ class EvalProtocol(nn.Module):
         self.standardize: bool = getattr(model, "standardize", False)
         rates = [self.sample_rate, NARROW_RATE, self.sample_rate]
         useful = round_trip and self.sample_rate > NARROW_RATE  # at 16 kHz or less, the round trip changes nothing
+        self.degrades = useful or reverb_seed is not None
         steps = [Resample(old, new, **PUBLISHED_FILTER) for old, new in pairwise(rates)] if useful else []
         self.narrow = nn.Sequential(*steps)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, dim)`."""
-        clips = _peak_normalize(waveforms)
-        clips = self.narrow(clips)[:, : waveforms.shape[1]]
+        clips = waveforms
+        if self.degrades:
+            clips = self.narrow(set_level(clips, level_of(self.model)))[:, : waveforms.shape[1]]
         if self.reverb_seed is not None:
-            clips = _peak_normalize(torch.stack([self._reverberate(clip) for clip in clips]))
-        return self.model(clips)
+            clips = torch.stack([self._reverberate(clip) for clip in clips])
+        return self.model(leveled(self.model, clips))
 
     def _reverberate(self, clip: Tensor) -> Tensor:
-        samples = clip.cpu().numpy()
+        samples = set_level(clip[None], "peak")[0].cpu().numpy()
         response = torch.from_numpy(self._room(np.round(samples * 32767).astype(np.int16))).to(clip.device)
         size = len(clip) + len(response) - 1
         return torch.fft.irfft(torch.fft.rfft(clip, size) * torch.fft.rfft(response, size), size)[: len(clip)]
@@ -125,9 +129,3 @@ def standardized(model: nn.Module, embeddings: np.ndarray, *others: np.ndarray) 
         return [embeddings, *others]
     mean, deviation = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
     return [(table - mean) / deviation for table in (embeddings, *others)]
-
-
-def _peak_normalize(clips: Tensor) -> Tensor:
-    """Scale each clip to a peak of 1; a silent clip is not changed."""
-    peak = clips.abs().amax(dim=1, keepdim=True)
-    return clips / torch.where(peak > 0, peak, torch.ones_like(peak))

@@ -152,7 +152,7 @@ def load_test_set(
     name = folder.resolve().name
     recordings = find_recordings(folder, metadata)
     if trials is not None:
-        listed = read_trials(trials)
+        listed = read_trials(trials, folder)
         check_decidable(listed)
         check_files(listed, folder)
         return TestSet(name, recordings.select(listed.files, listed.singers), listed, kind=LISTED)

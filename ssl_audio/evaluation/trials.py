@@ -15,6 +15,8 @@ import numpy as np
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.recordings import Recordings, unreadable_files
 from ssl_audio.utils.files import write_text
+from ssl_audio.utils.names import on_disk, plain
+from ssl_audio.utils.tables import read_lines
 
 KINDS = ("balanced", "within-gender", "within-song", "cross-song")
 _ENUMERATED = 5_000_000  # pairs listed in memory, at most; of more pairs, a random sample is drawn
@@ -72,55 +74,89 @@ class Trials:
         return f"{self.name}: {trials} a recording with itself: scored, as in the published protocol, but not ranked"
 
     def text(self) -> str:
-        """The trials in the published format, lines `label,singer/file,singer/file`; names with commas are quoted."""
-        quoted = [f'"{n.replace(chr(34), chr(34) * 2)}"' if "," in n or n.startswith('"') else n for n in self.files]
+        """The trials in the published format, lines `label,singer/file,singer/file`; names with commas are quoted.
+
+        Raises:
+            InputError: a name holds a line break.
+        """
+        quoted = list(map(quoted_name, self.files))
         rows = zip(self.labels.tolist(), self.pairs.tolist(), strict=True)
         return "".join(f"{int(label)},{quoted[a]},{quoted[b]}\n" for label, (a, b) in rows)
 
     def digest(self) -> str:
         """SHA-256 of `text()`; equal for equal trials in the same order, however they were stored."""
-        return hashlib.sha256(self.text().encode()).hexdigest()
+        return hashlib.sha256(self.text().encode("utf-8", "surrogateescape")).hexdigest()
 
     def write(self, path: str | os.PathLike) -> None:
         """Write the trial list, atomically."""
         write_text(path, self.text())
 
 
-def read_trials(path: str | os.PathLike) -> Trials:
+def quoted_name(name: str) -> str:
+    """A file name as it stands in a list of trials: in quotes if it holds a comma or begins with a quote.
+
+    Raises:
+        InputError: it holds a line break, which no list of lines can hold.
+    """
+    if "\n" in name or "\r" in name:
+        raise InputError(f"{name!r}: a list of trials cannot hold a name with a line break; rename the file")
+    return '"' + name.replace('"', '""') + '"' if "," in name or name.startswith('"') else name
+
+
+def read_trials(path: str | os.PathLike, root: str | os.PathLike | None = None) -> Trials:
     """Read a list of lines `label,singer/file,singer/file`; the first folder of a path names the singer.
 
     A path with a comma must be quoted, as in any CSV file. Empty lines are skipped. A recording may be paired with
     itself, as in some lines of the published lists; `Trials.note` gives their number.
+
+    Args:
+        root: the data set. Names that are spelled otherwise there (accents, encoding) become those of its files.
 
     Raises:
         InputError: the list is missing or empty, or a line is malformed; the message has the line number.
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        remedy = "; ssl-audio pairs makes one" if isinstance(error, FileNotFoundError) else ""
-        raise InputError(f"{path}: cannot read the trial list: {why}{remedy}") from error
+        lines = read_lines(path)
+    except InputError as error:
+        remedy = "" if path.exists() else "; ssl-audio pairs makes one"
+        raise InputError(f"cannot read the list of trials: {error}{remedy}") from error
+    spaced = all(", " in line for line in lines if line.strip())  # a blank after each comma belongs to no name
     numbers: dict[str, int] = {}
+    spelled: dict[str, str] = {}
     pairs, labels, used = [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        label, first, second = _parse(line, f"{path}, line {number}")
-        pairs.append([numbers.setdefault(name, len(numbers)) for name in (first, second)])
+        label, *names = _parse(line, f"{path}, line {number}", spaced)
+        names = [spelled.setdefault(name, name if root is None else _as_there(Path(root), name)) for name in names]
+        pairs.append([numbers.setdefault(name, len(numbers)) for name in names])
         labels.append(label)
         used.append(number)
     if not labels:
         raise InputError(f"{path}: the trial list is empty")
     files = list(numbers)
-    singers = [name.partition("/")[0] for name in files]
+    singers = [_singer(name) for name in files]
     return Trials(files, singers, np.array(pairs), np.array(labels), np.array(used), str(path))
 
 
-def _parse(line: str, place: str) -> tuple[bool, str, str]:
-    fields = next(csv.reader([line])) if '"' in line else line.split(",")
-    fields = [field.strip() for field in fields]
+def _as_there(root: Path, name: str) -> str:
+    found = on_disk(root / name)
+    return found.relative_to(root).as_posix() if found.is_relative_to(root) else name
+
+
+def _singer(name: str) -> str:
+    return plain(name.partition("/")[0])
+
+
+def _parse(line: str, place: str, spaced: bool) -> tuple[bool, str, str]:
+    fields = line.split(",")
+    if len(fields) != 3 or any(field.strip()[:1] == field.strip()[-1:] == '"' for field in fields):
+        try:
+            fields = next(csv.reader([line], skipinitialspace=spaced))
+        except csv.Error as error:
+            raise InputError(f"{place}: is not a row of a list: {error}") from error
+    fields = [field.strip() if spaced or i == 0 else field for i, field in enumerate(fields)]
     if len(fields) != 3:
         raise InputError(
             f"{place}: expected label,singer/file,singer/file (commas in names quoted), got {line.strip()!r}"
@@ -131,7 +167,7 @@ def _parse(line: str, place: str) -> tuple[bool, str, str]:
     for name in names:
         if "/" not in name or set(name.split("/")) & {"", ".", ".."}:
             raise InputError(f"{place}: expected singer/file below the data set, got {name!r}")
-    if (label == "1") != (names[0].partition("/")[0] == names[1].partition("/")[0]):
+    if (label == "1") != (_singer(names[0]) == _singer(names[1])):
         raise InputError(f"{place}: label {label} contradicts the singers of {names[0]} and {names[1]}")
     return label == "1", names[0], names[1]
 

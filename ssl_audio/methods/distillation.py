@@ -17,6 +17,7 @@ from ssl_audio.encoders.outside import PathEncoder
 from ssl_audio.errors import InputError, suggest
 from ssl_audio.frontends import Frontend
 from ssl_audio.heads import TeacherHead
+from ssl_audio.level import leveled
 from ssl_audio.losses import (
     contrastive_distillation_loss,
     cosine_distillation_loss,
@@ -48,7 +49,7 @@ class Distillation(Method):
       The teacher runs once. A stored embedding belongs to the clip as it was, so that only augmentations are accepted
       which should not change it (noise, equalisation, masks).
     - **online**: `teachers` names models, which hear every clip as `augmentation` made it, in evaluation mode, without
-      gradient, at their own rate. Augmentations may be strong: a shifted voice is one more voice.
+      gradient, at their own rate and level. Augmentations may be strong: a shifted voice is one more voice.
 
     `load_model(run)` returns the student alone; `load_model(run, projection=True)` the student with its first head,
     whose output lies in the space of the first teacher.
@@ -62,7 +63,7 @@ class Distillation(Method):
             `Method`.
         projection: must be None. (The key is there so that a config can take away the projection of the config below.)
         teachers: models that `load_model` loads, to ask online. None: the data has their embeddings.
-        losses: weight of each loss: cosine, contrastive, kl, mse. Losses of several teachers are added.
+        loss_weights: of each loss: cosine, contrastive, kl, mse. Losses of several teachers are added.
         temperature: of contrastive and kl.
         hidden: size of the heads' hidden layer; None for linear heads.
         centre: predict the difference from the teacher's mean. The mean is that of the table; of an online teacher,
@@ -84,7 +85,7 @@ class Distillation(Method):
         encoder: Encoder,
         projection: None = None,
         teachers: Sequence[str] | None = None,
-        losses: dict[str, float] | None = None,
+        loss_weights: dict[str, float] | None = None,
         temperature: float = 0.07,
         hidden: int | None = None,
         centre: bool = True,
@@ -101,7 +102,7 @@ class Distillation(Method):
         super().__init__(
             frontend, encoder, optimizer, lr_scheduler, sample_rate, augmentation, feature_augmentation, weights
         )
-        self.losses = _checked(losses or {"cosine": 1.0})
+        self.loss_weights = _checked(loss_weights or {"cosine": 1.0})
         self.temperature = temperature
         self.hidden = hidden
         self.centre = centre
@@ -116,7 +117,7 @@ class Distillation(Method):
 
     def make_heads(self, dims: Sequence[int]) -> None:
         """A new head for each teacher, of the size of its embedding."""
-        normalize = not self.losses.get("mse")
+        normalize = not self.loss_weights.get("mse")
         heads = [TeacherHead(self.encoder.dim, dim, self.hidden, normalize) for dim in dims]
         self.projection, self.others = heads[0], nn.ModuleList(heads[1:])
 
@@ -140,10 +141,10 @@ class Distillation(Method):
         super().check_data(spec)
         if self.online and spec.targets:
             raise InputError("targets come from data.tables or from model.teachers; leave one of them out")
-        if self.online and not spec.keeps_level:
+        if spec.level != "none" and any(teacher.level == "none" for teacher in self.online):
             raise InputError(
-                "the clips of the data are scaled to a peak of 1, and a teacher expects the level of the recording; "
-                "take data.class_path ssl_audio.data.WindowDataModule (--config data/windows)"
+                "the clips of the data are scaled to a peak of 1, and the teacher expects the level of the recording; "
+                "set data.normalize to false, or take windows (--config data/windows)"
             )
         names = [type(part).__name__ for part in self.augmentation.modules()] if self.augmentation is not None else []
         heard = [name for name in names if name in CHANGES_TARGET]
@@ -221,7 +222,7 @@ class Distillation(Method):
                 if self.training:
                     mine, theirs = gather(mine), gather(theirs)
                 parts = self._compare(mine, theirs)
-                losses.append(sum(self.losses[name] * value for name, value in parts.items()))
+                losses.append(sum(self.loss_weights[name] * value for name, value in parts.items()))
                 terms |= {f"{name}_loss{end}": value for name, value in parts.items() if len(parts) > 1}
                 with torch.no_grad():
                     terms[f"cosine{end}"] = cosine_similarity(head.in_space(predicted), target, dim=1).mean()
@@ -239,14 +240,14 @@ class Distillation(Method):
         """(rows, dim) predicted and true -> each loss, not weighted."""
         return {
             name: LOSSES[name](mine, theirs, **({"temperature": self.temperature} if name in WITH_TEMPERATURE else {}))
-            for name in self.losses
+            for name in self.loss_weights
         }
 
     @torch.no_grad()
     def _asked(self, clips: Tensor) -> list[Tensor]:
         """The online teachers' embeddings of clips, [(batch, dim)] float32."""
         with torch.autocast(clips.device.type, enabled=False):
-            return [teacher.to(clips.device)(clips).float() for teacher in self.online]
+            return [teacher(leveled(teacher.to(clips.device), clips)).float() for teacher in self.online]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """As the base; the embeddings are kept for their rank."""
@@ -281,12 +282,12 @@ def _checked(losses: Mapping[str, float]) -> dict[str, float]:
     """The losses with a weight above 0. Raises InputError: an unknown one, a negative weight, or none."""
     for name, weight in losses.items():
         if name not in LOSSES:
-            raise InputError(f"model.losses has {name!r}, which is none{suggest(name, LOSSES)}")
+            raise InputError(f"model.loss_weights has {name!r}, which is none{suggest(name, LOSSES)}")
         if not weight >= 0:
-            raise InputError(f"model.losses.{name} is {weight}; a weight is at least 0")
+            raise InputError(f"model.loss_weights.{name} is {weight}; a weight is at least 0")
     used = {name: float(weight) for name, weight in losses.items() if weight}
     if not used:
-        raise InputError("model.losses has no weight above 0; {cosine: 1.0} is the usual one")
+        raise InputError("model.loss_weights has no weight above 0; {cosine: 1.0} is the usual one")
     return used
 
 
@@ -312,7 +313,7 @@ def _mean_of(teacher: EmbeddingModel, data: Any, device: torch.device) -> tuple[
     for dataset in data.plain_training_sets(1000):
         for start in range(0, len(dataset), 32):
             clips = [dataset[i]["clip1"] for i in range(start, min(start + 32, len(dataset)))]
-            rows.append(teacher(torch.stack(clips).to(device)).double().cpu())
+            rows.append(teacher(leveled(teacher, torch.stack(clips).to(device))).double().cpu())
     embeddings = torch.cat(rows)
     mean = embeddings.mean(dim=0)
     return mean.float(), (embeddings - mean).square().sum(dim=1).mean().sqrt().item()

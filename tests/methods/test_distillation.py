@@ -218,16 +218,16 @@ def test_what_cannot_teach_or_be_learnt_is_one_line(teacher, table, singers) -> 
 
     with pytest.raises(InputError, match="projection must be null"):
         made(projection=lambda dim: nn.Identity())
-    with pytest.raises(InputError, match=r"model\.losses has 'cosin', which is none; did you mean 'cosine'"):
-        made(losses={"cosin": 1.0})
-    with pytest.raises(InputError, match=r"model\.losses\.kl is -1"):
-        made(losses={"kl": -1})
+    with pytest.raises(InputError, match=r"model\.loss_weights has 'cosin', which is none; did you mean 'cosine'"):
+        made(loss_weights={"cosin": 1.0})
+    with pytest.raises(InputError, match=r"model\.loss_weights\.kl is -1"):
+        made(loss_weights={"kl": -1})
     with pytest.raises(InputError, match="no weight above 0"):
-        made(losses={"cosine": 0})
+        made(loss_weights={"cosine": 0})
     with pytest.raises(InputError, match=r"holds embeddings of files; give its file as data\.tables"):
         made(teachers=[f"table:{table}"])
     with pytest.raises(InputError, match=r"raise data\.batch_size"):
-        made(losses={"kl": 1.0}).check(1, 8000)
+        made(loss_weights={"kl": 1.0}).check(1, 8000)
     with pytest.raises(InputError, match=r"needs batches with targets.*TaughtDataModule with data\.tables"):
         made().check_data(WindowDataModule(str(singers)).batch_spec)
     with pytest.raises(InputError, match="scaled to a peak of 1"):

@@ -77,8 +77,8 @@ METHODS = {
     "cpc-reverse": (CPC, cpc(encoder={"reverse": True}, scale_by_dim=False)),
     "cpc-within": (CPC, cpc(negatives_within=True)),
     "supervised": (Supervised, {"projection": None}),
-    "distil": (Distillation, {"projection": None, "losses": {"cosine": 1.0, "mse": 0.5}}),
-    "distil-batch": (Distillation, {"projection": None, "losses": {"contrastive": 1.0, "kl": 0.3}}),
+    "distil": (Distillation, {"projection": None, "loss_weights": {"cosine": 1.0, "mse": 0.5}}),
+    "distil-batch": (Distillation, {"projection": None, "loss_weights": {"contrastive": 1.0, "kl": 0.3}}),
 }
 MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "supervised", "distil")
 
