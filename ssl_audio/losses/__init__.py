@@ -14,6 +14,7 @@ from ssl_audio.losses.margin import aam_cosines, am_cosines, inter_top_k_cosines
 from ssl_audio.losses.moco import moco_loss
 from ssl_audio.losses.noisy_labels import corrected_loss, fit_loss_gate, gated_loss, predicted_classes
 from ssl_audio.losses.simsiam import simsiam_loss
+from ssl_audio.losses.sogclr import sogclr_loss
 from ssl_audio.losses.sup_con import sup_con_loss
 from ssl_audio.losses.uniformity_alignment import alignment_loss, uniformity_loss
 from ssl_audio.losses.vicreg import covariance_loss, invariance_loss, variance_loss
@@ -44,6 +45,7 @@ __all__ = [
     "sample_negatives",
     "similarity_distillation_loss",
     "simsiam_loss",
+    "sogclr_loss",
     "sup_con_loss",
     "uniformity_loss",
     "variance_loss",

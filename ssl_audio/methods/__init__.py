@@ -8,6 +8,7 @@ from ssl_audio.methods.distillation import Distillation
 from ssl_audio.methods.nt_xent import NTXent
 from ssl_audio.methods.siamese import SiameseMethod
 from ssl_audio.methods.simsiam import SimSiam
+from ssl_audio.methods.sogclr import SogCLR
 from ssl_audio.methods.uniformity_alignment import UniformityAlignment
 from ssl_audio.methods.vicreg import VICReg
 
@@ -21,6 +22,7 @@ __all__ = [
     "Objective",
     "SiameseMethod",
     "SimSiam",
+    "SogCLR",
     "UniformityAlignment",
     "VICReg",
 ]

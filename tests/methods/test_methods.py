@@ -27,6 +27,7 @@ from ssl_audio.methods import (
     Method,
     NTXent,
     SimSiam,
+    SogCLR,
     UniformityAlignment,
     VICReg,
 )
@@ -65,6 +66,7 @@ METHODS = {
     "contrastive-coupled": (Contrastive, {"decoupled": False, "num_negatives": 5}),
     "contrastive-vc": (Contrastive, {"variance_weight": 25.0, "covariance_weight": 100.0}),
     "nt-xent": (NTXent, {}),
+    "sogclr": (SogCLR, {}),
     "uniformity-alignment": (UniformityAlignment, {}),
     "vicreg": (VICReg, {"gamma": 1.0}),
     "vicreg-normalised": (VICReg, {}),
@@ -96,6 +98,8 @@ def make(name: str, encoder: Encoder | None = None, **changes) -> Method:
         method.projection = ProbeHead(method.encoder.dim, ["a", "b", "c"])  # `setup` makes it, from the classes
     if isinstance(method, Distillation):
         method.make_heads([6, 4])  # `setup` makes them, from the tables of two teachers
+    if isinstance(method, SogCLR):
+        method.averages = torch.linspace(0.5, 2, 8).unsqueeze(1)  # `setup` makes room for the recordings
     return method
 
 
@@ -121,6 +125,7 @@ class Step(nn.Module):
             targets = (4 * clip1[:, 0]).long().abs() % 3
             return self.method.training_step({"clip": clip1, "target": targets}, 0)["loss"]
         batch = {"clip1": clip1, "clip2": clip2, "targets": clip2[:, :10]}
+        batch["index"] = torch.arange(len(clip1)) + rank() * len(clip1)
         return self.method.batch_objective(batch).terms["loss"]
 
 
