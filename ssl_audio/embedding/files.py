@@ -49,6 +49,7 @@ def embed_files(
     device: str | torch.device | None = None,
     workers: int | None = None,
     on_error: Literal["raise", "report"] = "raise",
+    change: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> Iterator[FileEmbedding]:
     """Embed audio files of any length, sample rate and format.
 
@@ -67,6 +68,8 @@ def embed_files(
         workers: threads that read files (libsndfile and soxr release the GIL); default: the number of cores, at most 8.
         on_error: what to do with a file that is unreadable, shorter than the model accepts, or not finite: "raise" its
             AudioError when it is the file's turn, or "report" it as a result with `error` and without `embedding`.
+        change: function `((samples,), sample rate) -> (samples,)` that every decoded file goes through, at its own
+            rate; only without windows.
 
     Returns:
         Results in the order of `paths`; the windows of a file in the order of time.
@@ -75,7 +78,9 @@ def embed_files(
         InputError: a setting is invalid or a table lacks files (raised by the call itself); or a file is bad and
             `on_error` is "raise" (AudioError, raised by the iterator).
     """
-    settings = _Settings.checked(model, batch_size, window_seconds, hop_seconds, aggregate, device, workers, on_error)
+    settings = _Settings.checked(
+        model, batch_size, window_seconds, hop_seconds, aggregate, device, workers, on_error, change
+    )
     table = path_encoder(model)
     if table is not None:
         files = [Path(path) for path in paths]
@@ -99,6 +104,7 @@ class _Settings:
     device: torch.device
     workers: int
     report: bool
+    change: Callable[[np.ndarray, int], np.ndarray] | None = None
 
     @classmethod
     def checked(
@@ -111,7 +117,10 @@ class _Settings:
         device: str | torch.device | None,
         workers: int | None,
         on_error: str,
+        change: Callable[[np.ndarray, int], np.ndarray] | None,
     ) -> "_Settings":
+        if change is not None and window_seconds is not None:
+            raise InputError("change takes whole files; leave window_seconds out")
         if hop_seconds is not None and window_seconds is None:
             raise InputError("hop_seconds needs window_seconds; give both")
         numbers = {"batch_size": batch_size, "workers": workers, "window_seconds": window_seconds}
@@ -140,6 +149,7 @@ class _Settings:
             device=device,
             workers=int(workers or min(8, available_cores())),
             report=on_error == "report",
+            change=change,
         )
 
 
@@ -233,7 +243,7 @@ def _read(segment: _Segment, settings: _Settings) -> list[_Clip]:
     try:
         if segment.error is not None:
             raise segment.error
-        waveform = audio.read(path, rate, start, samples)
+        waveform = _changed(path, settings) if settings.change else audio.read(path, rate, start, samples)
         if samples is not None and len(waveform) < samples:
             raise audio.AudioError(path, f"ends at {(start + len(waveform)) / rate:.2f} s, before its header says")
         if len(waveform) < settings.minimum_samples:
@@ -247,6 +257,14 @@ def _read(segment: _Segment, settings: _Settings) -> list[_Clip]:
     for clip in clips:
         clip.last, clip.samples = segment.last and clip is clips[-1], window
     return clips
+
+
+def _changed(path: Path, settings: _Settings) -> np.ndarray:
+    """A whole file after `settings.change`, at the rate of the model."""
+    assert settings.change is not None
+    with audio.AudioFile(path) as file:
+        decoded, rate = file.read(), file.info.sample_rate
+    return audio.resample(settings.change(decoded, rate), rate, settings.sample_rate)
 
 
 # --- batch and forward

@@ -1,9 +1,9 @@
 """Embeddings of the files of a test set, with the clips peak-normalised and optionally degraded."""
 
-import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -11,14 +11,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_audio.embedding import embed_files
+from ssl_audio.embedding.conditions import DIRECT_TO_REVERB_DB, Condition, generator, room
 from ssl_audio.embedding.look_up import path_encoder
 from ssl_audio.errors import InputError
 from ssl_audio.resampling import PUBLISHED_FILTER, Resample
 from ssl_audio.utils.device import best_device
 
+if TYPE_CHECKING:
+    from ssl_audio.model import EmbeddingModel
+
 NARROW_RATE = 16000  # Hz, lower rate of the round trip
+_COMPUTED = "holds embeddings that are computed already; the audio cannot be changed"
 _REVERB_SECONDS = (0.2, 0.8)  # range of the reverberation time (decay by 60 dB)
-_DIRECT_TO_REVERB_DB = (0.0, 10.0)
 
 
 class EvalProtocol(nn.Module):
@@ -44,7 +48,7 @@ class EvalProtocol(nn.Module):
         super().__init__()
         table = path_encoder(model)
         if table is not None and (round_trip or reverb_seed is not None):
-            raise InputError(f"{table.origin} holds embeddings that are computed already; the audio cannot be changed")
+            raise InputError(f"{table.origin} {_COMPUTED}")
         self.model = model
         self.reverb_seed = reverb_seed
         self.sample_rate: int = model.sample_rate  # type: ignore[assignment]
@@ -65,18 +69,11 @@ class EvalProtocol(nn.Module):
         return self.model(clips)
 
     def _reverberate(self, clip: Tensor) -> Tensor:
-        samples = clip.cpu().numpy()
-        response = torch.from_numpy(self._room(np.round(samples * 32767).astype(np.int16))).to(clip.device)
+        rng = generator(clip.cpu().numpy(), self.reverb_seed or 0)
+        seconds, ratio = rng.uniform(*_REVERB_SECONDS), rng.uniform(*DIRECT_TO_REVERB_DB)
+        response = torch.from_numpy(room(rng, self.sample_rate, seconds, ratio)).to(clip.device)
         size = len(clip) + len(response) - 1
         return torch.fft.irfft(torch.fft.rfft(clip, size) * torch.fft.rfft(response, size), size)[: len(clip)]
-
-    def _room(self, samples: np.ndarray) -> np.ndarray:
-        rng = np.random.default_rng([self.reverb_seed or 0, zlib.crc32(samples.tobytes())])
-        seconds, ratio = rng.uniform(*_REVERB_SECONDS), rng.uniform(*_DIRECT_TO_REVERB_DB)
-        time = np.arange(1, int(seconds * self.sample_rate)) / self.sample_rate
-        tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
-        tail *= 10 ** (-ratio / 20) / np.sqrt(np.sum(tail**2))
-        return np.r_[1.0, tail].astype(np.float32)
 
 
 def embed_recordings(
@@ -86,6 +83,7 @@ def embed_recordings(
     device: str | torch.device | None = None,
     progress: str | None = "embedding",
     standardize: bool = True,
+    condition: Condition | None = None,
 ) -> np.ndarray:
     """Embed whole files.
 
@@ -97,14 +95,20 @@ def embed_recordings(
         progress: text of the progress bar; None for no bar.
         standardize: if the model has the attribute `standardize`, scale each dimension to zero mean and unit deviation
             over these files. False skips this; the caller can use `standardized` later.
+        condition: what every file goes through first (`embedding.conditions`).
 
     Returns:
         (files, dim) float32, in the order of `paths`.
 
     Raises:
-        InputError: a file cannot be read or is shorter than the model accepts (AudioError, with its path).
+        InputError: a file cannot be read or is shorter than the model accepts (AudioError, with its path); or there is
+            a condition, and the model reads no audio because it looks embeddings up in a table.
     """
-    results = embed_files(model, list(paths), batch_size=batch_size, device=best_device(device))  # type: ignore[arg-type]
+    table = path_encoder(model)
+    if table is not None and condition is not None:
+        raise InputError(f"{table.origin} {_COMPUTED}")
+    options: dict[str, Any] = {"batch_size": batch_size, "device": best_device(device), "change": condition}
+    results = embed_files(cast("EmbeddingModel", model), list(paths), **options)
     bar = tqdm(results, progress, len(paths), unit="file", disable=progress is None, leave=False)
     embeddings = np.stack([result.embedding for result in bar if result.embedding is not None])
     return standardized(model, embeddings)[0] if standardize else embeddings

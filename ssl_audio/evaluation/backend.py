@@ -116,6 +116,11 @@ class Backend:
         """Files that every model has to embed in addition to the test set."""
         return [path for part in self.parts() for path in part.paths()]
 
+    def calibration_part(self, embeddings: np.ndarray) -> tuple[np.ndarray, Trials]:
+        """(embeddings of the calibration recordings, their trials), of the (files, dim) embeddings of `paths()`."""
+        assert self.held_out is not None
+        return embeddings[len(embeddings) - len(self.held_out[0]) :], self.held_out[1]
+
     def scorer(self, embeddings: np.ndarray) -> Scorer:
         """The scorer of the model that made `embeddings`, the (files, dim) embeddings of `paths()`."""
         split = len(self.cohort) if self.cohort is not None else 0
