@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_audio.commands._models import MODEL, add_trusted
+from ssl_audio.commands._scoring import add_resamples, add_scoring_arguments, center_paths, crops, scoring_options
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
@@ -39,8 +40,6 @@ CACHE = "embeddings"  # folder in the report's where embeddings are kept
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ssl_audio.commands.eval import add_resamples, add_scoring_arguments
-
     add = parser.add_argument
     add("--model", action="append", required=True, help=MODEL + "; repeatable")
     add("--source", default=None, help="folder or Hub id in which each --model is a name")
@@ -83,20 +82,22 @@ def run(args: argparse.Namespace) -> int:
     args.model = [one for given in args.model for one in expanded(given)]
     import ssl_audio.evaluation.report as report  # imports matplotlib: if it is missing, fail before the embedding
     from ssl_audio.embedding.conditions import parse_condition
+    from ssl_audio.embedding.kept import KeptEmbeddings
     from ssl_audio.evaluation.backend import load_backend
     from ssl_audio.evaluation.cost import machine
     from ssl_audio.utils.device import best_device
 
     best_device(args.device)
     conditions = list({condition.name: condition for condition in map(parse_condition, args.condition)}.values())
+    cropped = crops(args)
     sets = _test_sets(args)
-    backend = load_backend(
-        [test_set.recordings for test_set in sets], args.normalize_scores, args.cohort, args.calibrate, args.seed
-    )
+    backend = load_backend([test_set.recordings for test_set in sets], **scoring_options(args))
+    center = center_paths(args)
     models = _load(args)
     fusions = _fusions(args.fuse, list(models))
-    _try(args, models, conditions, sets[0].recordings.paths())
-    evaluations, arms = _evaluate(args, sets, models, fusions, conditions, backend)
+    kept = KeptEmbeddings(args.cache or args.output / CACHE, args.batch_size, args.device, cropped)
+    _try(kept, models, conditions, sets[0].recordings.paths())
+    evaluations, arms = _evaluate(args, kept, sets, models, fusions, conditions, backend, center)
     settings = {key: _plain(value) for key, value in vars(args).items()}
     settings["licences"] = {name: model.licence for name, (model, baseline) in models.items() if not baseline}
     settings["machine"] = machine(args.device)
@@ -132,6 +133,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--batch_size must be at least 1, got {args.batch_size}")
     if args.fuse and args.calibrate in (None, ACROSS_SINGERS):
         raise InputError("--fuse fits its weights on other singers than are tested; give them with --calibrate FOLDER")
+    if args.fuse and args.crops is not None:
+        raise InputError("--fuse adds cosines of whole recordings; leave --fuse or --crops out")
     if args.runs is not None and not args.runs.is_dir():
         raise InputError(f"--runs {args.runs}: no such folder of reports")
     for option, folder in (("--output", args.output), ("--cache", args.cache or args.output / CACHE)):
@@ -213,9 +216,7 @@ def _names(given: list[str]) -> dict[str, str]:
     return dict(zip(names, given, strict=True))
 
 
-def _try(
-    args: argparse.Namespace, models: dict[str, tuple[Any, bool]], conditions: list[Any], paths: list[Path]
-) -> None:
+def _try(kept: Any, models: dict[str, tuple[Any, bool]], conditions: list[Any], paths: list[Path]) -> None:
     """Embed a few files with every model under every condition, so that what fails is found before hours of work."""
     from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 
@@ -225,8 +226,9 @@ def _try(
             under = f" under {condition.name}" if condition else ""
             try:
                 found = embed_recordings(
-                    EvalProtocol(model), some, device=args.device, progress=None, standardize=False, condition=condition
-                )
+                    EvalProtocol(model, crops=kept.crops), some, device=kept.device, progress=None, standardize=False,
+                    condition=condition,
+                )  # fmt: skip
             except InputError as error:
                 raise InputError(f"model {name}{under}: {error}") from error
             if condition is None and len(some) > 1 and (found == found[0]).all():
@@ -238,11 +240,13 @@ def _try(
 
 def _evaluate(
     args: argparse.Namespace,
+    kept: Any,
     sets: list[Any],
     models: dict[str, tuple[Any, bool]],
     fusions: dict[str, tuple[str, str]],
     conditions: list[Any],
     backend: Any,
+    center: list[Path],
 ) -> tuple[list, list]:
     """(evaluations, arms) of all models and fusions."""
     from ssl_audio.embedding.kept import KeptEmbeddings
@@ -254,7 +258,7 @@ def _evaluate(
     evaluations: list = []
     arms: list = []
     for test_set in sets:
-        clean, weights = _tables(kept, models, test_set, None, backend), {}
+        clean, weights = _tables(kept, models, test_set, None, backend, center), {}
         for name, (first, second) in fusions.items():
             weights[name] = _weights(backend, clean[first][1], clean[second][1])
             clean[name] = _fused(weights[name], clean[first], clean[second])
@@ -268,7 +272,7 @@ def _evaluate(
                                             scorer=backend.scorer(others), cost=costs[name], **options)  # fmt: skip
         evaluations += here.values()
         for condition in conditions:
-            tables = _tables(kept, models, test_set, condition, backend)
+            tables = _tables(kept, models, test_set, condition, backend, center)
             for name, (first, second) in fusions.items():
                 tables[name] = _fused(weights[name], tables[first], tables[second])
             for name, (embeddings, others) in tables.items():
@@ -279,7 +283,7 @@ def _evaluate(
 
 
 def _tables(
-    kept: Any, models: dict[str, tuple[Any, bool]], test_set: Any, condition: Any, backend: Any
+    kept: Any, models: dict[str, tuple[Any, bool]], test_set: Any, condition: Any, backend: Any, center: list[Path]
 ) -> dict[str, tuple[Any, Any]]:
     """{model: (embeddings of the test set, embeddings of the cohort and calibration files)}; only the test set goes
     through the condition."""
@@ -290,8 +294,10 @@ def _tables(
         label = f"{name} on {test_set.name}" + (f", {condition.name}" if condition else "")
         raw = kept.embed(model, test_set.recordings.paths(), condition, label)
         beside = kept.embed(model, backend.paths(), None, f"{name} on other singers") if backend.paths() else raw[:0]
-        embeddings, others = standardized(model, raw, beside)
-        tables[name] = (embeddings, others)
+        middle = kept.embed(model, center, None, f"{name}, the centre") if center else raw[:0]
+        embeddings, others, middle = standardized(model, raw, beside, middle)
+        mean = middle.mean(axis=0) if len(middle) else 0
+        tables[name] = (embeddings - mean, others - mean)
     return tables
 
 

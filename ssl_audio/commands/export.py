@@ -87,7 +87,7 @@ def error_rates(models: list[Any], trials: str | os.PathLike[str], data: str | o
     from ssl_audio.evaluation.scoring import score_trials
     from ssl_audio.evaluation.trials import read_trials
 
-    listed = read_trials(trials)
+    listed = read_trials(trials, data)
     paths = [Path(data) / name for name in listed.files]
     rates = []
     for model in models:

@@ -37,16 +37,24 @@ class KeptEmbeddings:
         folder: where they are kept.
         batch_size: clips of one length in a forward pass; None for a default that suits the device.
         device: "cpu", "cuda", ...; None uses a GPU if there is one.
+        crops: see `EvalProtocol`.
 
     Example:
         kept = KeptEmbeddings(Path("report/embeddings"))
         embeddings = kept.embed(model, paths, parse_condition("opus:16"))  # (files, dim)
     """
 
-    def __init__(self, folder: Path, batch_size: int | None = None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        batch_size: int | None = None,
+        device: str | None = None,
+        crops: tuple[int, float] | None = None,
+    ) -> None:
         self.folder = folder
         self.batch_size = batch_size
         self.device = device
+        self.crops = crops
         self._digests: dict[Path, str] = {}
 
     def embed(
@@ -99,8 +107,9 @@ class KeptEmbeddings:
     def _compute(
         self, model: nn.Module, paths: Sequence[Path], condition: Condition | None, progress: str | None
     ) -> np.ndarray:
+        protocol = EvalProtocol(model, crops=self.crops)
         return embed_recordings(
-            EvalProtocol(model), paths, self.batch_size, self.device, progress, standardize=False, condition=condition
+            protocol, paths, self.batch_size, self.device, progress, standardize=False, condition=condition
         )
 
     def _place(self, model: nn.Module, condition: Condition | None) -> Path | None:
@@ -110,7 +119,8 @@ class KeptEmbeddings:
             name = fingerprint(model)
         except InputError:  # a part does not store its arguments: two models could have one fingerprint
             return None
-        return self.folder / name / (condition.name.replace(":", "-") if condition else CLEAN)
+        cropped = f"-crops-{self.crops[0]}-{self.crops[1]:g}" if self.crops else ""
+        return self.folder / name / ((condition.name.replace(":", "-") if condition else CLEAN) + cropped)
 
     def _digests_of(self, paths: Sequence[Path]) -> list[str]:
         new = [path for path in dict.fromkeys(paths) if path not in self._digests]

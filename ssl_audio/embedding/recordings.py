@@ -35,24 +35,35 @@ class EvalProtocol(nn.Module):
        decaying noise. The response is drawn from the seed and the samples of the clip. Every clip therefore has its own
        room, which is the same in every run and on every device.
 
+    With `crops`, the embedding is the mean of the unit vectors of evenly placed crops. The dot product of two such
+    means is the mean cosine over all pairs of crops (voxceleb_trainer, sslsv).
+
     Args:
         model: `(batch, samples)` -> `(batch, dim)` with `.sample_rate`, `.minimum_samples`, `.dim`.
         round_trip: whether to resample to 16 kHz and back.
         reverb_seed: seed of the reverberation; None adds none.
+        crops: number and length in seconds of the crops; a shorter clip is repeated. None embeds the clip whole.
 
     Raises:
         InputError: the audio is to be changed, and the model reads none because it looks embeddings up in a table.
     """
 
-    def __init__(self, model: nn.Module, round_trip: bool = False, reverb_seed: int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        round_trip: bool = False,
+        reverb_seed: int | None = None,
+        crops: tuple[int, float] | None = None,
+    ) -> None:
         super().__init__()
         table = path_encoder(model)
-        if table is not None and (round_trip or reverb_seed is not None):
+        if table is not None and (round_trip or reverb_seed is not None or crops is not None):
             raise InputError(f"{table.origin} {_COMPUTED}")
         self.model = model
         self.reverb_seed = reverb_seed
+        self.crops = crops
         self.sample_rate: int = model.sample_rate  # type: ignore[assignment]
-        self.minimum_samples: int = model.minimum_samples  # type: ignore[assignment]
+        self.minimum_samples: int = 1 if crops else model.minimum_samples  # type: ignore[assignment]
         self.dim: int = model.dim  # type: ignore[assignment]
         self.standardize: bool = getattr(model, "standardize", False)
         rates = [self.sample_rate, NARROW_RATE, self.sample_rate]
@@ -66,7 +77,18 @@ class EvalProtocol(nn.Module):
         clips = self.narrow(clips)[:, : waveforms.shape[1]]
         if self.reverb_seed is not None:
             clips = _peak_normalize(torch.stack([self._reverberate(clip) for clip in clips]))
-        return self.model(clips)
+        return self.model(clips) if self.crops is None else self._of_crops(clips)
+
+    def _of_crops(self, clips: Tensor) -> Tensor:
+        """`(batch, samples)` -> `(batch, dim)`, the mean of the unit vectors of the crops."""
+        assert self.crops is not None
+        count, seconds = self.crops
+        length = max(round(seconds * self.sample_rate), 1)
+        if clips.shape[1] < length:
+            clips = clips.repeat(1, -(-length // clips.shape[1]))[:, :length]
+        starts = np.linspace(0, clips.shape[1] - length, count).astype(int).tolist()
+        vectors = [nn.functional.normalize(self.model(clips[:, start : start + length])) for start in starts]
+        return torch.stack(vectors).mean(dim=0)
 
     def _reverberate(self, clip: Tensor) -> Tensor:
         rng = generator(clip.cpu().numpy(), self.reverb_seed or 0)

@@ -176,7 +176,7 @@ def load_test_set(
 
     Args:
         folder: `singer/**/file`.
-        trials: a list of lines `label,singer/file,singer/file`; None generates trials.
+        trials: a list, see `read_trials`; None generates trials.
         metadata: see `find_recordings`.
         seed: of random trials.
         max_trials: maximum number of trials of the kind "all"; of more pairs, a random sample is used.
@@ -190,7 +190,7 @@ def load_test_set(
     name = folder.resolve().name
     recordings = find_recordings(folder, metadata)
     if trials is not None:
-        listed = read_trials(trials)
+        listed = read_trials(trials, folder)
         check_decidable(listed)
         check_files(listed, folder)
         return TestSet(name, recordings.select(listed.files, listed.singers), listed, kind=LISTED)
@@ -231,7 +231,7 @@ def evaluate_model(
         scorer: default: cosine. Normalised scores are evaluated on the sample of the pairs, not on all pairs.
         cost: size, speed and licence of the model, for the report.
     """
-    if scorer is not None and scorer.normalization is not None:
+    if scorer is not None and not (scorer.normalization is None and scorer.cosine):
         test_set = replace(test_set, n_pairs=0)
     recordings, trials = test_set.recordings, test_set.trials
     curve = _all_pairs_curve(embeddings, test_set)

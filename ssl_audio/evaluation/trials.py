@@ -3,7 +3,6 @@
 This module reads, checks, writes and generates lists of trials.
 """
 
-import csv
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.recordings import Recordings, unreadable_files
+from ssl_audio.evaluation.recordings import Recordings, singer_of, unreadable_files
+from ssl_audio.evaluation.trial_lists import FileNames, parse_trial
 from ssl_audio.utils.files import write_text
 
 KINDS = ("balanced", "within-gender", "within-song", "cross-song")
@@ -86,11 +86,16 @@ class Trials:
         write_text(path, self.text())
 
 
-def read_trials(path: str | os.PathLike) -> Trials:
-    """Read a list of lines `label,singer/file,singer/file`; the first folder of a path names the singer.
+def read_trials(path: str | os.PathLike, root: str | os.PathLike | None = None) -> Trials:
+    """Read a trial list; the forms are in `evaluation.trial_lists`. The first folder of a path names the singer.
 
     A path with a comma must be quoted, as in any CSV file. Empty lines are skipped. A recording may be paired with
     itself, as in some lines of the published lists; `Trials.note` gives their number.
+
+    Args:
+        path: the list.
+        root: folder of the data set, in which names that are no paths are looked up (see `FileNames`). None: every name
+            is `singer/file`.
 
     Raises:
         InputError: the list is missing or empty, or a line is malformed; the message has the line number.
@@ -102,38 +107,46 @@ def read_trials(path: str | os.PathLike) -> Trials:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         remedy = "; ssl-audio pairs makes one" if isinstance(error, FileNotFoundError) else ""
         raise InputError(f"{path}: cannot read the trial list: {why}{remedy}") from error
+    files = FileNames(Path(root)) if root is not None and Path(root).is_dir() else None
+    found: dict[str, str] = {}  # name in the list -> path below the data set
     numbers: dict[str, int] = {}
+    singers: dict[str, str] = {}
     pairs, labels, used = [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        label, first, second = _parse(line, f"{path}, line {number}")
-        pairs.append([numbers.setdefault(name, len(numbers)) for name in (first, second)])
-        labels.append(label)
+        place = f"{path}, line {number}"
+        same, *names = parse_trial(line, place)
+        for name in names:
+            if name not in found:
+                found[name] = _checked(name, files, place)
+                singers[name] = singer_of(found[name])
+        if same != (singers[names[0]] == singers[names[1]]):
+            raise InputError(f"{place}: label {int(same)} contradicts the singers of {names[0]} and {names[1]}")
+        pairs.append([numbers.setdefault(found[name], len(numbers)) for name in names])
+        labels.append(same)
         used.append(number)
     if not labels:
         raise InputError(f"{path}: the trial list is empty")
-    files = list(numbers)
-    singers = [name.partition("/")[0] for name in files]
-    return Trials(files, singers, np.array(pairs), np.array(labels), np.array(used), str(path))
+    return Trials(
+        list(numbers),
+        [singer_of(name) for name in numbers],
+        np.array(pairs),
+        np.array(labels),
+        np.array(used),
+        str(path),
+    )
 
 
-def _parse(line: str, place: str) -> tuple[bool, str, str]:
-    fields = next(csv.reader([line])) if '"' in line else line.split(",")
-    fields = [field.strip() for field in fields]
-    if len(fields) != 3:
-        raise InputError(
-            f"{place}: expected label,singer/file,singer/file (commas in names quoted), got {line.strip()!r}"
-        )
-    label, *names = fields
-    if label not in ("0", "1"):
-        raise InputError(f"{place}: the label must be 1 (same singer) or 0, got {label!r}")
-    for name in names:
-        if "/" not in name or set(name.split("/")) & {"", ".", ".."}:
-            raise InputError(f"{place}: expected singer/file below the data set, got {name!r}")
-    if (label == "1") != (names[0].partition("/")[0] == names[1].partition("/")[0]):
-        raise InputError(f"{place}: label {label} contradicts the singers of {names[0]} and {names[1]}")
-    return label == "1", names[0], names[1]
+def _checked(name: str, files: FileNames | None, place: str) -> str:
+    """The path of a name in a trial list, checked to lie below the data set."""
+    try:
+        path = name if files is None else files.find(name)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    if "/" not in path or set(path.split("/")) & {"", ".", ".."}:
+        raise InputError(f"{place}: expected singer/file below the data set, or a file's id in it, got {name!r}")
+    return path
 
 
 def check_decidable(trials: Trials) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_audio.evaluation.comparison import Arm, Comparison, Evaluation
+from ssl_audio.evaluation.metrics import CONVENTIONS
 from ssl_audio.evaluation.report.leaderboard import Entry
 from ssl_audio.provenance import git_state, versions
 from ssl_audio.utils.files import write_text
@@ -26,7 +27,8 @@ def write_metrics(
     """Write metrics.json.
 
     Its keys are `created`, `models` ({model: {data set: metrics}}), `comparisons` (the paired tests), `conditions` (the
-    metrics of each model under each condition, a list), `settings`, `versions` and `git`.
+    metrics of each model under each condition, a list), `conventions` (what the metrics mean), `settings`, `versions`
+    and `git`.
     """
     models: dict[str, dict[str, Any]] = {}
     for evaluation in evaluations:
@@ -39,6 +41,7 @@ def write_metrics(
             for c in comparisons
         ],
         "conditions": [arm.metrics() for arm in arms],
+        "conventions": CONVENTIONS,
         "settings": settings,
         "versions": versions(),
         "git": git_state(),
