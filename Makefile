@@ -1,6 +1,7 @@
 # make demo    synthetic singers -> train -> evaluate -> one table and three pictures (about 5 minutes on 2 cores)
 # make check   lint, format, types, imports, and the tests that are not slow: under 90 seconds on 2 cores
 # make test    everything that CI checks: lint, format, types, imports, all tests: under 8 minutes
+# make fuzz    damaged files of every kind, about 2 minutes; FUZZ=1000 tries more of them
 # make lowest  the tests that are not slow, with the lowest versions that pyproject.toml allows (Python 3.10 to 3.12)
 # make docs    the documentation as a site, in site/; strict, and no page needs a network
 # make newest  all tests with the newest versions that it allows
@@ -15,7 +16,7 @@ EXTRAS := train,eval,export,search,shards,dask,hf,media,lancedb,qdrant,postgres,
 LOWEST := train,eval,export,search,shards,dask
 RUNNER := pytest pytest-xdist pytest-timeout hypothesis hatchling
 
-.PHONY: demo check test lint docs lowest newest bench clean
+.PHONY: demo check test fuzz lint docs lowest newest bench clean
 
 .venv/pip: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -48,6 +49,10 @@ check: lint
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --durations 15
 
+FUZZ ?= 60
+fuzz: .venv/all
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m fuzz --fuzz $(FUZZ)
+
 # Warnings of old versions are not ours to mend; those of new ones are.
 lowest: .venv-lowest/all
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python $(PYTEST) -m "not slow" -W default
@@ -60,7 +65,7 @@ lowest: .venv-lowest/all
 newest:
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[$(EXTRAS)]' $(RUNNER)
-	OMP_NUM_THREADS=1 .venv-newest/bin/python $(PYTEST)
+	OMP_NUM_THREADS=1 .venv-newest/bin/python $(PYTEST) -W default
 
 docs: .venv/all
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

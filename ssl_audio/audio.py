@@ -7,6 +7,7 @@ No other module opens audio files. What this one returns:
 - never contains silence in place of audio that cannot be decoded, which is an `AudioError`.
 """
 
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -22,11 +23,35 @@ import soxr
 from ssl_audio.errors import InputError
 from ssl_audio.utils.files import write_atomically
 
-EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".au", ".caf")
+_FORMATS = {  # suffix -> libsndfile's name of the format; without headerless ones, and .mat, which is seldom audio
+    **dict.fromkeys((".wav", ".wave", ".bwf"), "WAV"),
+    **dict.fromkeys((".mp3", ".mp2", ".mp1", ".mpga"), "MP3"),
+    **dict.fromkeys((".ogg", ".oga", ".opus"), "OGG"),
+    **dict.fromkeys((".aif", ".aiff", ".aifc"), "AIFF"),
+    **dict.fromkeys((".au", ".snd"), "AU"),
+    **dict.fromkeys((".sph", ".nist"), "NIST"),
+    **dict.fromkeys((".iff", ".svx", ".8svx"), "SVX"),
+    **dict.fromkeys((".sf", ".ircam"), "IRCAM"),
+    **{f".{name.lower()}": name for name in ("FLAC", "W64", "CAF", "RF64", "VOC", "PAF", "AVR", "PVF", "SDS", "HTK")},
+    **{f".{name.lower()}": name for name in ("WVE",)},
+}
+
+EXTENSIONS = tuple(_FORMATS)
 """Suffixes, in lower case, of audio files in a folder. When a file is opened, its content decides, not its suffix."""
 
-UNSUPPORTED_EXTENSIONS = (".m4a", ".mp4", ".aac", ".wma", ".ape", ".wv")
+UNSUPPORTED_EXTENSIONS = (
+    *(".m4a", ".m4b", ".m4r", ".mp4", ".aac", ".wma", ".ape", ".wv", ".webm", ".weba", ".mka", ".mkv", ".mov", ".3gp"),
+    *(".3g2", ".amr", ".awb", ".dsf", ".dff", ".mpc", ".tta", ".tak", ".ac3", ".eac3", ".dts", ".ra", ".spx", ".shn"),
+)
 """Suffixes of audio that libsndfile cannot decode. Such files are reported, not ignored."""
+
+SILENCE_PEAK = 1e-4
+"""A file whose largest magnitude is below this (-80 dBFS) is silent."""
+
+SILENT = f"is silent (its peak is below {SILENCE_PEAK:.0e})"
+"""The reason for which a silent file is not used."""
+
+_CANCELLED = 1e-3  # of the loudest channel's peak: a mean below it is silence that comes from mixing
 
 _BLOCK = 1 << 20  # largest number of samples, over all channels, that one decoding call returns
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile gives 2**63 - 1 for streams of unknown length
@@ -46,7 +71,26 @@ class _SoundFile(soundfile.SoundFile):
 
     soundfile otherwise seeks after every `read`. That fails at the end of streams of unknown length, and makes
     compressed formats decode twice.
+
+    libsndfile gets a descriptor and no name: names may be in any encoding, and it would read the `._name` that macOS
+    leaves beside a file.
     """
+
+    _descriptor = -1
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe must not make it wait
+        try:
+            super().__init__(self._descriptor, closefd=False)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def seekable(self) -> bool:
         return False
@@ -172,11 +216,14 @@ class AudioFile:
         frames = available if frames is None else min(frames, available)
         if frames == 0:
             return np.empty(0, np.float32)
+        self._cancelled, self._heard = True, False
         lead_in = min(start, _LEAD_IN.get(self._file.subtype, 0))
         blocks = list(self._blocks(start - lead_in, frames + lead_in))
         audio = (blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.empty(0, np.float32)]))[lead_in:]
         if not np.isfinite(audio).all():
             raise AudioError(self.path, "holds NaN or infinite samples")
+        if frames == self.info.frames and self._cancelled and self._heard:
+            raise AudioError(self.path, "is silent: its channels cancel each other out in their mean; keep one channel")
         return audio
 
     def _blocks(self, start: int, frames: int) -> Iterator[np.ndarray]:
@@ -194,7 +241,12 @@ class AudioFile:
                 )
                 if not len(part):
                     return
-                yield part[:, 0].copy() if channels == 1 else part @ weights
+                mixed = part[:, 0].copy() if channels == 1 else part @ weights
+                if channels > 1 and self._cancelled:
+                    peak = float(np.abs(part).max())
+                    self._cancelled = not peak > 0 or float(np.abs(mixed).max()) < _CANCELLED * peak
+                    self._heard = self._heard or peak > 0
+                yield mixed
                 frames -= len(part)
         except (soundfile.SoundFileError, OSError, ValueError) as error:
             raise AudioError(self.path, f"cannot be decoded: {_message(error)}") from error
@@ -256,6 +308,11 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return soxr.resample(np.ascontiguousarray(audio, np.float32), from_rate, to_rate, quality="HQ")
 
 
+def is_silent(audio: np.ndarray) -> bool:
+    """Whether no sample reaches `SILENCE_PEAK`."""
+    return float(max(audio.max(initial=0), -audio.min(initial=0))) < SILENCE_PEAK
+
+
 def peak_normalize(audio: np.ndarray) -> np.ndarray:
     """Scale `(samples,)` so that the largest magnitude is 1. Digital silence is returned unchanged."""
     peak = float(np.abs(audio).max(initial=0))
@@ -273,18 +330,20 @@ def write(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int, sub
 
     Raises:
         InputError: the format is unknown, or cannot hold this audio.
-        OSError: the disk is full, or writing is not permitted.
+        WriteError: the disk is full, or writing is not permitted.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in EXTENSIONS:
+    kind = _FORMATS.get(suffix)
+    if kind is None:
         raise InputError(f"{os.fspath(path)}: cannot write {suffix or 'a file without a suffix'}; use .wav or .flac")
-    kind = {".oga": "OGG", ".opus": "OGG", ".aif": "AIFF", ".aifc": "AIFF"}.get(suffix, suffix[1:].upper())
     subtype = subtype or ("OPUS" if suffix == ".opus" else None)
+    content = io.BytesIO()  # libsndfile does not say why a disk cannot be written; the system does
     try:
-        with write_atomically(path) as temporary:
-            soundfile.write(temporary, audio, sample_rate, subtype, format=kind)
+        soundfile.write(content, audio, sample_rate, subtype, format=kind)
     except (soundfile.SoundFileError, ValueError) as error:
         raise InputError(f"{os.fspath(path)}: cannot be written: {_message(error)}") from error
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -335,10 +394,10 @@ def _reason(path: str, error: Exception) -> str:
         return "is a folder, not an audio file"
     if not os.access(path, os.R_OK):
         return "cannot be read (permission denied)"
+    if not os.path.isfile(path):
+        return "is not a regular file; copy its content to one"
     if os.path.getsize(path) == 0:
         return "is empty (0 bytes)"
-    if isinstance(error, UnicodeEncodeError):
-        return "has a name that is not UTF-8; rename it"
     reason = _message(error)
     if reason.startswith("File does not exist"):  # libsndfile's message for an MP3 without a frame
         reason = "it holds no audio of a known format"

@@ -21,11 +21,13 @@ class MelStatistics(nn.Module):
 
     Attributes:
         dim, sample_rate, minimum_samples: see `EmbeddingModel`.
+        level, level_in_forward: "peak", set where clips are handed to the model; see `ssl_audio.level`.
         standardize: True. The dimensions have different scales, so before cosines are computed, each dimension must be
             scaled to zero mean and unit deviation over the data set. This halves the error rates.
     """
 
     standardize = True
+    level, level_in_forward = "peak", False
     dct: Tensor
 
     def __init__(self, sample_rate: int = 16000, n_mels: int = 128, n_mfcc: int = 0, deviation: bool = False) -> None:

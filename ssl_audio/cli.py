@@ -1,6 +1,7 @@
 """The `ssl-audio` command: one sub-command a file in `ssl_audio.commands`, imported only when it is called."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from importlib import import_module
 from types import ModuleType
 
 from ssl_audio.errors import InputError
+from ssl_audio.utils.files import NO_ROOM, write_problem
 from ssl_audio.utils.malloc import keep_freed_memory
 
 COMMANDS: dict[str, str] = {
@@ -100,9 +102,29 @@ def run_command(name: str, arguments: Sequence[str], program: str | None = None)
         return 2
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        line = _system_error(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("error: there is not enough memory; close other programs, or give fewer files", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _system_error(error: OSError) -> str | None:
+    """One line for what the system refuses, such as a file that may not be read; None if it names no file."""
+    number = write_problem(error)
+    if number in NO_ROOM:
+        return f"{error.filename or 'a file'}: {os.strerror(number)}; make room or choose another place"
+    if error.filename is None:
+        return None
+    remedy = "allow it, or choose another place" if isinstance(error, PermissionError) else "check its name"
+    return f"{os.fsdecode(error.filename)}: {error.strerror}; {remedy}"
 
 
 def search_working_folder() -> None:

@@ -35,6 +35,7 @@ MOVED: dict[str, str] = {
 
 ADDED: dict[str, dict[str, Any]] = {
     "ssl_audio.frontends.MelSpectrogram": {"edges": "reflect"},
+    "ssl_audio.EmbeddingModel": {"level": "none", "level_in_forward": True},
     "ssl_audio.resampling.ResampledFrontend": {"zero_crossings": 32, "rolloff": 0.97},
 }
 """Class path -> {argument added after 0.1.0: the value with which the class behaves as before}.
@@ -82,6 +83,36 @@ def find(path: str) -> Any:
         names = [key for key in dir(module) if not key.startswith("_") and inspect.isclass(getattr(module, key))]
         raise InputError(f"{module_name} has no {name!r}{suggest(name, names)}")
     return getattr(module, name)
+
+
+def accepted_arguments(kind: Any) -> list[str] | None:
+    """Names of a class's arguments, with those that `**kwargs` passes to its bases; None if they are not known."""
+    parameters, complete = _parameters(kind)
+    return list(parameters) if complete else None
+
+
+def required_arguments(kind: Any) -> list[str]:
+    """Names of a class's arguments that have no default."""
+    return [name for name, parameter in _parameters(kind)[0].items() if parameter.default is parameter.empty]
+
+
+def _parameters(kind: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+    """A class's arguments with those of its bases that it passes on, and whether these are all."""
+    if not inspect.isclass(kind):
+        return dict(inspect.signature(kind).parameters), True
+    found: dict[str, inspect.Parameter] = {}
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        if base is object:
+            return found, True
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        for p in parameters:
+            if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+                found.setdefault(p.name, p)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return found, True
+    return found, False
 
 
 def canonical_path(path: str) -> str:

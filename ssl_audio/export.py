@@ -6,6 +6,7 @@ no file is written.
 
 import copy
 import inspect
+import io
 import json
 import os
 import warnings
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from ssl_audio.config import refuse_outside
 from ssl_audio.errors import InputError
 from ssl_audio.heads import ProbeHead
+from ssl_audio.level import level_name
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
 
@@ -29,6 +31,7 @@ TOLERANCE = 1e-3  # largest difference, relative to the largest value of the emb
 INPUT, OUTPUT = "audio", "embedding"  # names in the ONNX graph: (batch, samples) -> (batch, dim)
 LOGITS = "logits"  # name of the output of a head with classes
 WINDOW_SECONDS = 3.0  # window length of a model that states none
+_SCOPES = "pkg.torch.onnx.name_scopes"  # property of an ONNX node: the modules that contain it
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class OnnxModel(nn.Module):
     def __init__(self, path: str | os.PathLike[str], like: EmbeddingModel) -> None:
         super().__init__()
         self.sample_rate, self.minimum_samples, self.dim = like.sample_rate, like.minimum_samples, like.dim
+        self.level, self.level_in_forward = like.level, like.level_in_forward
         self.session = open_session(path)
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -124,7 +128,9 @@ def export_torchscript(model: EmbeddingModel, path: str | os.PathLike[str], tole
         except Exception as error:  # the code of a module can raise anything under the tracer
             raise InputError(f"{_name(model)} cannot be traced to TorchScript: {_last_line(error)}") from error
         with write_atomically(path) as temporary:
-            torch.jit.save(scripted, temporary)
+            content = io.BytesIO()  # torch ends the process where a disk is full
+            torch.jit.save(scripted, content)
+            temporary.write_bytes(content.getbuffer())
             difference, cosine = _verify(model, torch.jit.load(temporary), "TorchScript", tolerance)
     return Export(Path(path), "torchscript", os.path.getsize(path), difference, cosine)
 
@@ -155,13 +161,15 @@ def export_onnx(model: EmbeddingModel, path: str | os.PathLike[str], tolerance: 
 
 
 def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
-    """Write a JSON file beside an ONNX file (`tags.onnx` -> `tags.json`) with what a program needs to use it.
+    """Write a JSON file beside an exported file (`tags.onnx` -> `tags.json`) with what a program needs to use it.
 
     Keys of the JSON file:
 
-    - `model`: name of the ONNX file;
+    - `model`: name of the exported file;
     - `sample_rate`: in Hz;
     - `minimum_samples`: length of the shortest clip;
+    - `level`: how the level of a clip is set (see `ssl_audio.level`): `peak`, `none`, or the class of another rule;
+    - `level_in_graph`: whether the file does it; if false, set the level of each clip before;
     - `window_seconds`: length of the windows into which to cut long recordings;
     - `dim`: size of the output;
     - `labels`: names of the outputs, or null;
@@ -180,6 +188,8 @@ def describe_onnx(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
         "model": path.name,
         "sample_rate": model.sample_rate,
         "minimum_samples": model.minimum_samples,
+        "level": level_name(model.level),
+        "level_in_graph": model.level_in_forward,
         "window_seconds": seconds or max(WINDOW_SECONDS, model.minimum_samples / model.sample_rate),
         "dim": model.dim,
         "labels": labels,
@@ -254,6 +264,7 @@ def _onnx_program(model: EmbeddingModel) -> Any:
             )
         assert program is not None
         _simplify(program.model)
+        _remove_traces(program.model)
     except ModuleNotFoundError:
         raise
     except Exception as error:  # torch's exporter can raise anything
@@ -274,6 +285,22 @@ def _simplify(graph: Any) -> None:
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     passes.CommonSubexpressionEliminationPass()(graph)
     passes.NameFixPass()(graph)
+
+
+def _remove_traces(graph: Any) -> None:
+    """Delete what the exporter notes about our source code: its stack traces hold paths of this machine.
+
+    The scopes stay, because `quantize_onnx` needs them.
+    """
+    graph.doc_string = graph.graph.doc_string = None
+    graph.metadata_props.clear()
+    graph.graph.metadata_props.clear()
+    for node in graph.graph.all_nodes():
+        scopes = node.metadata_props.get(_SCOPES)
+        node.doc_string = None
+        node.metadata_props.clear()
+        if scopes is not None:
+            node.metadata_props[_SCOPES] = scopes
 
 
 class _MaxPool1d(nn.Module):
@@ -304,7 +331,7 @@ def _replace_max_pools(module: nn.Module) -> None:
 
 
 def _belongs_to_encoder(node: Any) -> bool:
-    scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "")
+    scopes = next((item.value for item in node.metadata_props if item.key == _SCOPES), "")
     return "'encoder" in scopes or "'head" in scopes
 
 

@@ -12,6 +12,7 @@ from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.outside import PathEncoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Frontend
+from ssl_audio.level import Level, check_level, leveled, set_level
 from ssl_audio.utils.modes import evaluating
 
 if TYPE_CHECKING:
@@ -28,11 +29,17 @@ class EmbeddingModel(nn.Module):
         encoder: features -> `(batch, dim)`; see `ssl_audio.encoders`.
         sample_rate: sample rate of the input in Hz.
         head: `(batch, encoder.dim)` -> `(batch, head.dim)`; see `ssl_audio.heads`. None: the output is the embedding.
+        level: how the level of a clip is set: "peak", "none" or a module; see `ssl_audio.level`.
+        level_in_forward: `forward` and `frames` set the level. If False, they take clips as they are, and `embed` and
+            everything that reads files set the level before (published models, whose outputs stay those of the
+            original).
 
     Attributes:
         dim: size of the output.
         minimum_samples: length of the shortest clip, in samples.
         licence: licence of the weights, as the card or the package states it, or "unknown".
+        checkpoint: of a model of a training: which checkpoint it is, of which step, chosen by which value of which
+            metric (see `ssl_audio.utils.checkpoints.origin`); else empty.
         calibration: what turns two embeddings into a decision (`ssl-audio calibrate`); None where there is none.
 
     Example:
@@ -46,26 +53,36 @@ class EmbeddingModel(nn.Module):
     """
 
     def __init__(
-        self, frontend: Frontend, encoder: Encoder, sample_rate: int = 44100, head: nn.Module | None = None
+        self,
+        frontend: Frontend,
+        encoder: Encoder,
+        sample_rate: int = 44100,
+        head: nn.Module | None = None,
+        level: Level = "none",
+        level_in_forward: bool = True,
     ) -> None:
         super().__init__()
+        check_level(level)
         self.frontend = frontend
         self.encoder = encoder
         self.sample_rate = int(sample_rate)
         self.head = head
+        self.level = level
+        self.level_in_forward = bool(level_in_forward)
         self.dim = encoder.dim if head is None else cast(int, head.dim)
         self.minimum_samples = frontend.samples_for(encoder.minimum_frames)
         self.licence = UNKNOWN_LICENCE
         self.calibration: ModelCalibration | None = None
+        self.checkpoint: dict[str, Any] = {}
 
     def with_parts(self, **parts: Any) -> "EmbeddingModel":
-        """The same model with other parts: `with_parts(head=None)`; the weights and the licence stay.
+        """The same model with other arguments: `with_parts(head=None)`; the weights, licence and checkpoint stay.
 
         The calibration does not: it holds for the whole model as it was.
         """
-        own = {"frontend": self.frontend, "encoder": self.encoder, "sample_rate": self.sample_rate, "head": self.head}
-        model = EmbeddingModel(**{**own, **parts})
-        model.licence = self.licence
+        names = ("frontend", "encoder", "sample_rate", "head", "level", "level_in_forward")
+        model = EmbeddingModel(**{**{name: getattr(self, name) for name in names}, **parts})
+        model.licence, model.checkpoint = self.licence, self.checkpoint
         return model if self.training else model.eval()
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -76,7 +93,7 @@ class EmbeddingModel(nn.Module):
                 NaN or infinite.
         """
         self._check(waveforms)
-        embeddings = self.encoder(self.frontend(waveforms))
+        embeddings = self.encoder(self.frontend(self._leveled(waveforms)))
         return embeddings if self.head is None else self.head(embeddings)
 
     def frames(self, waveforms: Tensor) -> Tensor:
@@ -86,11 +103,11 @@ class EmbeddingModel(nn.Module):
             InputError: as `forward`; or the encoder has no frames.
         """
         self._check(waveforms)
-        return self.encoder.frames(self.frontend(waveforms))
+        return self.encoder.frames(self.frontend(self._leveled(waveforms)))
 
     @torch.inference_mode()
     def embed(self, audio: str | os.PathLike[str] | np.ndarray | Tensor, sample_rate: int | None = None) -> np.ndarray:
-        """The embedding of a file or an array. The model is in evaluation mode meanwhile.
+        """The embedding of a file or an array, at the level of the model. It is in evaluation mode meanwhile.
 
         Args:
             audio: path of an audio file, or samples `(samples,)` or `(batch, samples)`.
@@ -108,7 +125,7 @@ class EmbeddingModel(nn.Module):
         clips = self._load(audio, sample_rate)
         waveforms = torch.from_numpy(np.atleast_2d(clips)).to(self._device())
         with evaluating(self):
-            embeddings = self(waveforms).float().cpu().numpy()
+            embeddings = self(leveled(self, waveforms)).float().cpu().numpy()
         return embeddings[0] if clips.ndim == 1 else embeddings
 
     def _load(self, audio: Any, sample_rate: int | None) -> np.ndarray:
@@ -137,6 +154,9 @@ class EmbeddingModel(nn.Module):
         if array.ndim == 1:
             return audio_files.resample(array, sample_rate, self.sample_rate)
         return np.stack([audio_files.resample(clip, sample_rate, self.sample_rate) for clip in array])
+
+    def _leveled(self, waveforms: Tensor) -> Tensor:
+        return set_level(waveforms, self.level) if self.level_in_forward else waveforms
 
     def _device(self) -> torch.device:
         return next((tensor.device for tensor in [*self.parameters(), *self.buffers()]), torch.device("cpu"))

@@ -14,6 +14,7 @@ from torch import nn
 
 from ssl_audio.config import MOVED, describe, find, identity
 from ssl_audio.errors import InputError
+from ssl_audio.level import level_name, level_of
 from ssl_audio.version import __version__
 
 PACKAGES = ("torch", "numpy", "soundfile", "soxr", "nnAudio")
@@ -74,7 +75,8 @@ def fingerprint(model: nn.Module) -> str:
     outside = any(getattr(part, "outside", None) is not None for part in parts)
     scripted = not outside and any(isinstance(part, torch.jit.ScriptModule) for part in parts)
     description = str(model) if scripted else identity(describe(model, outside=True))
-    return _digest([description, model.sample_rate, weights_digest(model)])
+    level = [level_name(level_of(model))] if scripted and level_of(model) != "none" else []
+    return _digest([description, *level, model.sample_rate, weights_digest(model)])
 
 
 def made_by(model: nn.Module, recorded: str) -> bool:
@@ -100,7 +102,11 @@ def fingerprint_in_0_1(model: nn.Module) -> str:
 
 def description_in_0_1(module: nn.Module) -> Any:
     """The description of a module as `config.describe` of 0.1.0 gave it: private class paths, no newer arguments."""
-    return _with_old_paths(identity(describe(module)))
+    description = describe(module)
+    description["init_args"] = {
+        name: value for name, value in description["init_args"].items() if name not in ("level", "level_in_forward")
+    }
+    return _with_old_paths(identity(description))
 
 
 def _with_old_paths(description: Any) -> Any:

@@ -70,7 +70,8 @@ class WarmupCosine(LRScheduler):
         steps = trainer.estimated_stepping_batches
         if self.unit == "epochs":
             batches = trainer.num_training_batches if math.isfinite(trainer.num_training_batches) else steps
-            self.steps_per_unit = max(1.0, batches / trainer.accumulate_grad_batches)
+            # the last batches of an epoch are a step, however few
+            self.steps_per_unit = max(1.0, math.ceil(batches / trainer.accumulate_grad_batches))
         if self.total is None:
             self.total = self._training_length(trainer, steps)
             if self.total <= self.warmup:

@@ -47,6 +47,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{absent.total()} skipped for what is absent here: {listed}")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, default=3, metavar="N", help="damaged files of each kind in tests/fuzz (3)")
+
+
+@pytest.fixture
+def examples(request: pytest.FixtureRequest) -> int:
+    """How many damaged files of each kind are tried."""
+    return request.config.getoption("--fuzz")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a run of the tests remembers of folders goes where the run itself goes, not to the user's cache."""

@@ -14,7 +14,8 @@ from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.provenance import fingerprint
-from ssl_audio.training.config import load_config, merge
+from ssl_audio.training.config import load_config
+from ssl_audio.training.merging import merge
 
 FILE_OF_COMPACT_CNN = "ssl_audio.encoders.compact_cnn.CompactCNN"
 

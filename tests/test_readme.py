@@ -39,7 +39,7 @@ def place(tmp_path_factory):
     (place / "recordings" / "alice").mkdir(parents=True)
     for name in ("song.wav", "recordings/alice/one.wav", "recordings/alice/two.wav"):
         soundfile.write(place / name, tone(seconds=0.5, sample_rate=44100), 44100)
-    model = EmbeddingModel(LogMelSpectrogram(), EfficientNet(), sample_rate=44100).eval()
+    model = EmbeddingModel(LogMelSpectrogram(), EfficientNet(), level="peak", level_in_forward=False).eval()
     save_published(model, place / "published")
     with loopback_hub() as hub:
         files = {f"byol/{path.name}": path.read_bytes() for path in (place / "published").iterdir()}

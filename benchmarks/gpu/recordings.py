@@ -1,4 +1,4 @@
-"""The folder of recordings that rows share: synthetic voices in FLAC or MP3, one folder a singer."""
+"""The folder of recordings that rows share: synthetic voices in FLAC or MP3, one folder per singer."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

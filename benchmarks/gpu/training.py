@@ -19,6 +19,7 @@ import yaml
 
 from benchmarks.gpu.figures import Figure, Setting
 from ssl_audio.cli import main
+from ssl_audio.data.batch_spec import BatchSpec
 
 GOAL_GB = 24.0
 FROM_DISK = 0.9  # share of the rate on resident data that training from disk should reach
@@ -70,12 +71,16 @@ class Resident(lightning.LightningDataModule):
     """One batch of noise that lies on the device, again and again; for methods of two views and with labels."""
 
     classes = tuple(f"class {i}" for i in range(10))
-    multi_label = False
 
     def __init__(self, sample_rate: int, nr_samples: int, batch_size: int) -> None:
         super().__init__()
         self.sample_rate, self.nr_samples, self.batch_size = sample_rate, nr_samples, batch_size
         self._batch: dict[str, Any] = {}
+
+    @property
+    def batch_spec(self) -> BatchSpec:
+        keys = ("clip1", "clip2", "clip", "target", "group_name", "index")
+        return BatchSpec(keys, self.batch_size, self.nr_samples, self.sample_rate, classes=self.classes)
 
     def train_dataloader(self) -> Any:
         return _Turns(10_000)

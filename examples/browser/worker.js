@@ -42,7 +42,7 @@ async function analyse({ id, file, samples, rate }) {
   for (const [index, { start, count }] of clips.entries()) {
     await new Promise((done) => setTimeout(done)); // lets a cancellation in
     if (cancelled.delete(id)) return postMessage({ type: "cancelled", id });
-    const clip = lengthen(await resampler.read(source, start, count), model.minimum_samples);
+    const clip = leveled(lengthen(await resampler.read(source, start, count), model.minimum_samples));
     const values = activate(await forward(clip));
     values.forEach((value, i) => (sum[i] += value));
     const [from, to] = [start / model.sample_rate, (start + count) / model.sample_rate];
@@ -65,6 +65,13 @@ function windows(source, resampler) {
 /** A clip shorter than the model takes is repeated until it is long enough. */
 function lengthen(clip, minimum) {
   return clip.length >= minimum ? clip : Float32Array.from({ length: minimum }, (_, i) => clip[i % clip.length]);
+}
+
+/** The clip at the level that the model expects; the graph of most models sets it itself. */
+function leveled(clip) {
+  if (model.level !== "peak" || model.level_in_graph) return clip;
+  const peak = clip.reduce((largest, sample) => Math.max(largest, Math.abs(sample)), 0);
+  return peak > 0 ? clip.map((sample) => sample / peak) : clip;
 }
 
 async function forward(clip) {

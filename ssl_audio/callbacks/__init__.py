@@ -1,5 +1,6 @@
 """Callbacks that watch a training run, by the outputs of its steps or on a held-out folder."""
 
+from ssl_audio.callbacks.best import BestCheckpoint
 from ssl_audio.callbacks.checkpoint import Checkpoint
 from ssl_audio.callbacks.collapse import CollapseMonitor
 from ssl_audio.callbacks.finite import FiniteLoss
@@ -11,6 +12,7 @@ from ssl_audio.callbacks.verification import Verification
 from ssl_audio.callbacks.whiten import Whiten
 
 __all__ = [
+    "BestCheckpoint",
     "Checkpoint",
     "CollapseMonitor",
     "DataWaitProgressBar",

@@ -1,5 +1,6 @@
 """Verification metrics from the two views of each clip in a batch, without encoding anything again."""
 
+import math
 from collections import defaultdict
 from typing import Any, Literal
 
@@ -33,10 +34,10 @@ def view_ranks(v1: Tensor, v2: Tensor) -> Tensor:
 class InBatchMetrics(Callback):
     """Equal error rate, rank, alignment and uniformity of the views of each batch, over an epoch.
 
-    Logged as `eer`, `rank_mean`, `rank_median`, `rank_variance`, `alignment`, `uniformity` with a suffix such as
-    `_embeddings/val`. Same-clip trials are the two views of a clip; different-clip trials are its first view and the
-    second view of the clip before it. Views of one recording are easier to match than recordings of one singer, so the
-    metrics compare epochs of one run, not models. The batches of all ranks count.
+    Logged as `eer`, its standard error `eer_se`, `rank_mean`, `rank_median`, `rank_variance`, `alignment`, `uniformity`
+    with a suffix such as `_embeddings/val`. Same-clip trials are the two views of a clip; different-clip trials are its
+    first view and the second view of the clip before it. Views of one recording are easier to match than recordings of
+    one singer, so the metrics compare epochs of one run, not models. The batches of all ranks count.
 
     Args:
         of: of "embeddings" and "projections".
@@ -92,8 +93,10 @@ class InBatchMetrics(Callback):
             scores = {key: _all_ranks(torch.cat(parts)) for key, parts in self._kept.pop(name).items()}
             same, different, rank = (scores[key] for key in ("same", "different", "rank"))
             labels = torch.cat([torch.ones_like(same), torch.zeros_like(different)])
+            eer = _eer(labels, torch.cat([same, different]))
             values: dict[str, Any] = {
-                "eer": _eer(labels, torch.cat([same, different])),
+                "eer": eer,
+                "eer_se": math.sqrt(eer * (1 - eer) / len(same)),  # a clip is missed or not: binomial
                 "rank_mean": rank.mean(),
                 "rank_median": rank.median(),
                 "rank_variance": rank.var(unbiased=False),

@@ -9,6 +9,7 @@ Layouts:
 Checkpoints that CLMR published are recognised. With the classifier of CLMR's linear evaluation the model names tags.
 """
 
+import io
 import os
 import tempfile
 from argparse import ArgumentParser, Namespace
@@ -50,6 +51,8 @@ def run(args: Namespace) -> int:
         raise InputError(f"--num_trials is {args.num_trials}; it must be at least 1")
     checkpoint = find_checkpoint(args.checkpoint)
     model = load(args, checkpoint)
+    if args.layout != "ours":  # in the published layout, who reads files sets the level
+        model = model.with_parts(level_in_forward=False)
     output = Path(args.output_dir or checkpoint.with_suffix(""))
     output.parent.mkdir(parents=True, exist_ok=True)
     # Write and compare beside the output, on the same file system, so that a refused model leaves nothing behind.
@@ -75,8 +78,9 @@ def load(args: Namespace, checkpoint: Path) -> "EmbeddingModel":
     if args.classifier is None:
         return model
     from ssl_audio.hub.clmr import with_classifier
+    from ssl_audio.utils.tables import read_lines
 
-    tags = Path(args.tags).read_text(encoding="utf-8").splitlines() if args.tags else []
+    tags = read_lines(args.tags) if args.tags else []
     return with_classifier(model, args.classifier, [tag.strip() for tag in tags if tag.strip()] or None)
 
 
@@ -93,7 +97,9 @@ def write(model: "EmbeddingModel", folder: Path, layout: str) -> None:
         return
     save_published(model, folder)
     with torch.no_grad(), write_atomically(folder / TORCHSCRIPT) as temporary:
-        torch.jit.trace(model, torch.zeros(2, model.sample_rate), check_trace=False).save(str(temporary))
+        content = io.BytesIO()  # torch ends the process where a disk is full
+        torch.jit.save(torch.jit.trace(model, torch.zeros(2, model.sample_rate), check_trace=False), content)
+        temporary.write_bytes(content.getbuffer())
 
 
 def compare(model: "EmbeddingModel", folder: Path, trials: int, trusted: bool = False) -> float:

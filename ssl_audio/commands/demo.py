@@ -83,20 +83,20 @@ def _command(*arguments: object) -> None:
 
 
 def conclude(run_folder: Path, report: Path, seconds: float) -> int:
-    """Print the table, the pictures and the next commands. Returns 1 if training did not clearly help, and says why."""
+    """Print the table, the plots and the next commands. Returns 1 if training did not clearly help, and says why."""
     trained, untrained, test = read_metrics(report / "metrics.json")
     print(f"\n{'':<12}{'EER':>22}{'mean normalised rank':>26}")
     for name, metrics in (("untrained", untrained), ("trained", trained)):
         print(f"{name:<12}{_percent(metrics, 'eer'):>22}{_percent(metrics, 'mnr'):>26}")
     print(f"{trained['n_trials']} trials of {trained['n_singers']} singers who were not in training; lower is better; "
           "95 % intervals over singers")  # fmt: skip
-    pictures = {
+    plots = {
         "loss curve": run_folder / "plots" / "loss.png",
         "scores": next((report / "plots").rglob("scores*.png")),
         "map": next((report / "plots").rglob("map*.png")),
     }
     print(f"\n{'run folder':<12}{run_folder}")
-    for name, path in (*pictures.items(), ("report", report / "report.html")):
+    for name, path in (*plots.items(), ("report", report / "report.html")):
         print(f"{name:<12}{path}")
     print(f"{'took':<12}{seconds:.0f} s")
     if test["interval"][1] >= 0:

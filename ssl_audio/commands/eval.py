@@ -258,7 +258,10 @@ def model_name(given: str) -> str:
 def _write_scores(path: Path, trials: "Trials", scores: "np.ndarray") -> None:
     from ssl_audio.utils.files import write_atomically
 
-    with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        write_atomically(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["label", "first", "second", "score"])
         for label, (a, b), score in zip(trials.labels, trials.pairs, scores.tolist(), strict=True):

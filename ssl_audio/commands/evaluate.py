@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from ssl_audio.embedding.kept import KeptEmbeddings
     from ssl_audio.evaluation.backend import load_backend
     from ssl_audio.evaluation.cost import machine
+    from ssl_audio.utils.checkpoints import origin_text
     from ssl_audio.utils.device import best_device
 
     best_device(args.device)
@@ -99,7 +100,11 @@ def run(args: argparse.Namespace) -> int:
     _try(kept, models, conditions, sets[0].recordings.paths())
     evaluations, arms = _evaluate(args, kept, sets, models, fusions, conditions, backend, center)
     settings = {key: _plain(value) for key, value in vars(args).items()}
-    settings["licences"] = {name: model.licence for name, (model, baseline) in models.items() if not baseline}
+    given = {name: model for name, (model, baseline) in models.items() if not baseline}
+    settings["licences"] = {name: model.licence for name, model in given.items()}
+    settings["checkpoints"] = {name: origin_text(model.checkpoint) for name, model in given.items() if model.checkpoint}
+    for name, text in settings["checkpoints"].items():
+        print(f"{name}: {text}")
     settings["machine"] = machine(args.device)
     sentences = report.write_comparison_report(
         evaluations, args.output, settings=settings, arms=arms, runs=args.runs, map_method=args.map, seed=args.seed
@@ -249,10 +254,8 @@ def _evaluate(
     center: list[Path],
 ) -> tuple[list, list]:
     """(evaluations, arms) of all models and fusions."""
-    from ssl_audio.embedding.kept import KeptEmbeddings
     from ssl_audio.evaluation.comparison import evaluate_condition, evaluate_model
 
-    kept = KeptEmbeddings(args.cache or args.output / CACHE, args.batch_size, args.device)
     options = {"seed": args.seed, "resamples": args.draws, "rank_protocol": args.rank_protocol}
     probe = None if args.probe == "none" else args.probe
     evaluations: list = []

@@ -1,7 +1,7 @@
 """Write a model as ONNX or TorchScript: audio (batch, samples) in, embedding (batch, dim) out, any batch and length.
 
 The file contains the mel spectrogram and, for a model that `ssl-audio probe` saved, its classifier. A JSON file beside
-an ONNX file holds the sample rate, the clip length and the labels; examples/browser uses both in a web page.
+it holds the sample rate, the level rule, the clip length and the labels; examples/browser uses both in a web page.
 
 Before the file is written, its output is compared with PyTorch's at several batch sizes and lengths. A file whose
 output differs is not written.
@@ -51,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.quantize is None:
         write = export.export_onnx if args.format == "onnx" else export.export_torchscript
         print(write(model, args.output))
-        if args.format == "onnx":
-            print(f"described in {export.describe_onnx(model, args.output)}")
+        print(f"described in {export.describe_onnx(model, args.output)}")
         return 0
 
     import tempfile

@@ -1,7 +1,7 @@
-"""Test a model in the benchmarks of others: write the file that HEAR, X-ARES, EVAR, MARBLE or s3prl wants, or run MTEB.
+"""Test a model in a public benchmark: write the file that HEAR, X-ARES, EVAR, MARBLE or s3prl imports, or run MTEB.
 
-The file names the model and refuses to work with another one. Each says at its head how it is used. MTEB must be
-installed (pip install mteb); it fetches its data sets itself.
+The file names the model, and fails if the model has changed. Its first lines say how to use it. MTEB must be installed
+(pip install mteb); it downloads its data sets itself.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -19,9 +19,9 @@ EXAMPLES = """examples:
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("kind", choices=(*FILES, "mteb"), help="the benchmark")
     parser.add_argument("--model", required=True, help="published name, run folder, checkpoint, saved folder or Hub id")
-    parser.add_argument("--output", required=True, help="the file to write (.py); for mteb the folder of its results")
-    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="mteb: tasks or benchmarks")
-    parser.add_argument("--batch_size", type=int, default=32, help="mteb: clips at once (32)")
+    parser.add_argument("--output", required=True, help="the file to write (.py); for mteb, the folder of the results")
+    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="mteb: names of tasks or benchmarks")
+    parser.add_argument("--batch_size", type=int, default=32, help="mteb: clips per batch (32)")
     parser.add_argument("--device", help="mteb: cpu, cuda, cuda:1, ...; default: a GPU if there is one")
 
 
@@ -36,11 +36,11 @@ def run(args: Namespace) -> int:
 
     if args.kind == "mteb":
         if not args.tasks:
-            raise InputError("which tasks? give --tasks, as in --tasks GTZANGenre")
+            raise InputError("mteb needs --tasks, as in --tasks GTZANGenre")
         if args.batch_size < 1:
             raise InputError(f"--batch_size is {args.batch_size}; it must be at least 1")
         if find_spec("mteb") is None:
-            raise InputError("this needs mteb, which is in no extra of ours; install it with: pip install mteb")
+            raise InputError("mteb is not installed; install it with: pip install mteb")
 
         from ssl_audio.harnesses.mteb import run as run_mteb
 
@@ -50,10 +50,10 @@ def run(args: Namespace) -> int:
             print(f"{name:<40} {score:.4f}")
         return 0
     if args.tasks:
-        raise InputError(f"--tasks is for mteb; {args.kind} takes its tasks on its own command line")
+        raise InputError(f"--tasks is for mteb only; leave it out, {args.kind} chooses tasks on its own command line")
     if not args.output.endswith(".py"):
         raise InputError(f"{args.output}: the output must end in .py, because the benchmark imports it")
     target = Target.of(args.model)
     write_text(args.output, import_module(f"ssl_audio.harnesses.{args.kind}").source(target))
-    print(f"{args.output}: {args.model} for {args.kind}; the head of the file says how it is used")
+    print(f"{args.output}: {args.model} for {args.kind}; the first lines of the file say how to use it")
     return 0

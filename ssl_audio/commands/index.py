@@ -68,7 +68,10 @@ def run(args: Namespace) -> int:
     from ssl_audio.hub.address import lasting
     from ssl_audio.retrieval import Index
     from ssl_audio.utils.device import best_device
+    from ssl_audio.utils.tables import read_table
 
+    if args.labels is not None:
+        read_table(args.labels, ("path", "label"))  # before the library is embedded
     asked = {name: getattr(args, name) for name in _DEFAULTS if getattr(args, name) is not None}
     root = os.path.abspath(args.folder)
     index = None

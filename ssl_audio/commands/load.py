@@ -1,7 +1,7 @@
 """Load a table of embeddings into a vector database: LanceDB, Qdrant, PostgreSQL with pgvector, or SQLite.
 
-Each row has an id that follows from its content, so that a table can be loaded again: rows that are there are left
-alone, changed ones are replaced, and an interrupted run goes on where it was. There is one collection a model.
+The id of a row depends on its content, so a table can be loaded again: new rows are added, changed rows are replaced,
+and an interrupted run continues where it stopped. Each model has its own collection.
 """
 
 import time
@@ -19,14 +19,16 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("table", help="made by `ssl-audio embed`: .parquet or .npz")
+    parser.add_argument("table", help="table that `ssl-audio embed` wrote (.parquet or .npz)")
     parser.add_argument(
         "--into", required=True, metavar="ADDRESS", help="lancedb://, qdrant://, postgresql://, sqlite:///"
     )
-    parser.add_argument("--collection", metavar="NAME", help="default: ssl_audio_ and the model's fingerprint")
-    parser.add_argument("--fingerprint", metavar="TEXT", help="of the model, for a table that does not say it (.npz)")
-    parser.add_argument("--prefix", default="", metavar="TEXT", help="put before every path, to keep libraries apart")
-    parser.add_argument("--batch_size", type=int, metavar="N", help="rows a round trip; default: the database's")
+    parser.add_argument("--collection", metavar="NAME", help="name of the collection; default: ssl_audio_<fingerprint>")
+    parser.add_argument("--fingerprint", metavar="TEXT", help="fingerprint of the model, for .npz tables")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="text before each path, to distinguish libraries")
+    parser.add_argument(
+        "--batch_size", type=int, metavar="N", help="rows per request; default: depends on the database"
+    )
 
 
 def run(args: Namespace) -> int:

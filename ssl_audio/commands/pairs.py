@@ -26,7 +26,7 @@ from numpy.random import Generator
 from ssl_audio.audio import find_audio_files
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.recordings import find_recordings
-from ssl_audio.evaluation.trials import KINDS, Trials, generate_trials
+from ssl_audio.evaluation.trials import KINDS, Trials, generate_trials, quoted_name
 from ssl_audio.utils.files import write_text
 
 RANDOM = "random"
@@ -68,7 +68,10 @@ def run(args: Namespace) -> int:
     target = Path(args.output_dir) / root.resolve().name / "speaker_pairs.txt"
     if args.trials_kind == RANDOM:
         trials = draw(singers, args.sample_pair, rng, root, recordings(root, args.metadata))
-        write_text(target, "".join(f"{label},{first},{second}\n" for label, first, second in trials))
+        write_text(
+            target,
+            "".join(f"{label},{quoted_name(first)},{quoted_name(second)}\n" for label, first, second in trials),
+        )
         count, same = len(trials), sum(label for label, _, _ in trials)
     else:
         listed = generate(root, args.metadata, singers, args.sample_pair, args.seed, args.trials_kind)

@@ -14,6 +14,7 @@ data_report.csv in the new folder.
 Exit status: 0; 1 if a file could not be read; 2 if nothing was done.
 """
 
+import errno
 import os
 import shutil
 from argparse import ArgumentParser, Namespace
@@ -90,6 +91,12 @@ def run(args: Namespace) -> int:
             except AudioError as error:
                 unreadable += 1
                 left_out.append(LeftOut(error.path, error.reason))
+                continue
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                unreadable += 1
+                left_out.append(LeftOut(os.fspath(jobs[job].path), "the names of its segments would be too long"))
                 continue
             segments += written
             if not written:

@@ -154,7 +154,7 @@ def _frozen(args: argparse.Namespace, task: Any, model: Any, seconds: float) -> 
         results = probe_frozen(found, task, settings, args.fractions, args.seeds)
         rows += [Row(name, not own, result) for result in results]
         if keep and results[-1].head is not None:
-            save_tagger(model, results[-1].head, seconds, args.output / "model")
+            save_tagger(model, results[-1].head, seconds, args.output / "model", found.level)
     return task, rows
 
 

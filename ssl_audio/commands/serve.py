@@ -1,7 +1,8 @@
 """Serve a model over HTTP: embeddings, comparison of two recordings, similar recordings of an index.
 
-The server listens on 127.0.0.1 unless --host says otherwise; then clients need a token, which is read from --token_file
-or from the environment variable SSL_AUDIO_TOKEN. SIGTERM and Ctrl-C let requests that are under way finish.
+The server listens on 127.0.0.1. With another --host, clients need a token; give it in --token_file or in the
+environment variable SSL_AUDIO_TOKEN. After SIGTERM or Ctrl-C, the server finishes the requests that are under way and
+stops.
 """
 
 import os
@@ -26,20 +27,28 @@ _SHORTEST_TOKEN = 16
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="published name, run folder, checkpoint, saved folder or Hub id")
     parser.add_argument("--source", help="a folder or Hub id in which --model is a name")
-    parser.add_argument("--index", metavar="FILE", help="made by `ssl-audio index` with this model, for /v1/similar")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1); others need a token")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
-    parser.add_argument("--token_file", metavar="FILE", help=f"holds the token; default: the variable {TOKEN}")
-    parser.add_argument("--window", type=float, metavar="SECONDS", help="embed a file as the mean over such windows")
-    parser.add_argument("--hop", type=float, metavar="SECONDS", help="from window to window; default: the window")
+    parser.add_argument(
+        "--index", metavar="FILE", help="index for /v1/similar, made by `ssl-audio index` with this model"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (127.0.0.1); any other address needs a token"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0: any free port (8000)")
+    parser.add_argument("--token_file", metavar="FILE", help=f"file with the token; default: the variable {TOKEN}")
+    parser.add_argument(
+        "--window", type=float, metavar="SECONDS", help="embed each file as the mean over windows of this length"
+    )
+    parser.add_argument("--hop", type=float, metavar="SECONDS", help="distance between windows; default: their length")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
-    group = parser.add_argument_group("bounds of a request")
-    group.add_argument("--max_bytes", type=int, default=32_000_000, help="of its body (32000000)")
-    group.add_argument("--max_seconds", type=float, default=300.0, help="of audio in a file (300)")
-    group.add_argument("--max_files", type=int, default=16, help="(16)")
-    group.add_argument("--max_requests", type=int, default=64, help="under way at once; one more gets a 503 (64)")
-    group.add_argument("--timeout_seconds", type=float, default=60.0, help="until its answer (60)")
-    group.add_argument("--batch_files", type=int, default=16, help="in one call of the model, over requests (16)")
+    group = parser.add_argument_group("limits of a request")
+    group.add_argument("--max_bytes", type=int, default=32_000_000, help="size of the body (32000000)")
+    group.add_argument("--max_seconds", type=float, default=300.0, help="length of the audio in a file (300)")
+    group.add_argument("--max_files", type=int, default=16, help="number of files (16)")
+    group.add_argument(
+        "--max_requests", type=int, default=64, help="number of requests under way; more get status 503 (64)"
+    )
+    group.add_argument("--timeout_seconds", type=float, default=60.0, help="time until the answer (60)")
+    group.add_argument("--batch_files", type=int, default=16, help="number of files in a call of the model (16)")
 
 
 def run(args: Namespace) -> int:
@@ -56,7 +65,9 @@ def run(args: Namespace) -> int:
     with listener:
         index = None if args.index is None else Index.load(args.index)
         model = load_model(args.model, **({"source": args.source} if args.source else {}))
-        name = args.model if not os.path.exists(args.model) else Path(args.model).resolve().name  # no path of ours
+        name = (
+            args.model if not os.path.exists(args.model) else Path(args.model).resolve().name
+        )  # answers must not contain a path
         service = Service(model, name, index, args.window, args.hop, args.device)
         config = uvicorn.Config(
             make_app(service, limits, token),
@@ -67,14 +78,14 @@ def run(args: Namespace) -> int:
         )
         host, port = listener.getsockname()[:2]
         print(f"serving {name} at http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends them once more when it has shut down
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends the signal again after its shutdown; ignore it
             signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; with the protocol named, or asyncio leaves Nagle's algorithm on: 40 ms an answer."""
+    """A socket that listens. Without IPPROTO_TCP, asyncio keeps Nagle's algorithm on, which costs 40 ms per answer."""
     from ssl_audio.errors import InputError
 
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -92,7 +103,7 @@ def _token(path: str | None, host: str) -> str | None:
     """The token that clients must send.
 
     Raises:
-        InputError: none for a server that other machines reach, or one that is too short or has spaces in it.
+        InputError: other machines can reach the server and there is no token; or the token is too short or has spaces.
     """
     from ssl_audio.errors import InputError
     from ssl_audio.serving.guard import is_loopback
@@ -104,9 +115,9 @@ def _token(path: str | None, host: str) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: the token cannot be read ({error}); give a text file") from error
     if token is None and not is_loopback(host):
-        raise InputError(f"--host {host} is open to other machines; give --token_file, or set {TOKEN}")
+        raise InputError(f"other machines can reach --host {host}; give --token_file, or set {TOKEN}")
     if token is not None and (
         len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token
     ):
-        raise InputError(f"the token must be {_SHORTEST_TOKEN} or more ASCII letters and digits, without spaces")
+        raise InputError(f"the token must have {_SHORTEST_TOKEN} or more ASCII characters, without spaces")
     return token

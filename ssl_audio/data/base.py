@@ -3,6 +3,7 @@
 import math
 import os
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,6 +44,8 @@ class RecordingDataModule(LightningDataModule):
     Attributes:
         index: what the scan found and the run uses; None before `setup`.
         train_groups, val_groups: both sides of the split.
+        classes: names, in the order of the targets; empty before `setup`, and where batches hold no targets.
+        multi_label: whether a recording may have several.
 
     Raises:
         InputError: a value out of its range; the message names the key.
@@ -59,6 +62,8 @@ class RecordingDataModule(LightningDataModule):
         self.loading = loading
         self.eval_frac = eval_frac
         self.index: AudioIndex | None = None
+        self.classes: list[str] = []
+        self.multi_label = False
         self.train_groups: list[Group] = []
         self.val_groups: list[Group] = []
         self.failures = FailureLog(max_failures)
@@ -68,7 +73,8 @@ class RecordingDataModule(LightningDataModule):
     @property
     def batch_spec(self) -> BatchSpec:
         """What the batches hold; a method asks for it in its `setup`."""
-        return self.items.spec(self.loading.batch_size)
+        spec = self.items.spec(self.loading.batch_size)
+        return replace(spec, classes=tuple(self.classes), multi_label=self.multi_label)
 
     @property
     def sample_rate(self) -> int:
@@ -110,6 +116,9 @@ class RecordingDataModule(LightningDataModule):
         index, copies = self.source.find_copies(index, self.sample_rate)
         self.train_groups, self.val_groups = self.source.split(index, self.eval_frac, self.loading.seed)
         self._check(len(index.groups))
+        if "target" in self.items.keys:
+            labels = self.source.labels()
+            self.classes, self.multi_label = list(labels.classes), labels.multi_label
         self.index = index
         self.failures.begin(index.left_out, self._report_path())
         text = f"data: {index.summary()}{f', {copies} of them cached' if copies else ''}"
@@ -151,12 +160,13 @@ class RecordingDataModule(LightningDataModule):
         does not fill a last batch is left out if there is a full batch, so that metrics which depend on the batch size
         stay comparable.
         """
-        full = len(dataset) >= self.batch_size * self._world_size
+        batch_size = self.loading.items_of_a_step(training)
+        full = len(dataset) >= batch_size * self._world_size
         return self.items.sampler(
             dataset,
             self.source,
             training,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             drop_last=training or full,
             num_replicas=self._world_size,
             rank=self._rank,

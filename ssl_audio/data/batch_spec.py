@@ -16,6 +16,7 @@ class BatchSpec:
         continues: row i of a batch continues row i of the batch before wherever its `group_name` is the same.
         classes: names of the targets, in their order; empty before the labels are read in `setup`.
         multi_label: a clip may have several classes.
+        level: the rule by which the level of the clips was set, before any augmentation; see `ssl_audio.level`.
     """
 
     keys: tuple[str, ...]
@@ -25,6 +26,7 @@ class BatchSpec:
     continues: bool = False
     classes: tuple[str, ...] = ()
     multi_label: bool = False
+    level: str = "none"
 
 
 def batch_spec_of(data_module: Any) -> BatchSpec | None:

@@ -1,20 +1,22 @@
-"""Two views of each recording: the data of contrastive and siamese methods."""
+"""Clips of recordings: two views of each for contrastive and siamese methods, or one with its label."""
 
 from typing import Any, Literal
 
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.base import RecordingDataModule
 from ssl_audio.data.dataset import SamplingMode
-from ssl_audio.data.items import Short, TwoViews
+from ssl_audio.data.items import Short, clips_of_recordings
 from ssl_audio.data.loading import Loading
 from ssl_audio.data.sources import Folders, NamedCorpus, Source
+from ssl_audio.data.sources.labelled import with_labels
 
 
 class AudioDataModule(RecordingDataModule):
     """Two views of each recording from folders laid out as `dataset/singer/**/file`, split by singer.
 
-    A batch: {"clip1", "clip2": (batch, nr_samples) float32, "group_name": list[str], "index": (batch,) int64}. What is
-    left out, reported and resumed: see `RecordingDataModule`.
+    A batch: {"clip1", "clip2": (batch, nr_samples) float32, "group_name": list[str], "index": (batch,) int64}. With
+    `labels`: {"clip": (batch, nr_samples), "target": (batch,) int64, or (batch, classes) float32 where a recording may
+    have several labels, "index": (batch,)}. What is left out, reported and resumed: see `RecordingDataModule`.
 
     Args:
         dataset_dirs: data set folders; the fraction `eval_frac` of the groups of each is for validation.
@@ -41,6 +43,12 @@ class AudioDataModule(RecordingDataModule):
             training tracks alone, validate on its validation tracks (where it has none, on `eval_frac` of the others,
             and not at all if that is 0). Groups are its artists or speakers. None: all files of the folders.
         store: where `ssl-audio cache --store` has put the copies; None: in the data sets' folders.
+        normalize: scale each clip to a peak of 1 before the augmentation. If False, clips keep the level of their
+            recording. None: two views are scaled, labelled clips are not.
+        batch_size_val: items of a validation step, on each device; None: as `batch_size`.
+        labels: clips with what is to be predicted of them, for `methods.Supervised`: the labels of the corpus; of the
+            one folder of `dataset_dirs`, laid out as `class/**/file`; of another source, whose groups are the classes
+            if it has no labels (shards). Training and validation follow the corpus's split.
         source: any other place (see `ssl_audio.data.sources`), instead of `dataset_dirs`, `corpus` and what is about
             these. Shards: {class_path: ssl_audio.data.sources.Shards, init_args: {shards: data/shards}}.
     """
@@ -68,12 +76,20 @@ class AudioDataModule(RecordingDataModule):
         corpus: dict[str, Any] | None = None,
         store: str | None = None,
         source: Source | None = None,
+        normalize: bool | None = None,
+        batch_size_val: int | None = None,
+        labels: bool = False,
     ) -> None:
+        if source is None and labels and corpus is None:
+            corpus = {"name": "folder", "seed": seed}
         if source is None and corpus is not None:
             source = NamedCorpus(dataset_dirs, corpus, group_by_artist, max_groups, seed, store)
         elif source is None:
             source = Folders(dataset_dirs, group_by_artist, group_name_is_folder, max_groups, seed, store)
-        items = TwoViews(
+        items = clips_of_recordings(
+            labels,
+            normalize,
+            shared_crop,
             nr_samples=nr_samples,
             sample_rate=sample_rate,
             seed=seed,
@@ -81,7 +97,6 @@ class AudioDataModule(RecordingDataModule):
             multi_epoch=multi_epoch,
             augmentation=augmentation,
             short=short,
-            shared_crop=shared_crop,
         )
-        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed)
-        super().__init__(source, items, loading, eval_frac, max_failures)
+        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed, batch_size_val)
+        super().__init__(with_labels(source) if labels else source, items, loading, eval_frac, max_failures)

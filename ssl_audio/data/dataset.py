@@ -1,7 +1,7 @@
 """Items of recordings, from (seed, epoch, item) and nothing else: two views of one recording, or one clip of it."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,12 +10,11 @@ import torch
 from numpy.random import Generator
 from torch.utils.data import Dataset, default_collate
 
-from ssl_audio.audio import AudioError, peak_normalize
+from ssl_audio.audio import AudioError, is_silent, peak_normalize
 from ssl_audio.data.failures import NoAudioError
 from ssl_audio.data.index import AudioEntry, Group, LeftOut
 from ssl_audio.data.int16 import AudioReader
 from ssl_audio.data.sampler import Draw
-from ssl_audio.data.scan import SILENCE_PEAK
 from ssl_audio.data.store import open_recording
 from ssl_audio.errors import InputError
 
@@ -58,7 +57,7 @@ class Crop:
                 raise AudioError(entry.path, f"ends before the {length} samples that it had when it was scanned")
             if not self.normalize:
                 return np.resize(audio, self.nr_samples)
-            if np.abs(audio).max() >= SILENCE_PEAK:
+            if not is_silent(audio):
                 return peak_normalize(np.resize(audio, self.nr_samples))
         raise AudioError(entry.path, f"gave silence {_TRIES_FOR_SOUND} times in a row")
 
@@ -123,7 +122,8 @@ class RecordingDataset(Dataset):
         visited = self.groups if self.batch_sampling_mode == "sample_groups" else self.entries
         return len(visited) * self.multi_epoch
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
+        draw = Draw.of(draw)
         rng = np.random.default_rng([self.seed, draw.epoch, draw.item])
         position = draw.item // self.multi_epoch
         if self.batch_sampling_mode == "sample_groups":
@@ -188,6 +188,28 @@ class TwoViewDataset(RecordingDataset):
             second = first if self.shared_crop else self.crop.draw(file, entry, rng)
         clip1, clip2 = self.crop.augment(first, entry, rng), self.crop.augment(second, entry, rng)
         return {"clip1": torch.from_numpy(clip1), "clip2": torch.from_numpy(clip2), "group_name": group.name}
+
+
+class LabelledDataset(RecordingDataset):
+    """One random fragment of each recording, at its own level, with what is to be predicted of it.
+
+    An item has "clip" (nr_samples,) float32, "target" int64 or (classes,) float32, and what `RecordingDataset` adds.
+
+    Args:
+        targets: {path: class number, or (classes,) float32 of 0 and 1}.
+        arguments: of `RecordingDataset`.
+    """
+
+    def __init__(self, targets: Mapping[str, Any], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.targets = targets
+
+    def read(self, entry: AudioEntry, group: Group, rng: Generator) -> dict[str, Any]:
+        """The fragment and its target."""
+        with self.open(entry) as file:
+            clip = self.crop.draw(file, entry, rng)
+        clip = self.crop.augment(clip, entry, rng)
+        return {"clip": torch.from_numpy(clip), "target": torch.as_tensor(self.targets[entry.path])}
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

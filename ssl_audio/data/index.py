@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ssl_audio.data.scan import FileFacts, scan_folder
 from ssl_audio.errors import InputError
 from ssl_audio.utils.files import write_text
+from ssl_audio.utils.names import printable
 
 SHORTEST_SECONDS = 0.1
 
@@ -204,11 +205,11 @@ class AudioIndex:
 
 
 def write_data_report(path: str | os.PathLike, left_out: Iterable[LeftOut]) -> None:
-    """Write `data_report.csv`: columns path and reason, one file a row."""
+    """Write `data_report.csv`: columns path and reason, one row per file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(LeftOut._fields)
-    writer.writerows((_printable(item.path), item.reason) for item in left_out)
+    writer.writerows((printable(item.path), item.reason) for item in left_out)
     write_text(path, text.getvalue())
 
 
@@ -267,8 +268,3 @@ def _normal(name: str) -> str:
 def _rank(seed: int, purpose: str, key: str) -> bytes:
     """Bytes that follow from seed and name alone, by which groups are put into a random order."""
     return hashlib.sha256(f"{seed}/{purpose}/{key}".encode("utf-8", "surrogateescape")).digest()
-
-
-def _printable(path: str) -> str:
-    """A path in which bytes that are not UTF-8 are written as escapes."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")

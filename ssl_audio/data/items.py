@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.batch_spec import BatchSpec
-from ssl_audio.data.dataset import SamplingMode, TwoViewDataset, collate
+from ssl_audio.data.dataset import Crop, LabelledDataset, SamplingMode, TwoViewDataset, collate
 from ssl_audio.data.index import Group
 from ssl_audio.data.loading import check_at_least
 from ssl_audio.data.sampler import EpochSampler
@@ -27,8 +27,8 @@ class Items(ABC):
         nr_samples: of a clip.
         sample_rate: of the clips, Hz.
         seed: of order, fragments and augmentation.
-        keys: of a batch.
         normalize: clips are scaled to a peak of 1; if False they keep the level of their recording.
+        keys: of a batch.
 
     Raises:
         InputError: a value out of its range; the message names the key.
@@ -37,9 +37,9 @@ class Items(ABC):
     nr_samples: int
     sample_rate: int
     seed: int = 0
+    normalize: bool = True
 
     keys: ClassVar[tuple[str, ...]]
-    normalize: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_at_least(1, sample_rate=self.sample_rate, nr_samples=self.nr_samples)
@@ -62,7 +62,8 @@ class Items(ABC):
 
     def spec(self, batch_size: int) -> BatchSpec:
         """What the batches hold."""
-        return BatchSpec(self.keys, batch_size, self.nr_samples, self.sample_rate)
+        level = "peak" if self.normalize else "none"
+        return BatchSpec(self.keys, batch_size, self.nr_samples, self.sample_rate, level=level)
 
     @property
     def excludes_short(self) -> bool:
@@ -167,4 +168,42 @@ class TwoViews(RecordingItems):
             self.augmentation if training else None,
             self.shared_crop,
             source.open,
+            self.normalize,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledClips(RecordingItems):
+    """A clip of each recording with its target; the source must have labels."""
+
+    normalize: bool = False
+
+    keys: ClassVar[tuple[str, ...]] = ("clip", "target", "index")
+
+    def dataset(self, groups: Sequence[Group], source: Source, training: bool) -> LabelledDataset:
+        augmentation = self.augmentation if training else None
+        return LabelledDataset(
+            source.labels().targets,
+            groups,
+            Crop(self.nr_samples, self.sample_rate, augmentation, self.normalize),
+            self.seed,
+            self.batch_sampling_mode,
+            self.multi_epoch if training else 1,
+            source.open,
+        )
+
+
+def clips_of_recordings(
+    labels: bool, normalize: bool | None, shared_crop: bool, **arguments: Any
+) -> TwoViews | LabelledClips:
+    """Two views of each recording, or with `labels` one clip with its target.
+
+    Args:
+        labels: see `AudioDataModule`.
+        normalize: None: as is usual for these items.
+        shared_crop: see `TwoViews`.
+        **arguments: of `RecordingItems`.
+    """
+    if normalize is not None:
+        arguments["normalize"] = normalize
+    return LabelledClips(**arguments) if labels else TwoViews(shared_crop=shared_crop, **arguments)

@@ -25,6 +25,7 @@ class Loading:
         prefetch_factor: batches that each worker prepares ahead.
         pin_memory: page-locked batches; None: where there is a CUDA device.
         seed: of the loader's own generator, which a DataLoader would else take from torch's global one.
+        batch_size_val: items of a validation step on each device; None: as `batch_size`.
 
     Raises:
         InputError: a value out of its range; the message names the key.
@@ -35,12 +36,19 @@ class Loading:
     prefetch_factor: int = 2
     pin_memory: bool | None = None
     seed: int = 0
+    batch_size_val: int | None = None
 
     def __post_init__(self) -> None:
         check_at_least(1, batch_size=self.batch_size, prefetch_factor=self.prefetch_factor)
         check_at_least(0, seed=self.seed)
+        if self.batch_size_val is not None:
+            check_at_least(1, batch_size_val=self.batch_size_val)
         if self.num_workers != "auto" and self.num_workers < 0:
             raise InputError(f"data.num_workers is {self.num_workers}; it must be 0 or more, or auto")
+
+    def items_of_a_step(self, training: bool) -> int:
+        """On each device."""
+        return self.batch_size if training or self.batch_size_val is None else self.batch_size_val
 
     def workers(self, steps: int, processes: int) -> int:
         """How many workers a loader gets.
@@ -64,7 +72,7 @@ class Loading:
         workers = self.workers(sampler.steps, processes)
         return DataLoader(
             dataset,
-            self.batch_size,
+            sampler.batch_size,
             sampler=sampler,
             drop_last=sampler.drop_last,
             num_workers=workers,

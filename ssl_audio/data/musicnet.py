@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.base import RecordingDataModule
 from ssl_audio.data.batch_composition import Composition
 from ssl_audio.data.corpora import musicnet
 from ssl_audio.data.index import AudioIndex
+from ssl_audio.data.items import Short
 from ssl_audio.data.loading import Loading
-from ssl_audio.data.sources import Folders
+from ssl_audio.data.sources import Folders, Labels
 from ssl_audio.data.windows import Windows
 from ssl_audio.errors import InputError
 
@@ -47,6 +51,13 @@ class MusicNetRecordings(Folders):
     def categories(self) -> Mapping[str, str] | None:
         return self._categories
 
+    def labels(self) -> Labels:
+        """The category of each recording as its class."""
+        categories = self._categories or {}
+        classes = sorted(set(categories.values()))
+        targets = {path: np.int64(classes.index(name)) for path, name in categories.items()}
+        return Labels(targets, tuple(classes), multi_label=False)
+
 
 class MusicNetDataModule(RecordingDataModule):
     """Windows of MusicNet's training recordings, split by recording; batches as of `WindowDataModule`.
@@ -55,7 +66,9 @@ class MusicNetDataModule(RecordingDataModule):
         root: folder in MusicNet's layout, see `ssl_audio.data.corpora.musicnet`. No labels are needed.
         category: column of the table by which "samecategory" composes batches, such as ensemble or composer.
         sample_rate, nr_samples, batch_size, composition, num_workers, eval_frac, seed, max_audio_in_memory, cache,
-        max_failures, prefetch_factor, pin_memory, store: see `WindowDataModule`.
+        max_failures, prefetch_factor, pin_memory, store, augmentation, normalize, batch_size_val, short,
+        shared_crop: see `WindowDataModule`.
+        labels: windows with their category as the target, for `methods.Supervised`.
     """
 
     def __init__(
@@ -75,8 +88,14 @@ class MusicNetDataModule(RecordingDataModule):
         prefetch_factor: int = 4,
         pin_memory: bool | None = None,
         store: str | None = None,
+        augmentation: ClipTransform | None = None,
+        normalize: bool = False,
+        batch_size_val: int | None = None,
+        labels: bool = False,
+        short: Short = "exclude",
+        shared_crop: Literal[True] = True,
     ) -> None:
-        used = category if composition == "samecategory" else None
+        used = category if labels or composition == "samecategory" else None
         source = MusicNetRecordings(root, used, store, copy_at=sample_rate if cache else None)
         items = Windows(
             nr_samples=nr_samples,
@@ -84,6 +103,10 @@ class MusicNetDataModule(RecordingDataModule):
             seed=seed,
             composition=composition,
             room=max_audio_in_memory,
+            augmentation=augmentation,
+            normalize=normalize,
+            labels=labels,
+            short=short,
         )
-        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed)
+        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed, batch_size_val)
         super().__init__(source, items, loading, eval_frac, max_failures)

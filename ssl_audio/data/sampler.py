@@ -13,6 +13,11 @@ class Draw(NamedTuple):
     epoch: int
     item: int
 
+    @staticmethod
+    def of(draw: "Draw | int") -> "Draw":
+        """The draw; for a plain position, as trainer.overfit_batches gives it, that of epoch 0."""
+        return draw if isinstance(draw, Draw) else Draw(0, int(draw))
+
 
 class EpochSampler(DistributedSampler):
     """Yields `Draw(epoch, item)`; each epoch is a permutation of the items, from (seed, epoch).

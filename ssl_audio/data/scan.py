@@ -12,17 +12,22 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, AudioError, AudioFile, walk_files
+from ssl_audio.audio import (
+    EXTENSIONS,
+    SILENCE_PEAK,
+    SILENT,
+    UNSUPPORTED_EXTENSIONS,
+    AudioError,
+    AudioFile,
+    walk_files,
+)
 from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
-SILENCE_PEAK = 1e-4
-"""A file whose largest magnitude is below this (-80 dBFS) is silent."""
-
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _WHOLE_SECONDS = 30  # files up to this long are decoded whole by the scan, longer ones in _PROBES parts of one second
 _PROBES = 10
 
@@ -128,7 +133,7 @@ def inspect(path: str | os.PathLike) -> tuple[int, int, str]:
     if end == 0:
         return 0, 0, "holds no audio that can be decoded"
     if peak < SILENCE_PEAK:
-        return 0, 0, f"is silent (peak {peak:.1e}, below {SILENCE_PEAK:.0e})"
+        return 0, 0, SILENT
     return end, rate, ""
 
 

@@ -1,17 +1,18 @@
-"""Training from shards: two views of each recording, as of folders, from another source."""
+"""Training from shards: the clips of `AudioDataModule`, from another source."""
 
 from typing import Literal
 
 from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.base import RecordingDataModule
 from ssl_audio.data.dataset import SamplingMode
-from ssl_audio.data.items import Short, TwoViews
+from ssl_audio.data.items import Short, clips_of_recordings
 from ssl_audio.data.loading import Loading
 from ssl_audio.data.sources import Shards
+from ssl_audio.data.sources.labelled import with_labels
 
 
 class ShardDataModule(RecordingDataModule):
-    """Two views of each recording from shards (`ssl-audio shard`), split by singer; batches as of `AudioDataModule`.
+    """Clips of recordings from shards (`ssl-audio shard`), split by singer; batches as of `AudioDataModule`.
 
     Every process looks for its shards in `setup`; if one lacks any, all stop.
 
@@ -19,7 +20,8 @@ class ShardDataModule(RecordingDataModule):
         shards, cache, cache_bytes: see `ssl_audio.data.sources.Shards`.
         sample_rate: must be that of the shards.
         nr_samples, batch_size, num_workers, eval_frac, seed, batch_sampling_mode, multi_epoch, augmentation,
-        shared_crop, short, max_failures, prefetch_factor, pin_memory: see `AudioDataModule`.
+        shared_crop, short, max_failures, prefetch_factor, pin_memory, normalize, batch_size_val: see `AudioDataModule`.
+        labels: one clip of each recording, with its group as the class; see `AudioDataModule`.
     """
 
     def __init__(
@@ -41,8 +43,14 @@ class ShardDataModule(RecordingDataModule):
         max_failures: float = 0.05,
         prefetch_factor: int = 2,
         pin_memory: bool | None = None,
+        normalize: bool | None = None,
+        batch_size_val: int | None = None,
+        labels: bool = False,
     ) -> None:
-        items = TwoViews(
+        items = clips_of_recordings(
+            labels,
+            normalize,
+            shared_crop,
             nr_samples=nr_samples,
             sample_rate=sample_rate,
             seed=seed,
@@ -50,7 +58,7 @@ class ShardDataModule(RecordingDataModule):
             multi_epoch=multi_epoch,
             augmentation=augmentation,
             short=short,
-            shared_crop=shared_crop,
         )
-        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed)
-        super().__init__(Shards(shards, cache, cache_bytes), items, loading, eval_frac, max_failures)
+        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed, batch_size_val)
+        source = Shards(shards, cache, cache_bytes)
+        super().__init__(with_labels(source) if labels else source, items, loading, eval_frac, max_failures)

@@ -132,6 +132,15 @@ def _batches(
         yield batch
 
 
+def _checked_facts(facts: dict[str, Any], shards: int) -> dict[str, Any]:
+    """The facts of a recording; KeyError, TypeError or ValueError if they are not what `write_shards` writes."""
+    if not 0 <= facts["shard"] < shards or facts["start"] < 0 or facts["samples"] < 1 or not facts["scale"] > 0:
+        raise ValueError(f"recording {facts['path']!r}")
+    if not all(isinstance(facts[name], str) for name in ("path", "key", "group")):
+        raise TypeError(f"names of recording {facts['path']!r}")
+    return facts
+
+
 class ShardSet:
     """Shards in a folder, or at an address from which they are fetched when they are needed.
 
@@ -159,9 +168,12 @@ class ShardSet:
             raise InputError(f"{path} is no index of shards; make shards with: ssl-audio shard")
         if content["version"] != VERSION:
             raise InputError(f"{path} is of version {content['version']}, not {VERSION}; write the shards again")
-        self.sample_rate: int = content["sample_rate"]
-        self.shards = [Shard(**shard) for shard in content["shards"]]
-        self.recordings: list[dict[str, Any]] = content["recordings"]
+        try:
+            self.sample_rate = int(content["sample_rate"])
+            self.shards = [Shard(str(shard["name"]), int(shard["size"])) for shard in content["shards"]]
+            self.recordings = [_checked_facts(facts, len(self.shards)) for facts in content["recordings"]]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InputError(f"{path} is damaged ({error!r}); write the shards again with: ssl-audio shard") from error
 
     def index(self) -> AudioIndex:
         """The recordings in their groups."""

@@ -29,6 +29,7 @@ from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.files import PARTIAL, write_atomically
 
 STORE_NAME = ".ssl_audio_store"
+_LONGEST_NAME = 255  # bytes, on every file system in use
 _SUFFIX = ".int16"
 _MAGIC = b"sslaudio1\n"  # the digit is the version of the layout
 _LAYOUT = struct.Struct("<10sxxIQqQdI4x")  # little endian; the samples begin after it, at a multiple of 8 bytes
@@ -114,7 +115,10 @@ def stored_path(
     folder: str | os.PathLike, path: str | os.PathLike, sample_rate: int, store: str | os.PathLike | None = None
 ) -> str:
     """The path of a recording's copy at a rate; see `store_folder`."""
-    return os.path.join(store_folder(folder, sample_rate, store), os.path.relpath(path, folder) + _SUFFIX)
+    inside, name = os.path.split(os.path.relpath(path, folder))
+    if len(os.fsencode(name + _SUFFIX)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return os.path.join(store_folder(folder, sample_rate, store), inside, name + _SUFFIX)
 
 
 def attach(index: AudioIndex, sample_rate: int, store: str | os.PathLike | None = None) -> tuple[AudioIndex, int, int]:

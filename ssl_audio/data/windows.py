@@ -3,23 +3,26 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from ssl_audio.audio import AudioError
+from ssl_audio.audio import AudioError, peak_normalize
+from ssl_audio.augmentations.base import ClipTransform
 from ssl_audio.data.base import RecordingDataModule
 from ssl_audio.data.batch_composition import Composition, CompositionSampler
 from ssl_audio.data.batch_spec import BatchSpec
-from ssl_audio.data.dataset import Open
+from ssl_audio.data.dataset import ClipAugmentation, Crop, Open
 from ssl_audio.data.failures import NoAudioError
 from ssl_audio.data.index import AudioEntry, FileCopy, Group, LeftOut
-from ssl_audio.data.items import Items
+from ssl_audio.data.items import Items, Short
 from ssl_audio.data.loading import Loading, identity
 from ssl_audio.data.sampler import Draw, EpochSampler
-from ssl_audio.data.sources import Folders, Source
+from ssl_audio.data.scan import SILENCE_PEAK
+from ssl_audio.data.sources import Folders, NamedCorpus, Source
+from ssl_audio.data.sources.labelled import with_labels
 from ssl_audio.data.store import StoredFile, open_recording, stored_bytes
 from ssl_audio.errors import InputError
 
@@ -73,9 +76,9 @@ class MappedRecordings:
 class WindowDataset(Dataset):
     """All windows of all recordings, one after the other; no window spans two recordings.
 
-    `dataset[Draw(epoch, item)]` is {"clip1": (nr_samples,) float32 tensor, "group_name": str, the recording,
-    "index": int, its position in `entries`, "start": int, first sample, "failures"}. Windows keep the level of their
-    recording, so that consecutive windows fit together.
+    `dataset[Draw(epoch, item)]` is {"clip1", "clip2": (nr_samples,) float32 tensors, "group_name": str, the recording,
+    "index": int, its position in `entries`, "start": int, first sample, "failures"}. The clips are the same window,
+    each augmented on its own. With `targets`, "clip" and "target" are in the place of the two.
 
     Args:
         groups: see `AudioIndex.split`; recordings shorter than a window have none.
@@ -87,6 +90,11 @@ class WindowDataset(Dataset):
             at sample 0.
         room, open: see `MappedRecordings`.
         categories: category of each recording by path; None: its group.
+        augmentation: per clip, or None.
+        normalize: scale each window to a peak of 1. If False, windows keep the level of their recording, so that
+            consecutive windows fit together.
+        targets: by the recording's path; see `Labels`. None: there are none.
+        repeat: a recording that is shorter than a window is repeated until it fills one.
     """
 
     def __init__(
@@ -99,16 +107,25 @@ class WindowDataset(Dataset):
         room: int = 1 << 30,
         categories: Mapping[str, str] | None = None,
         open: Open = open_recording,
+        augmentation: ClipAugmentation | None = None,
+        normalize: bool = False,
+        targets: Mapping[str, Any] | None = None,
+        repeat: bool = False,
     ) -> None:
         self.nr_samples, self.sample_rate, self.seed, self.moving = nr_samples, sample_rate, seed, moving
+        self.crop = Crop(nr_samples, sample_rate, augmentation, normalize)
+        self.targets = targets
+        self.views = 2 if augmentation is not None and targets is None else 1
         found = [(group, entry) for group in groups for entry in group.entries]
         self.entries = [entry for _, entry in found]
         self.names = [_name(group, entry) for group, entry in found]
         lengths = np.array([entry.samples(sample_rate) for entry in self.entries], np.int64)
         counts = lengths // nr_samples
+        if repeat:
+            counts = np.maximum(1, counts)
         if moving:  # leave half a window to move in, where the recording is long enough
             counts = np.minimum(counts, np.maximum(1, (2 * lengths - nr_samples) // (2 * nr_samples)))
-        self.slack = lengths - counts * nr_samples
+        self.slack = np.maximum(0, lengths - counts * nr_samples)
         self.first = np.concatenate([[0], np.cumsum(counts)])  # position of each recording's first window
         self.sequences = np.repeat(np.arange(len(counts)), counts)
         kinds = [group.key if categories is None else categories.get(entry.path, "") for group, entry in found]
@@ -119,41 +136,45 @@ class WindowDataset(Dataset):
     def __len__(self) -> int:
         return int(self.first[-1])
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        clip = np.empty(self.nr_samples, np.float32)
-        name, index, start, failures = self._fill(draw, clip)
-        return {
-            "clip1": torch.from_numpy(clip),
-            "group_name": name,
-            "index": index,
-            "start": start,
-            "failures": failures,
+    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
+        batch = self.__getitems__([Draw.of(draw)])
+        return {key: value if key == "failures" else value[0] for key, value in batch.items()} | {
+            key: int(batch[key][0]) for key in ("index", "start")
         }
 
     def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Any]:
         """A whole batch, written row by row without copies; a DataLoader calls this if it exists."""
-        clips = np.empty((len(draws), self.nr_samples), np.float32)
-        names, indices, starts, failures = zip(*map(self._fill, draws, clips), strict=True)
-        clip1 = torch.from_numpy(clips)
+        clips = np.empty((self.views, len(draws), self.nr_samples), np.float32)
+        names, indices, starts, failures = zip(*map(self._fill, map(Draw.of, draws), clips.swapaxes(0, 1)), strict=True)
+        first, last = torch.from_numpy(clips[0]), torch.from_numpy(clips[-1])  # one tensor if there is one view
+        content: dict[str, Any] = {"clip1": first, "clip2": first if self.views == 1 else last}
+        if self.targets is not None:
+            targets = [torch.as_tensor(self.targets[self.entries[index].path]) for index in indices]
+            content = {"clip": first, "target": torch.stack(targets)}
         return {
-            "clip1": clip1,
-            "clip2": clip1,  # for methods whose views differ by the batch augmentation alone
+            **content,
             "group_name": list(names),
             "index": torch.tensor(indices),
             "start": torch.tensor(starts),
             "failures": [failure for part in failures for failure in part],
         }
 
-    def _fill(self, draw: Draw, clip: np.ndarray) -> tuple[str, int, int, list[LeftOut]]:
-        """Write the window of a draw into `clip` (nr_samples,); returns name, recording, first sample and failures."""
+    def _fill(self, draw: Draw, clips: np.ndarray) -> tuple[str, int, int, list[LeftOut]]:
+        """Write the window of a draw into `clips` (views, nr_samples); returns name, recording, first sample, failures.
+
+        A window that cannot be used is replaced by another.
+        """
         failures: list[LeftOut] = []
         item = draw.item
         while True:
             index = int(self.sequences[item])
             start = self.offset(draw.epoch, index) + (item - int(self.first[index])) * self.nr_samples
             try:
-                if self.recordings.read(self.entries[index], start, clip) < self.nr_samples:
+                got = self.recordings.read(self.entries[index], start, clips[0])
+                if got < min(self.nr_samples, self.entries[index].samples(self.sample_rate)):
                     raise AudioError(self.entries[index].path, "is shorter than it was when it was scanned")
+                clips[0, got:] = np.resize(clips[0, :got], self.nr_samples)[got:]
+                self._prepare(clips, draw, self.entries[index])
                 break
             except AudioError as error:
                 failures.append(LeftOut(error.path, error.reason))
@@ -164,6 +185,16 @@ class WindowDataset(Dataset):
                 item = int(np.random.default_rng([self.seed, *draw, len(failures)]).integers(len(self)))
         # A window that replaces another continues nothing, so its name must differ from that of the row before.
         return f"{self.names[index]}#{start}" if failures else self.names[index], index, start, failures
+
+    def _prepare(self, clips: np.ndarray, draw: Draw, entry: AudioEntry) -> None:
+        """Make the views (views, nr_samples) of a window from the first row, in place. Raises AudioError."""
+        window = clips[0]
+        if self.crop.normalize and np.abs(window).max() >= SILENCE_PEAK:
+            window[:] = peak_normalize(window)
+        if self.crop.augmentation is not None:
+            rng, window = np.random.default_rng([self.seed, *draw]), window.copy()
+            for clip in clips:
+                clip[:] = self.crop.augment(window, entry, rng)
 
     def offset(self, epoch: int, recording: int) -> int:
         """The first sample of a recording's first window in an epoch."""
@@ -182,13 +213,29 @@ class Windows(Items):
     Attributes:
         composition: see `ssl_audio.data.batch_composition`; validation is "uniform" in place of "sequential".
         room: see `MappedRecordings`.
+        augmentation: per clip on the CPU, in training only.
+        labels: windows with the targets of their recordings; the source must have labels.
+        short: leave recordings that are shorter than a window out ("exclude") or repeat them ("repeat").
     """
 
     composition: Composition = "uniform"
     room: int = 1 << 30
+    augmentation: ClipTransform | None = None
+    normalize: bool = False
+    labels: bool = False
+    short: Short = "exclude"
 
-    keys: ClassVar[tuple[str, ...]] = ("clip1", "clip2", "group_name", "index", "start")
-    normalize: ClassVar[bool] = False
+    @property
+    def excludes_short(self) -> bool:
+        return self.short == "exclude"
+
+    @property
+    def short_remedy(self) -> str:
+        return "make data.nr_samples smaller, or set data.short to repeat"
+
+    @property
+    def keys(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (*(("clip", "target") if self.labels else ("clip1", "clip2")), "group_name", "index", "start")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,6 +252,10 @@ class Windows(Items):
             room=self.room,
             categories=source.categories(),
             open=source.open,
+            augmentation=self.augmentation if training else None,
+            normalize=self.normalize,
+            targets=source.labels().targets if self.labels else None,
+            repeat=self.short == "repeat",
         )
 
     def sampler(self, dataset: Any, source: Source, training: bool, **arguments: Any) -> CompositionSampler:
@@ -235,13 +286,14 @@ class Windows(Items):
 class WindowDataModule(RecordingDataModule):
     """Windows of recordings from folders, with a choice of which windows share a batch.
 
-    A batch: {"clip1", "clip2" (the same tensor): (batch, nr_samples), "group_name": list[str] of the recordings,
-    "index": (batch,), "start": (batch,)}. With "sequential", a row continues the same row of the batch before wherever
-    its `group_name` is the same, as `methods.CPC(carry_state=True)` needs it; validation is "uniform" then.
+    A batch: {"clip1", "clip2": (batch, nr_samples), the same tensor without `augmentation`; with `labels`, "clip" and
+    "target" in their place; "group_name": list[str] of the recordings, "index": (batch,), "start": (batch,)}. With
+    "sequential", a row continues the same row of the batch before wherever its `group_name` is the same, as
+    `methods.CPC(carry_state=True)` needs it; validation is "uniform" then.
 
     Args:
         dataset_dirs, sample_rate, nr_samples, batch_size, num_workers, eval_frac, seed, group_by_artist, max_failures,
-        prefetch_factor, pin_memory, store: see `AudioDataModule`. Shorter recordings are left out and reported.
+        prefetch_factor, pin_memory, store: see `AudioDataModule`.
         composition: which windows share a batch, see `ssl_audio.data.batch_composition`. A category is a group
             (singer).
         max_audio_in_memory: bytes of mapped audio over all workers of a process. Larger corpora train too, mixed as a
@@ -249,6 +301,11 @@ class WindowDataModule(RecordingDataModule):
         cache: copy the recordings as 16 bit integers first (see `ssl_audio.data.store`; 115 MB an hour at 16 kHz), and
             check the copies that are there: damaged and outdated ones are made anew and counted in the log.
         source: any other place (see `ssl_audio.data.sources`), instead of `dataset_dirs` and what is about these.
+            Shards: {class_path: ssl_audio.data.sources.Shards, init_args: {shards: data/shards}}.
+        corpus, labels, batch_size_val, short: see `AudioDataModule`.
+        shared_crop: true; the two clips of windows are always the same. Configs for any data module give it.
+        augmentation: per clip on the CPU, in training only. Both clips are the same window, each augmented on its own.
+        normalize: scale each window to a peak of 1. If False, windows keep the level of their recording.
     """
 
     def __init__(
@@ -269,9 +326,20 @@ class WindowDataModule(RecordingDataModule):
         pin_memory: bool | None = None,
         store: str | None = None,
         source: Source | None = None,
+        corpus: dict[str, Any] | None = None,
+        augmentation: ClipTransform | None = None,
+        normalize: bool = False,
+        batch_size_val: int | None = None,
+        labels: bool = False,
+        short: Short = "exclude",
+        shared_crop: Literal[True] = True,
     ) -> None:
-        if source is None:
-            copy_at = sample_rate if cache else None
+        copy_at = sample_rate if cache else None
+        if source is None and labels and corpus is None:
+            corpus = {"name": "folder", "seed": seed}
+        if source is None and corpus is not None:
+            source = NamedCorpus(dataset_dirs, corpus, group_by_artist, seed=seed, store=store, copy_at=copy_at)
+        elif source is None:
             source = Folders(dataset_dirs, group_by_artist, seed=seed, store=store, copy_at=copy_at)
         items = Windows(
             nr_samples=nr_samples,
@@ -279,9 +347,13 @@ class WindowDataModule(RecordingDataModule):
             seed=seed,
             composition=composition,
             room=max_audio_in_memory,
+            augmentation=augmentation,
+            normalize=normalize,
+            labels=labels,
+            short=short,
         )
-        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed)
-        super().__init__(source, items, loading, eval_frac, max_failures)
+        loading = Loading(batch_size, num_workers, prefetch_factor, pin_memory, seed, batch_size_val)
+        super().__init__(with_labels(source) if labels else source, items, loading, eval_frac, max_failures)
 
 
 def _name(group: Group, entry: AudioEntry) -> str:

@@ -1,4 +1,4 @@
-"""Load a table of embeddings into a vector database: one file a kind in `kinds/`, found by the scheme of the address.
+"""Load a table of embeddings into a vector database.
 
     from ssl_audio.databases import EmbeddingRows, load_rows, open_collection
 
@@ -6,8 +6,8 @@
     collection = open_collection("lancedb://vectors", rows.collection, rows.dim)
     print(load_rows(rows, collection))     # Counts(new=1000, changed=0, unchanged=0)
 
-A new kind is one file: `kinds/<scheme>.py` with a function `open_collection(address, name, dim)` that returns a
-`Collection`.
+The scheme of an address is the name of a module in `kinds/`. To add a kind of database, write `kinds/<scheme>.py` with
+a function `open_collection(address, name, dim)` that returns a `Collection`.
 """
 
 from ssl_audio.databases.collection import Collection

@@ -1,4 +1,4 @@
-"""The loop from a table to a collection: only rows that are new or changed are written."""
+"""Load a table into a collection. Only new and changed rows are written."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,13 @@ from ssl_audio.errors import InputError, first_line
 
 @dataclass
 class Counts:
-    """Rows of a table by what was done with them; `changed` ones have another vector or group than before."""
+    """Numbers of rows in a table.
+
+    Attributes:
+        new: rows that were not in the collection.
+        changed: rows whose vector or group has changed.
+        unchanged: rows that were not written.
+    """
 
     new: int = 0
     changed: int = 0
@@ -26,16 +32,18 @@ def load_rows(
     batch_rows: int | None = None,
     on_rows: Callable[[int], object] = lambda count: None,
 ) -> Counts:
-    """Upsert the rows of a table by their ids, in batches; a batch is written whole or not at all.
+    """Write the new and changed rows of a table into a collection, in batches. A batch is written whole or not at all.
 
-    Interrupted and run again, it asks which rows are there and writes the others, so that nothing is written twice.
+    After an interruption, call it again: it asks which rows are in the collection and writes the others.
 
     Args:
-        batch_rows: rows a round trip; by default what the collection suggests.
-        on_rows: called after each batch with the number of its rows.
+        rows: the table.
+        collection: the collection.
+        batch_rows: number of rows per request; None: `collection.batch_rows`.
+        on_rows: called after each batch with its number of rows.
 
     Raises:
-        InputError: the database went away or refused; what was written stays.
+        InputError: the database cannot be reached any more, or refuses a request. Rows that were written stay.
     """
     if batch_rows is not None and batch_rows < 1:
         raise InputError(f"--batch_size is {batch_rows}; it must be at least 1")
@@ -47,7 +55,7 @@ def load_rows(
     except collection.errors as error:
         done = counts.new + counts.changed + counts.unchanged
         raise InputError(
-            f"the database stopped after {done} rows ({first_line(error)}); run the same command again to go on"
+            f"the database stopped after {done} rows ({first_line(error)}); run the same command again to continue"
         ) from error
     return counts
 
@@ -65,6 +73,6 @@ def _load(batch: pa.RecordBatch, collection: Collection, counts: Counts) -> None
 
 
 def _last_of_each_id(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A list may name one file twice; databases refuse one id twice in one statement."""
+    """Keep the last row of each id: a table may name a file twice, but databases refuse an id twice in a request."""
     last = {name: position for position, name in enumerate(batch["id"].to_pylist())}
     return batch if len(last) == len(batch) else batch.take(pa.array(sorted(last.values())))

@@ -1,4 +1,4 @@
-"""A table of embeddings as rows for a database: with ids and digests that follow from the content alone."""
+"""The rows of a table of embeddings, with ids and digests that depend on their content only."""
 
 import hashlib
 import os
@@ -15,14 +15,16 @@ import pyarrow.parquet as pq
 
 from ssl_audio.errors import InputError, first_line
 
-_NAMESPACE = uuid.UUID("0ba4dd84-8a5c-5b2a-9b5b-3f3c6f7f4d1e")  # of the ids; never change it, or rows are loaded twice
-_COLUMNS = ("path", "group", "start", "end", "embedding")  # of the tables that `ssl-audio embed` writes
+_NAMESPACE = uuid.UUID(
+    "0ba4dd84-8a5c-5b2a-9b5b-3f3c6f7f4d1e"
+)  # of the ids; if it changes, all rows get new ids and are loaded again
+_COLUMNS = ("path", "group", "start", "end", "embedding")  # columns of the tables that `ssl-audio embed` writes
 _CHECK_ROWS = 4096
-_MEANING = ("window_seconds", "hop_seconds", "aggregate")  # settings that change what an averaged row stands for
+_MEANING = ("window_seconds", "hop_seconds", "aggregate")  # settings that change the meaning of an averaged row
 
 
 def schema_of(dim: int) -> pa.Schema:
-    """The columns of a row: `id` is a UUID, `start` and `end` are in seconds, `digest` tells changed rows apart."""
+    """The columns of a row. `id` is a UUID, `start` and `end` are in seconds, `digest` shows whether a row changed."""
     return pa.schema(
         {
             "id": pa.string(),
@@ -40,22 +42,22 @@ def schema_of(dim: int) -> pa.Schema:
 class EmbeddingRows:
     """The rows of a table that `ssl-audio embed` wrote.
 
-    The id of a row is a UUID that follows from the model's fingerprint, the path, the start and the end (and, for means
-    over windows, from the windows), so that loading a table twice writes the same rows.
+    The id of a row is a UUID made from the fingerprint of the model, the path, the start and the end; for means over
+    windows, also from the settings of the windows. A table that is loaded twice therefore has the same ids.
 
     Args:
-        path: `.parquet` or `.npz`.
-        fingerprint: of the model; needed for `.npz`, which does not hold it.
-        prefix: put before every path, so that two libraries with equal relative paths stay apart.
+        path: the table, `.parquet` or `.npz`.
+        fingerprint: fingerprint of the model; needed for `.npz`, which does not contain it.
+        prefix: text before each path, to distinguish two libraries with equal relative paths.
 
     Attributes:
-        dim: values in a vector.
-        fingerprint: of the model that made the vectors.
-        collection: the default name of their collection, one a fingerprint.
+        dim: number of values in a vector.
+        fingerprint: fingerprint of the model that made the vectors.
+        collection: default name of the collection. It contains the fingerprint.
 
     Raises:
-        InputError: no such table, another format, no rows, rows that are not finite or differ in length, or a
-            fingerprint that is unknown or another than the table's.
+        InputError: there is no such table, it has another format or no rows, embeddings are not finite or differ in
+            length, or the fingerprint is missing or not that of the table.
     """
 
     def __init__(self, path: str | os.PathLike, fingerprint: str | None = None, prefix: str = "") -> None:
@@ -63,7 +65,7 @@ class EmbeddingRows:
         self._table = _open(self.path)
         recorded = self._table.about.get("model")
         if fingerprint is None and recorded is None:
-            raise InputError(f"{path} does not say which model made it; give --fingerprint, or the .parquet table")
+            raise InputError(f"{path} does not state which model made it; give --fingerprint, or the .parquet table")
         if fingerprint is not None and recorded not in (None, fingerprint):
             raise InputError(f"{path} was made by the model {recorded}, not {fingerprint}; leave --fingerprint out")
         self.fingerprint: str = fingerprint or recorded or ""
@@ -77,7 +79,7 @@ class EmbeddingRows:
         return self._count
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """All rows in order, so many at a time, with the columns of `schema_of(dim)`."""
+        """All rows in order, as batches of at most `rows` rows with the columns `schema_of(dim)`."""
         schema = schema_of(self.dim)
         for batch in self._table.batches(rows):
             columns = {name: batch[name].to_pylist() for name in ("path", "group", "start", "end")}
@@ -101,7 +103,7 @@ class EmbeddingRows:
         return str(uuid.uuid5(_NAMESPACE, "\n".join(key)))
 
     def _check(self) -> int:
-        """Read all once before anything is written: the length of the vectors, and that each is usable."""
+        """Read the whole table, check every embedding, count the rows, and return the length of the vectors."""
         dim = 0
         for batch in self._table.batches(_CHECK_ROWS):
             embeddings = batch["embedding"]
@@ -115,11 +117,11 @@ class EmbeddingRows:
                 path = batch["path"][int(wrong.argmax())].as_py()
                 raise InputError(
                     f"{self.path}: the embedding of {path} is empty, not finite, or of another length than the first; "
-                    "take that file out and run `ssl-audio embed` again"
+                    "remove that file and run `ssl-audio embed` again"
                 )
             self._count += len(batch)
         if not self._count:
-            raise InputError(f"{self.path} holds no rows; there is nothing to load")
+            raise InputError(f"{self.path} has no rows; run `ssl-audio embed` on a folder with audio files")
         return dim
 
 
@@ -145,7 +147,7 @@ class _Parquet:
 
 
 class _Npz:
-    """The embeddings are read in pieces; the other columns are small."""
+    """Reads the embeddings in pieces. The other columns are small, so they are read whole."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -172,9 +174,9 @@ class _Npz:
 def _open(path: Path) -> "_Parquet | _Npz":
     kinds: dict[str, Any] = {".parquet": _Parquet, ".npz": _Npz}
     if path.suffix not in kinds:
-        raise InputError(f"{path}: a table of embeddings ends in {' or '.join(kinds)}; `ssl-audio embed` writes both")
+        raise InputError(f"{path}: the name of a table must end in {' or '.join(kinds)}; `ssl-audio embed` writes both")
     if not path.is_file():
-        raise InputError(f"{path}: no such table; `ssl-audio embed` writes one")
+        raise InputError(f"{path}: no such file; write it with `ssl-audio embed`")
     try:
         return kinds[path.suffix](path)
     except (pa.ArrowInvalid, zipfile.BadZipFile, ValueError, OSError) as error:
@@ -193,5 +195,7 @@ def _header(file: Any, path: Path) -> tuple[tuple[int, ...], np.dtype]:
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     shape, fortran, dtype = read[np.lib.format.read_magic(file)](file)
     if fortran or len(shape) != 2 or dtype.kind != "f":
-        raise InputError(f"{path}: its embeddings are not (rows, values) of floats; write it with `ssl-audio embed`")
+        raise InputError(
+            f"{path}: its embeddings are not an array (rows, values) of floats; write it with `ssl-audio embed`"
+        )
     return shape, dtype

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ from ssl_audio.data.scan import cache_path
 from ssl_audio.embedding import FileEmbedding
 from ssl_audio.embedding.table import EmbeddingTable, SourceFile
 from ssl_audio.errors import InputError
+from ssl_audio.level import Level, level_name, level_of
 from ssl_audio.provenance import description_in_0_1, fingerprint, fingerprint_in_0_1
 from ssl_audio.utils.device import best_device
 
 CLIP_SECONDS = 3.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,19 @@ class Features:
         values: (clips, dim) float32.
         owner: (clips,) position of the file of each clip, ascending.
         unreadable: {position of a file that could not be embedded: reason}.
+        level: the rule by which the level of the clips was set; see `ssl_audio.level`.
     """
 
     values: np.ndarray
     owner: np.ndarray
     unreadable: dict[int, str]
+    level: Level = "none"
 
     def without(self, positions: Collection[int]) -> "Features":
         """The features without the files at these positions; the positions of the other files close up."""
         kept = ~np.isin(self.owner, list(positions))
         moved = self.owner[kept] - np.searchsorted(np.sort(list(positions)), self.owner[kept])
-        return Features(self.values[kept], moved, {})
+        return Features(self.values[kept], moved, {}, self.level)
 
 
 def clip_seconds(model: Any, wanted: float | None = None) -> float:
@@ -77,7 +83,8 @@ def extract(
     - The last clip ends at the end of the file.
     - A file shorter than a clip is one clip of its own length.
     - A file shorter than the model accepts is repeated until it is long enough.
-    - The samples are not normalised.
+    - The level of each clip is set by the rule of the model. Features that 0.1 left in the cache are of clips at the
+      level of their recordings; they are used as such, with a notice.
     - An interrupted extraction continues where it stopped.
 
     Args:
@@ -96,8 +103,13 @@ def extract(
     folder = cache or cache_path(".").parent.parent / "features"
     output = folder / f"{_key(model, paths, seconds, hop_seconds)}.parquet"
     before = folder / f"{_key_in_0_1(model, paths, seconds, hop_seconds)}.parquet"
+    level = level_of(model)
     if before.is_file() and not output.is_file():
-        output = before
+        if level != "none":
+            logger.warning(
+                f"{label}: takes features of 0.1, which had no level rule, from the cache; to follow it delete {before}"
+            )
+        output, level = before, "none"
     if not output.is_file():
         files = [SourceFile(path, str(i), "") for i, path in enumerate(paths)]
         settings = {"window_seconds": seconds, "hop_seconds": hop_seconds, "aggregate": None}
@@ -112,7 +124,7 @@ def extract(
 
             table.write_shards(table.missing(), count, batch_size=batch_size, device=best_device(device))
         table.assemble()
-    return _read(output)
+    return _read(output, level)
 
 
 class AnyLength(nn.Module):
@@ -126,6 +138,7 @@ class AnyLength(nn.Module):
         super().__init__()
         self.model = model
         self.sample_rate, self.dim, self.minimum_samples = model.sample_rate, model.dim, 1
+        self.level, self.level_in_forward = level_of(model), getattr(model, "level_in_forward", True)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, dim)`."""
@@ -137,7 +150,7 @@ class AnyLength(nn.Module):
 
 def _key(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
     """A name that depends on the model, the clip settings and all files."""
-    return _name([fingerprint(model), seconds, hop_seconds], paths)
+    return _name([fingerprint(model), level_name(level_of(model)), seconds, hop_seconds], paths)
 
 
 def _key_in_0_1(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
@@ -162,7 +175,7 @@ def _name(what: list[Any], paths: Sequence[Path]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _read(path: Path) -> Features:
+def _read(path: Path, level: Level) -> Features:
     import csv
 
     import pyarrow.parquet as pq
@@ -177,4 +190,4 @@ def _read(path: Path) -> Features:
     if not len(file_of):
         raise InputError(f"none of the {len(unreadable)} files can be used, the first: {unreadable[min(unreadable)]}")
     values = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(file_of), -1)
-    return Features(values.astype(np.float32), file_of, unreadable)
+    return Features(values.astype(np.float32), file_of, unreadable, level)

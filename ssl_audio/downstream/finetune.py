@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssl_audio.downstream.features import AnyLength
 from ssl_audio.downstream.frozen import save_tagger
@@ -20,7 +21,9 @@ from ssl_audio.embedding import embed_files
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.probes import Fold, ProbeResult, ProbeSettings, cross_validate
 from ssl_audio.evaluation.splits import group_folds, splits_of
+from ssl_audio.frontends import Frontend
 from ssl_audio.heads import ProbeHead
+from ssl_audio.level import Level, set_level
 from ssl_audio.utils.device import best_device
 
 
@@ -113,7 +116,8 @@ def train_on(
     )  # fmt: skip
     seed_everything(seed, verbose=False)
     method = Supervised(
-        copy.deepcopy(model.frontend), copy.deepcopy(model.encoder), sample_rate=model.sample_rate,
+        _Leveled(copy.deepcopy(model.frontend), model.level), copy.deepcopy(model.encoder),
+        sample_rate=model.sample_rate,
         optimizer=partial(torch.optim.AdamW, lr=settings.lr),
     )  # fmt: skip
     device = best_device(settings.device)
@@ -135,9 +139,25 @@ def train_on(
         trainer.fit(method, datamodule=data)
         kept = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     method.load_state_dict(kept["state_dict"])
-    head = method.projection
-    assert isinstance(head, ProbeHead)
-    return method.embedding_model().eval(), head.eval(), kept["epoch"] + 1
+    head, front = method.projection, method.frontend
+    assert isinstance(head, ProbeHead) and isinstance(front, _Leveled)
+    tuned = model.with_parts(frontend=front.frontend, encoder=method.encoder)
+    return tuned.eval(), head.eval(), kept["epoch"] + 1
+
+
+class _Leveled(Frontend):
+    """A frontend of clips at the level of a model, because labelled clips have the level of their recording."""
+
+    def __init__(self, frontend: Frontend, level: Level) -> None:
+        super().__init__()
+        self.frontend, self.level = frontend, level
+        self.minimum_samples = frontend.minimum_samples
+
+    def samples_for(self, frames: int) -> int:
+        return self.frontend.samples_for(frames)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        return self.frontend(set_level(waveforms, self.level))
 
 
 def score(model: Any, head: ProbeHead, paths: list[Path], settings: FinetuneSettings) -> np.ndarray:
@@ -155,9 +175,7 @@ def score(model: Any, head: ProbeHead, paths: list[Path], settings: FinetuneSett
     Raises:
         InputError: a file cannot be read.
     """
-    from ssl_audio.model import EmbeddingModel
-
-    whole: Any = AnyLength(EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head)).eval()
+    whole: Any = AnyLength(model.with_parts(head=head)).eval()
     clips = embed_files(
         whole,
         paths,

@@ -10,6 +10,7 @@ from ssl_audio.downstream.tasks import Task
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.probes import ProbeResult, ProbeSettings, probe
 from ssl_audio.heads import ProbeHead
+from ssl_audio.level import Level
 
 
 def common_files(task: Task, features: Mapping[str, Features], skip: bool) -> tuple[Task, dict[str, Features]]:
@@ -73,7 +74,7 @@ def probe_frozen(
     return results
 
 
-def save_tagger(model: Any, head: ProbeHead, seconds: float, folder: Path) -> None:
+def save_tagger(model: Any, head: ProbeHead, seconds: float, folder: Path, level: Level | None = None) -> None:
     """Save an encoder with a fitted head as one model folder, for `load_tagger`.
 
     Args:
@@ -81,6 +82,7 @@ def save_tagger(model: Any, head: ProbeHead, seconds: float, folder: Path) -> No
         head: the fitted head, which holds the names of the classes.
         seconds: length of the clips that the head was fitted on.
         folder: the model folder to write.
+        level: the level rule of the clips that the head was fitted on; None for that of the model.
 
     Raises:
         InputError: the model has a head, or cannot be rebuilt (TorchScript).
@@ -90,4 +92,4 @@ def save_tagger(model: Any, head: ProbeHead, seconds: float, folder: Path) -> No
     if model.head is not None:
         raise InputError("the model has a head already; load it without projection=True")
     head.clip_seconds = seconds
-    save_model(model.with_parts(head=head), folder)
+    save_model(model.with_parts(head=head, level=model.level if level is None else level), folder)

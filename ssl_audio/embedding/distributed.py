@@ -7,6 +7,8 @@ from torch.utils.data import DataLoader
 
 from ssl_audio.embedding.table import EmbeddingTable
 
+_NOTHING = -1
+
 
 class _ShardWriter(pl.LightningModule):
     """Writes one part of the table for every shard that the loop assigns to this process."""
@@ -17,7 +19,8 @@ class _ShardWriter(pl.LightningModule):
         self.table, self.options = table, options
 
     def predict_step(self, batch: list[int], batch_index: int) -> None:
-        self.table.write_shards(batch, device=self.device, **self.options)
+        shards = [shard for shard in batch if shard != _NOTHING]
+        self.table.write_shards(shards, device=self.device, **self.options)
 
 
 def write_missing(
@@ -42,6 +45,8 @@ def write_missing(
         True in the process that has to assemble the table; False in all others, which have nothing left to do.
     """
     missing = table.missing()
+    processes = devices * num_nodes
+    missing += [_NOTHING] * max(0, processes - len(missing))  # the loop needs a shard for each process
     trainer = pl.Trainer(
         accelerator=accelerator or "auto",
         devices=devices,

@@ -11,6 +11,7 @@ Each stage is a generator that runs ahead of the next stage by a bounded amount,
 of files. No clip is padded, so the embedding of a clip does not depend on the other clips of its batch.
 """
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ import torch
 from ssl_audio import audio
 from ssl_audio.embedding.look_up import FileEmbedding, looked_up, path_encoder, window_starts
 from ssl_audio.errors import InputError
+from ssl_audio.level import leveled
 from ssl_audio.utils.cpu import available_cores
 from ssl_audio.utils.device import best_device
 from ssl_audio.utils.modes import evaluating
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 CHUNK_SECONDS = 60.0  # length of the segments of a long file, about
 BATCH_SECONDS = 320.0  # audio in a batch, at most: 32 clips of 10 s
+WHOLE_SECONDS = 1800.0  # longest file that is embedded as one clip: memory grows with the length of a clip
 AHEAD_SAMPLES = 2**25  # audio that waits between two stages, at most: 128 MiB of float32
 
 
@@ -51,7 +54,7 @@ def embed_files(
     on_error: Literal["raise", "report"] = "raise",
     change: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> Iterator[FileEmbedding]:
-    """Embed audio files of any length, sample rate and format.
+    """Embed audio files of any length, sample rate and format. The level of each clip is set by the model's rule.
 
     Args:
         model: an `EmbeddingModel`. It is in evaluation mode while the iterator is in use, and afterwards in the mode
@@ -60,8 +63,9 @@ def embed_files(
         paths: audio files.
         batch_size: clips of one length in a forward pass; default: 4 on a CPU (larger batches miss its caches), 64 on
             other devices.
-        window_seconds: length of the windows to embed; None embeds each file whole, as one clip. The last window is
-            moved back to end at the end of the file. A file shorter than a window is one clip of its own length.
+        window_seconds: length of the windows to embed; None embeds each file whole, as one clip, up to half an hour.
+            The last window is moved back to end at the end of the file. A file shorter than a window is one clip of
+            its own length.
         hop_seconds: from the start of one window to the start of the next; default: the length of a window.
         aggregate: "mean" gives one embedding per file, the mean over its windows.
         device: where to move the model; None leaves it where it is.
@@ -200,7 +204,6 @@ class _Segment:
     starts: Sequence[int] = (0,)  # of the windows
     window: int | None = None  # None: the whole file is one clip
     error: InputError | None = None
-    last: bool = True  # whether it is the last segment of its file
 
 
 @dataclass(eq=False)
@@ -212,8 +215,8 @@ class _Clip:
     start: int  # samples
     audio: np.ndarray | None  # (samples,) float32; None after the forward pass, or with an error
     error: InputError | None = None
-    last: bool = True  # whether it is the last clip of its file
     samples: int = 0
+    silent: bool = False
     order: int = -1  # position among all clips
     embedding: np.ndarray | None = None
 
@@ -225,38 +228,54 @@ def _plan(index: int, path: Path, settings: _Settings) -> list[_Segment]:
     except InputError as error:
         return [_Segment(index, path, 0, error=error)]
     total = info.frames * settings.sample_rate // info.sample_rate
+    if settings.window is None and info.seconds > WHOLE_SECONDS:
+        problem = f"is {info.seconds / 60:.0f} minutes long, too long for one clip; embed windows (--window 10)"
+        return [_Segment(index, path, 0, error=audio.AudioError(path, problem))]
     if settings.window is None or total <= settings.window:
         return [_Segment(index, path, total)]
     starts = window_starts(total, settings.window, settings.hop)
     at_once = max(1, int(CHUNK_SECONDS * settings.sample_rate) // settings.hop)
     groups = [starts[i : i + at_once] for i in range(0, len(starts), at_once)]
-    return [
-        _Segment(index, path, group[-1] + settings.window - group[0], group, settings.window, last=group is groups[-1])
-        for group in groups
-    ]
+    return [_Segment(index, path, group[-1] + settings.window - group[0], group, settings.window) for group in groups]
 
 
 def _read(segment: _Segment, settings: _Settings) -> list[_Clip]:
     """The clips of a segment. An error is returned as a clip with `error`, so that it is raised in the file's turn."""
     rate, window, index, path = settings.sample_rate, segment.window, segment.index, segment.path
-    start, samples = (0, None) if window is None else (segment.starts[0], segment.samples)
     try:
         if segment.error is not None:
             raise segment.error
-        waveform = _changed(path, settings) if settings.change else audio.read(path, rate, start, samples)
-        if samples is not None and len(waveform) < samples:
-            raise audio.AudioError(path, f"ends at {(start + len(waveform)) / rate:.2f} s, before its header says")
-        if len(waveform) < settings.minimum_samples:
+        if window is None:
+            cut = [(0, _changed(path, settings) if settings.change else audio.read(path, rate))]
+        else:
+            cut = _windows(path, segment.starts, segment.samples, window, rate)
+        shortest = min((len(waveform) for _, waveform in cut), default=settings.minimum_samples)
+        if shortest < settings.minimum_samples:
             needed = settings.minimum_samples / rate
-            raise audio.AudioError(path, f"{len(waveform) / rate:.3f} s is too short; the model needs {needed:.3f} s")
+            raise audio.AudioError(path, f"{shortest / rate:.3f} s is too short; the model needs {needed:.3f} s")
     except InputError as error:
         return [_Clip(index, path, 0, None, error)]
-    if window is None:
-        return [_Clip(index, path, 0, waveform, samples=len(waveform))]
-    clips = [_Clip(index, path, at, waveform[at - start : at - start + window]) for at in segment.starts]
-    for clip in clips:
-        clip.last, clip.samples = segment.last and clip is clips[-1], window
-    return clips
+    return [
+        _Clip(index, path, start, waveform, samples=len(waveform), silent=audio.is_silent(waveform))
+        for start, waveform in cut
+    ]
+
+
+def _windows(path: Path, starts: Sequence[int], samples: int, window: int, rate: int) -> list[tuple[int, np.ndarray]]:
+    """(start, samples) of the windows of a stretch. In a file that ends before its header says, the last one ends with
+    the audio, and a stretch behind that has none."""
+    first = starts[0]
+    with audio.AudioFile(path) as file:
+        waveform = file.read(first, samples, rate)
+        end = first + len(waveform)
+        found = [(at, waveform[at - first : at - first + window]) for at in starts if at + window <= end]
+        if len(found) < len(starts) and len(waveform):
+            last = max(0, end - window)
+            if not found or found[-1][0] < last:
+                found.append((last, file.read(last, window, rate)))
+    if not found and first == 0:
+        raise audio.AudioError(path, "holds no audio from sample 0 on")
+    return found
 
 
 def _changed(path: Path, settings: _Settings) -> np.ndarray:
@@ -320,7 +339,18 @@ class _Runner:
             waveforms = torch.from_numpy(np.stack(clips))  # (batch, samples)
             if self.device.type == "cuda":
                 waveforms = waveforms.pin_memory().to(self.device, non_blocking=True)
-            embeddings = self.model(waveforms.to(self.device)).float().cpu().numpy()
+            try:
+                waveforms = leveled(self.model, waveforms.to(self.device))
+                embeddings = self.model(waveforms).float().cpu().numpy()
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if len(batch) > 1:
+                    return [clip for single in batch for clip in self._forward([single])]
+                seconds = batch[0].samples / self.model.sample_rate
+                problem = f"there is not enough memory for a clip of {seconds:.0f} s; embed windows (--window 10)"
+                batch[0].audio, batch[0].error = None, audio.AudioError(batch[0].path, problem)
+                return batch
             for clip, embedding in zip(batch, embeddings, strict=True):
                 clip.audio, clip.embedding = None, embedding
         return batch
@@ -328,6 +358,10 @@ class _Runner:
     def close(self) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(self.all_threads)  # a thread's setting is also the default of threads that start later
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error).lower()
 
 
 # --- results in the order of the files
@@ -345,28 +379,28 @@ def _in_order(batches: Iterable[list[_Clip]]) -> Iterator[_Clip]:
 
 
 def _per_file(clips: Iterable[_Clip], settings: _Settings) -> Iterator[FileEmbedding]:
-    """Results of the clips: one per clip, or with `aggregate` one per file; a bad file has one result with `error`."""
-    rate = settings.sample_rate
-    failed = -1  # index of the last bad file, which is reported once
-    total, count = np.zeros(0), 0
-    for clip in clips:
-        if clip.index == failed:
-            continue
-        if clip.embedding is not None and not np.isfinite(clip.embedding).all():
-            clip.error = audio.AudioError(clip.path, "the model gives NaN or infinite values for it")
-        if clip.error is not None:
-            if not settings.report:
-                raise clip.error
-            failed, count = clip.index, 0
-            yield FileEmbedding(clip.index, clip.path, 0.0, 0.0, None, str(clip.error))
-            continue
-        assert clip.embedding is not None
-        end = (clip.start + clip.samples) / rate
-        if not settings.aggregate:
-            yield FileEmbedding(clip.index, clip.path, clip.start / rate, end, clip.embedding)
-            continue
-        total = clip.embedding.astype(np.float64) + (total if count else 0)
-        count += 1
-        if clip.last:
-            yield FileEmbedding(clip.index, clip.path, 0.0, end, (total / count).astype(np.float32))
-            count = 0
+    """The results of each file once all of it is known: a file is either embedded or reported, never both."""
+    for _, group in itertools.groupby(clips, key=lambda clip: clip.index):
+        yield from _results(list(group), settings)
+
+
+def _results(clips: list[_Clip], settings: _Settings) -> Iterator[FileEmbedding]:
+    index, path, rate = clips[0].index, clips[0].path, settings.sample_rate
+    error = next((clip.error for clip in clips if clip.error is not None), None)
+    if error is None and all(clip.silent for clip in clips):
+        error = audio.AudioError(path, audio.SILENT)
+    if error is None and not all(np.isfinite(clip.embedding).all() for clip in clips if clip.embedding is not None):
+        error = audio.AudioError(path, "the model gives NaN or infinite values for it")
+    if error is not None:
+        if not settings.report:
+            raise error
+        yield FileEmbedding(index, path, 0.0, 0.0, None, str(error))
+        return
+    embeddings = [clip.embedding for clip in clips if clip.embedding is not None]
+    if settings.aggregate:
+        end = (clips[-1].start + clips[-1].samples) / rate
+        mean = np.stack(embeddings).mean(axis=0, dtype=np.float64).astype(np.float32)
+        yield FileEmbedding(index, path, 0.0, end, mean)
+        return
+    for clip, embedding in zip(clips, embeddings, strict=True):
+        yield FileEmbedding(index, path, clip.start / rate, (clip.start + clip.samples) / rate, embedding)

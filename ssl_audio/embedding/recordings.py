@@ -1,4 +1,4 @@
-"""Embeddings of the files of a test set, with the clips peak-normalised and optionally degraded."""
+"""Embeddings of the files of a test set, with the clips optionally degraded."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,6 +14,7 @@ from ssl_audio.embedding import embed_files
 from ssl_audio.embedding.conditions import DIRECT_TO_REVERB_DB, Condition, generator, room
 from ssl_audio.embedding.look_up import path_encoder
 from ssl_audio.errors import InputError
+from ssl_audio.level import level_of, leveled, set_level
 from ssl_audio.resampling import PUBLISHED_FILTER, Resample
 from ssl_audio.utils.device import best_device
 
@@ -28,12 +29,13 @@ _REVERB_SECONDS = (0.2, 0.8)  # range of the reverberation time (decay by 60 dB)
 class EvalProtocol(nn.Module):
     """The preprocessing of clips in an evaluation, followed by the model.
 
-    1. Each clip is scaled to a peak of 1, as in training.
-    2. With `round_trip`, it is resampled to 16 kHz and back, with the filter of the published protocol
+    1. The level of each clip is set by the rule of the model, as everywhere (`ssl_audio.level`).
+    2. With `round_trip`, the clip is resampled to 16 kHz and back, with the filter of the published protocol
        (`PUBLISHED_FILTER`).
     3. With `reverb_seed`, it is convolved with a room impulse response: the direct sound, followed by exponentially
-       decaying noise. The response is drawn from the seed and the samples of the clip. Every clip therefore has its own
-       room, which is the same in every run and on every device.
+       decaying noise. The response is drawn from the seed and the samples of the clip, scaled to a peak of 1. Every
+       clip therefore has its own room, which is the same in every run and on every device.
+    4. The level of a degraded clip is set again.
 
     With `crops`, the embedding is the mean of the unit vectors of evenly placed crops. The dot product of two such
     means is the mean cosine over all pairs of crops (voxceleb_trainer, sslsv).
@@ -68,15 +70,18 @@ class EvalProtocol(nn.Module):
         self.standardize: bool = getattr(model, "standardize", False)
         rates = [self.sample_rate, NARROW_RATE, self.sample_rate]
         useful = round_trip and self.sample_rate > NARROW_RATE  # at 16 kHz or less, the round trip changes nothing
+        self.degrades = useful or reverb_seed is not None
         steps = [Resample(old, new, **PUBLISHED_FILTER) for old, new in pairwise(rates)] if useful else []
         self.narrow = nn.Sequential(*steps)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """`(batch, samples)` -> `(batch, dim)`."""
-        clips = _peak_normalize(waveforms)
-        clips = self.narrow(clips)[:, : waveforms.shape[1]]
+        clips = waveforms
+        if self.degrades:
+            clips = self.narrow(set_level(clips, level_of(self.model)))[:, : waveforms.shape[1]]
         if self.reverb_seed is not None:
-            clips = _peak_normalize(torch.stack([self._reverberate(clip) for clip in clips]))
+            clips = torch.stack([self._reverberate(clip) for clip in clips])
+        clips = leveled(self.model, clips)
         return self.model(clips) if self.crops is None else self._of_crops(clips)
 
     def _of_crops(self, clips: Tensor) -> Tensor:
@@ -91,7 +96,7 @@ class EvalProtocol(nn.Module):
         return torch.stack(vectors).mean(dim=0)
 
     def _reverberate(self, clip: Tensor) -> Tensor:
-        rng = generator(clip.cpu().numpy(), self.reverb_seed or 0)
+        rng = generator(set_level(clip[None], "peak")[0].cpu().numpy(), self.reverb_seed or 0)
         seconds, ratio = rng.uniform(*_REVERB_SECONDS), rng.uniform(*DIRECT_TO_REVERB_DB)
         response = torch.from_numpy(room(rng, self.sample_rate, seconds, ratio)).to(clip.device)
         size = len(clip) + len(response) - 1
@@ -151,9 +156,3 @@ def standardized(model: nn.Module, embeddings: np.ndarray, *others: np.ndarray) 
         return [embeddings, *others]
     mean, deviation = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
     return [(table - mean) / deviation for table in (embeddings, *others)]
-
-
-def _peak_normalize(clips: Tensor) -> Tensor:
-    """Scale each clip to a peak of 1; a silent clip is not changed."""
-    peak = clips.abs().amax(dim=1, keepdim=True)
-    return clips / torch.where(peak > 0, peak, torch.ones_like(peak))

@@ -25,8 +25,11 @@ import pyarrow.parquet as pq
 from ssl_audio.audio import EXTENSIONS, UNSUPPORTED_EXTENSIONS, walk_files
 from ssl_audio.embedding import FileEmbedding, embed_files
 from ssl_audio.errors import InputError
+from ssl_audio.level import level_name, level_of
 from ssl_audio.provenance import fingerprint, made_by
 from ssl_audio.utils.files import write_atomically, write_text
+from ssl_audio.utils.names import on_disk, printable
+from ssl_audio.utils.tables import read_lines
 
 if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
@@ -79,12 +82,9 @@ def files_to_embed(source: str) -> list[SourceFile]:
         groups = [name.partition("/")[0] if "/" in name else "" for name in names]
         return [SourceFile(*row) for row in zip(files, names, groups, strict=True)]
     if os.path.isfile(source) and not source.lower().endswith(suffixes):
-        try:
-            lines = [line.strip() for line in Path(source).read_text(encoding="utf-8-sig").splitlines()]
-        except UnicodeDecodeError as error:
-            raise InputError(f"{source}: neither audio nor a text file with one path per line") from error
-        names = [line for line in lines if line and not line.startswith("#")]
-        files = [Path(source).parent / name for name in names]
+        names, files = _listed(Path(source))
+        if not names:
+            raise InputError(f"{source}: names no files; write one path a line; lines with # are comments")
     else:
         names = [source] if os.path.isfile(source) else sorted(glob.glob(source, recursive=True))
         names = [name for name in names if not os.path.isdir(name)]
@@ -92,6 +92,21 @@ def files_to_embed(source: str) -> list[SourceFile]:
     if not names:
         raise InputError(f"{source}: no such folder, list of files or audio file, and no file matches it as a pattern")
     return [SourceFile(file, name, file.parent.name) for file, name in zip(files, names, strict=True)]
+
+
+def _listed(source: Path) -> tuple[list[str], list[Path]]:
+    """The names in a list and their files. A line that begins with # is a comment unless there is a file of this name.
+
+    Raises:
+        InputError: the file is not text.
+    """
+    try:
+        lines = [line for line in read_lines(source) if line.strip()]
+    except InputError as error:
+        raise InputError(f"{source}: neither audio nor a text file with one path per line") from error
+    found = [(line, on_disk(source.parent / line)) for line in lines]
+    kept = [(line, file) for line, file in found if not line.lstrip().startswith("#") or os.path.isfile(file)]
+    return [line.strip() for line, _ in kept], [file for _, file in kept]
 
 
 class EmbeddingTable:
@@ -127,8 +142,13 @@ class EmbeddingTable:
         self._check_settings()
 
     def _check_settings(self) -> None:
-        names = "\n".join(str(source.file) for source in self.files)
-        mine = {**self.settings, "model": fingerprint(self.model), "files": hashlib.sha256(names.encode()).hexdigest()}
+        names = "\n".join(str(source.file) for source in self.files).encode("utf-8", "surrogateescape")
+        mine = {
+            **self.settings,
+            "model": fingerprint(self.model),
+            "level": level_name(level_of(self.model)),
+            "files": hashlib.sha256(names).hexdigest(),
+        }
         path = self.parts / "settings.json"
         if not any(self.parts.glob("*.parquet")):  # without parts, the settings of an earlier run do not matter
             write_text(path, json.dumps(mine, indent=1))
@@ -136,6 +156,11 @@ class EmbeddingTable:
         theirs = json.loads(path.read_text(encoding="utf-8"))
         if made_by(self.model, str(theirs.get("model"))):
             theirs["model"] = mine["model"]
+        if theirs.setdefault("level", "none") != mine["level"]:
+            raise InputError(
+                f"{self.parts} holds an interrupted run at level {theirs['level']}, and this model has the level "
+                f"{mine['level']}; delete it with --restart"
+            )
         differing = [key for key in mine if theirs.get(key) != mine[key]]
         if differing:
             raise InputError(
@@ -250,12 +275,12 @@ def _table(rows: Iterable[FileEmbedding], files: Sequence[SourceFile]) -> pa.Tab
     rows = list(rows)
     return pa.table(
         {
-            "path": [files[row.index].path for row in rows],
-            "group": [files[row.index].group for row in rows],
+            "path": [printable(files[row.index].path) for row in rows],
+            "group": [printable(files[row.index].group) for row in rows],
             "start": [row.start for row in rows],
             "end": [row.end for row in rows],
             "embedding": [row.embedding for row in rows],
-            "error": [row.error for row in rows],
+            "error": [None if row.error is None else printable(row.error) for row in rows],
         },
         schema=_PART_SCHEMA,
     )

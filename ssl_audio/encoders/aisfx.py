@@ -1,8 +1,8 @@
-"""aisfx 0.1.2, an encoder of sound effects in a wheel, built again from its weights; the package is never imported.
+"""The sound effects encoder of the package aisfx 0.1.2. Only its weights are read; the package is never imported.
 
-Eight convolutions on 2.3 s of mel spectrum, trained to tell the classes of nine sound effects libraries at once (Ma,
-2022, "Representation learning for the automatic indexing of sound effects libraries", ISMIR). Licence of package and
-weights by its own README: CC BY 4.0.
+The network has eight convolutions on 2.3 s of mel spectrum. It was trained to classify the sounds of nine sound effects
+libraries (Ma, 2022, "Representation learning for the automatic indexing of sound effects libraries", ISMIR). The README
+of the package states the licence CC BY 4.0.
 """
 
 import codecs
@@ -20,15 +20,16 @@ from ssl_audio.errors import InputError, first_line
 
 SAMPLE_RATE, N_FFT, HOP, BANDS = 44100, 2048, 1024, 96
 BLOCK, STEP, LEAST = 100, 50, 51  # frames
-SCALE = 9.457798957824707  # the largest feature of the authors' training set
+SCALE = 9.457798957824707  # largest feature in the training set of the authors
 _CHANNELS = (64, 128, 256, 512)
 _PREFIX = "embedding_net."
 
 
 class AISFX(ClipEncoder):
-    """Waveforms at 44.1 kHz -> the mean over blocks of 2.3 s: `(batch, 512)`, not negative.
+    """Waveforms at 44.1 kHz -> `(batch, 512)`, not negative: the mean over blocks of 2.3 s.
 
-    The level counts; the package normalises none. A clip under a block is filled up with silence.
+    The embedding depends on the level of the clip, which is not normalised. A clip shorter than a block is padded with
+    silence.
 
     Args:
         short, batched: see `ClipEncoder`. The shortest clip is 1.14 s.
@@ -52,11 +53,11 @@ class AISFX(ClipEncoder):
         return self.block_vectors(clips).mean(dim=1)
 
     def block_vectors(self, clips: Tensor) -> Tensor:
-        """`(batch, samples)` -> `(batch, blocks, 512)`: a block every 50 frames; what is left at the end is dropped."""
+        """`(batch, samples)` -> `(batch, blocks, 512)`. Blocks start every 50 frames; an incomplete one is dropped."""
         mel = self.log_mel(clips) / SCALE
         mel = F.pad(mel, (0, 0, 0, at_least(BLOCK - mel.shape[1], 0)))
         pieces = mel.unfold(1, BLOCK, STEP).transpose(2, 3)  # (batch, blocks, BLOCK, BANDS)
-        x = pieces.flatten(0, 1).unsqueeze(1)  # an image of time by bands
+        x = pieces.flatten(0, 1).unsqueeze(1)  # an image: time by bands
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i < len(self.blocks) - 1:
@@ -64,7 +65,7 @@ class AISFX(ClipEncoder):
         return x.mean(dim=3).amax(dim=2).unflatten(0, (-1, pieces.shape[1]))
 
     def log_mel(self, clips: Tensor) -> Tensor:
-        """`(batch, samples)` -> `(batch, frames, 96)`; frame i is centred on sample 1,024 i, with silence around."""
+        """`(batch, samples)` -> `(batch, frames, 96)`. Frame i is centred on sample 1,024 i of the padded clip."""
         samples = clips.shape[1]
         count = 1 + (samples + HOP - 1) // HOP
         padded = F.pad(clips, (HOP, (count - 1) * HOP + N_FFT - HOP - samples))
@@ -86,7 +87,7 @@ class _Block(nn.Module):
 
 
 def _mel_bank() -> Tensor:
-    """`(96, 1025)`: triangles of sum 1, linear in mel (HTK's), from 0 Hz to 22,050 Hz."""
+    """`(96, 1025)` triangles from 0 Hz to 22,050 Hz, linear in the mel scale of HTK. Each has the sum 1."""
 
     def mel(hertz: Any) -> Any:
         return 1127.01048 * np.log1p(hertz / 700)
@@ -101,22 +102,21 @@ def _mel_bank() -> Tensor:
 def package_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """The state dict of an `AISFX` from the package's file `aisfx/models/checkpoint.pth`.
 
-    The file holds a tuple of tensors and of numpy scalars. Those scalars are the only objects that are allowed besides
-    tensors and plain data; nothing else that a file names is imported.
+    The file has tensors, plain data and NumPy scalars. Objects of other classes are refused, so the file runs no code.
 
     Raises:
-        InputError: damaged, or another file.
+        InputError: the file is damaged, or it is another file.
     """
-    scalar = np.int64(0).__reduce__()[0]  # its module has had two names
+    scalar = np.int64(0).__reduce__()[0]  # its module was renamed in NumPy 2
     allowed = [(scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype(np.int64)), codecs.encode]
     try:
         with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged stream leads the unpickler to
+    except Exception as error:  # the unpickler can raise anything for a damaged file
         raise InputError(f"{path}: cannot be read ({first_line(error)}); install aisfx again") from error
     state = content[0] if isinstance(content, tuple) and content else None
     if not isinstance(state, Mapping):
-        raise InputError(f"{path}: holds no weights of aisfx 0.1.2")
+        raise InputError(f"{path}: has no weights of aisfx 0.1.2; install aisfx 0.1.2 again")
     names = {f"{_PREFIX}conv_block{i + 1}.": f"blocks.{i}." for i in range(len(_CHANNELS))}
     return {
         new + key.removeprefix(old): value

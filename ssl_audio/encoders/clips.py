@@ -1,4 +1,4 @@
-"""Encoders of raw waveforms that others designed: shortest clips, fixed windows, clips that must not share a batch."""
+"""The base of foreign encoders of waveforms: short clips, fixed windows, networks that depend on the batch."""
 
 import logging
 from typing import Any
@@ -11,25 +11,26 @@ from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 
 SHORT = ("refuse", "repeat", "pad")
-WINDOWS_AT_ONCE = 32  # of long clips
+WINDOWS_AT_ONCE = 32  # windows of long clips in one forward pass
 
 logger = logging.getLogger(__name__)
 
 
 class ClipEncoder(Encoder):
-    """Waveforms `(batch, samples)` -> vectors, by a network that has its own idea of how long a clip is.
+    """An encoder of waveforms `(batch, samples)` around a network that takes clips of certain lengths only.
 
-    A subclass defines `vectors`, and sets `dim`, `shortest` and, where the network takes no longer clips, `window`.
+    A subclass defines `vectors` and sets `dim` and `shortest`. If the length of a clip is limited, it sets `window`.
 
     Args:
-        short: what happens to a clip under `shortest`: `refuse` it, `repeat` it until it is long enough, or `pad` it
-            with zeros at its end.
+        short: what to do with a clip shorter than `shortest`: `refuse` it, `repeat` it until it is long enough, or
+            `pad` it with zeros at its end.
         batched: whether clips may share a forward pass; False for a network whose result depends on the batch.
 
     Attributes:
-        shortest: samples that the network needs.
-        window: samples that the network takes at most. The vector of a longer clip is the mean over windows of this
-            length, one after the other; the last one ends with the clip, as in `embedding.embed_files`.
+        shortest: samples of the shortest clip that the network takes.
+        window: samples of the longest clip that the network takes; None for no limit. The vector of a longer clip is
+            the mean over adjacent windows of this length. The last window ends with the clip, as in
+            `embedding.embed_files`.
     """
 
     shortest: int = 1
@@ -45,11 +46,11 @@ class ClipEncoder(Encoder):
 
     @property
     def minimum_frames(self) -> int:  # type: ignore[override]
-        """The shortest clip in samples, which is one sample where short clips are made longer."""
+        """Samples of the shortest clip; 1 if short clips are repeated or padded."""
         return self.shortest if self.short == "refuse" else 1
 
     def vectors(self, clips: Tensor) -> Tensor:
-        """`(batch, samples)`, neither too short nor too long -> `(batch, dim)`."""
+        """`(batch, samples)`, from `shortest` to `window` samples -> `(batch, dim)`."""
         raise NotImplementedError
 
     def forward(self, features: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class ClipEncoder(Encoder):
             return self._passes(clips)
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             raise InputError(
-                f"it takes windows of {self.window} samples, and cutting clips into them has no form without Python"
+                f"the model takes windows of {self.window} samples; cutting clips into windows cannot be exported"
             )
         if clips.shape[1] <= self.window:
             return self._passes(clips)
@@ -80,7 +81,7 @@ class ClipEncoder(Encoder):
 
 
 def lengthened(clips: Tensor, samples: int, short: str) -> Tensor:
-    """`(batch, samples)` clips, those under so many samples repeated or padded with zeros to exactly so many."""
+    """Clips `(batch, samples)`; if they are shorter than `samples`, repeated or padded with zeros to this length."""
     there = clips.shape[1]
     if short == "refuse" or there >= samples:
         return clips
@@ -90,14 +91,14 @@ def lengthened(clips: Tensor, samples: int, short: str) -> Tensor:
 
 
 def at_least(size: Any, least: int) -> Any:
-    """The larger of a size and a number, in a way that exported graphs compute: a tracer has tensors for sizes."""
+    """The larger of a size and a number, in a form that can be exported: a tracer gives sizes as tensors."""
     return size.clamp(min=least) if isinstance(size, Tensor) else torch.sym_max(size, least)
 
 
 def windows(clips: Tensor, length: int) -> Tensor:
-    """`(batch, samples)` -> `(batch, count, length)`: one after the other, the last one ends with the clip.
+    """Cut clips `(batch, samples)` into adjacent windows `(batch, count, length)`. The last one ends with the clip.
 
-    The clips are at least as long as a window.
+    The clips must be at least as long as a window.
     """
     last = clips.shape[1] - length
     starts = [*range(0, last, length), last]

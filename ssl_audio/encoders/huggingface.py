@@ -1,8 +1,7 @@
-"""Audio models of Hugging Face transformers as encoders: chosen layers, pooled over time.
+"""Audio models of Hugging Face transformers (https://huggingface.co/docs/transformers) as encoders.
 
-https://huggingface.co/docs/transformers. An encoder is made from the model's configuration, a plain mapping, with
-random weights; `load_model("hf:owner/name")` puts the published ones in. Saved, it needs neither the Hub nor the
-model's name.
+An encoder is made from the configuration of the model, a plain mapping, and has random weights.
+`load_model("hf:owner/name")` loads the published ones. A saved encoder loads without the Hub.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from ssl_audio.pooling import MeanPooling, StatisticsPooling
 
 POOLS = ("mean", "mean+std", "cls", "model")
 _WAVE = "Wav2Vec2FeatureExtractor"
-EXTRACTORS = {  # what a model reads that comes without a preprocessor_config.json
+EXTRACTORS = {  # model family: its feature extractor, for models without preprocessor_config.json
     **dict.fromkeys(("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio", "sew"), _WAVE),
     **dict.fromkeys(("sew-d", "wav2vec2-conformer"), _WAVE),
     "wav2vec2-bert": "SeamlessM4TFeatureExtractor",
@@ -27,9 +26,9 @@ EXTRACTORS = {  # what a model reads that comes without a preprocessor_config.js
     "audio-spectrogram-transformer": "ASTFeatureExtractor",
     "clap_audio_model": "ClapFeatureExtractor",
 }
-_AST_TOKENS = 2  # before the patches
-# Keys that say where a model came from or how it ran there. Those that begin with an underscore or name an
-# implementation could fetch code.
+_AST_TOKENS = 2  # class and distillation token, before the patches
+# Keys of a config that do not change the network. Other keys that are dropped start with an underscore or end in
+# "_implementation"; some of them can make transformers download code.
 _DROPPED = {
     *("transformers_version", "auto_map", "quantization_config", "torch_dtype", "dtype", "id2label", "label2id"),
     *("task_specific_params", "num_labels", "use_kernels", "kernel_config"),
@@ -37,25 +36,28 @@ _DROPPED = {
 
 
 class HuggingFace(ClipEncoder):
-    """Waveforms -> a vector of a transformers model: `(batch, dim)`; differentiable, and trainable.
+    """Waveforms -> `(batch, dim)`, by a model of transformers. It is differentiable and can be trained.
 
     Args:
-        config: the model's `config.json`, of one of the families in `EXTRACTORS` (or any, with `code`). Keys that would
-            fetch code are ignored.
-        extractor: its `preprocessor_config.json`; None takes the family's usual settings.
-        layer: a number from 0, what enters the first layer, to the number of layers; `mean` over all of these; several
-            numbers, side by side. None is the model's output.
-        pool: over time `mean`, or `mean+std`, mean and deviation side by side; `cls`, the first token of models that
-            have one; `model`, the vector that the model itself makes (the x-vector heads, AST, CLAP).
-        masking: keep the model's own random masking and dropping of layers in training.
-        minimum: samples that the model needs, where the extractor does not tell.
+        config: content of the `config.json` of a model. Its family must be in `EXTRACTORS`, unless `code` is given.
+            Keys that could make transformers download code are ignored.
+        extractor: content of its `preprocessor_config.json`; None: the default settings of the family.
+        layer: number of the layer, from 0 (the input of the first layer) to the number of layers; a list of numbers,
+            which are concatenated; or `mean` for the mean over all layers. None: the output of the model.
+        pool: how frames become a vector:
+            `mean`: the mean over time;
+            `mean+std`: mean and standard deviation over time, concatenated;
+            `cls`: the first token, for models that have a class token;
+            `model`: the vector that the model itself computes (x-vector heads, AST, CLAP).
+        masking: keep the random masking and layer dropping of the model in training.
+        minimum: samples of the shortest clip, if the extractor does not state it.
         short, batched: see `ClipEncoder`.
         code: folder or Hub id (`owner/name`, or `owner/name@revision`) of the Python files of a model that is not part
-            of transformers. They are run.
+            of transformers. This code is run.
 
     Attributes:
-        sample_rate: of the waveforms, in Hz.
-        frame_dim: size of the frames; None for pool `model` and `cls`.
+        sample_rate: sample rate of the waveforms in Hz.
+        frame_dim: size of a frame; None for pool `model` and `cls`.
     """
 
     runs_code = ("code",)
@@ -76,7 +78,7 @@ class HuggingFace(ClipEncoder):
         if pool not in POOLS:
             raise InputError(f"pool is {pool!r}; it must be one of {', '.join(POOLS)}")
         if pool == "model" and layer is not None:
-            raise InputError("pool=model is the vector that the model makes of its last layer; leave layer out")
+            raise InputError("pool=model uses the last layer; leave layer out")
         self.config = dict(config) if code else cleaned(config)
         self.extractor = None if extractor is None else dict(extractor)
         self.layer = list(layer) if isinstance(layer, (list, tuple)) else layer
@@ -102,7 +104,7 @@ class HuggingFace(ClipEncoder):
         return pooling(hidden.shape[2])(self._of_the_clip(hidden, clips.shape[1]))
 
     def frames(self, features: Tensor) -> Tensor:
-        """`(batch, samples)` -> `(batch, frames, frame_dim)`; clips longer than the window piece by piece."""
+        """`(batch, samples)` -> `(batch, frames, frame_dim)`. Clips longer than the window are cut into pieces."""
         if self.frame_dim is None:
             raise InputError(f"{self.config['model_type']} with pool={self.pool} has no frames; take pool=mean")
         pieces = features.split(self.window or features.shape[1], dim=1)
@@ -110,7 +112,7 @@ class HuggingFace(ClipEncoder):
         return torch.cat([self._of_the_clip(self._hidden(piece), piece.shape[1]) for piece in pieces], dim=1)
 
     def _hidden(self, clips: Tensor) -> Tensor:
-        """`(batch, tokens, size)` of the chosen layers."""
+        """`(batch, samples)` -> `(batch, tokens, size)`: the output of the chosen layers."""
         inputs = self.input(clips)
         if self.layer is None:
             return _frames_of(self.net(**inputs))
@@ -121,7 +123,7 @@ class HuggingFace(ClipEncoder):
         return torch.cat([states[number] for number in numbers], dim=2)
 
     def _of_the_clip(self, hidden: Tensor, samples: int) -> Tensor:
-        """Without the tokens in front and without what was padded."""
+        """The frames of the clip: `hidden` without class tokens and without padding."""
         count = self.input.frames(samples)
         if self.config["model_type"] == "audio-spectrogram-transformer":
             size, stride = self.config.get("patch_size", 16), self.config.get("time_stride", 10)
@@ -141,7 +143,7 @@ class HuggingFace(ClipEncoder):
             raise InputError(f"layer is {self.layer}; this model has the layers 0 to {there}")
 
     def _sizes(self) -> tuple[int, int | None]:
-        """Size of the vector and of a frame, by the config where it tells, else by a pass."""
+        """Sizes of the vector and of a frame, from the config if it states them, otherwise from a forward pass."""
         size = self.config.get("hidden_size") or self.config.get("d_model")
         if self.pool == "model" or not isinstance(size, int) or self.code:
             return self._measured_sizes()
@@ -161,7 +163,7 @@ class HuggingFace(ClipEncoder):
 
 
 def cleaned(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A `config.json` without what says where the model came from; CLAP's is cut down to its audio tower."""
+    """The keys of a `config.json` that the network depends on; of CLAP, those of the audio tower."""
     found: dict[str, Any] = dict(config)
     if found.get("model_type") == "clap":
         tower: dict[str, Any] = {key: found[key] for key in ("projection_dim", "projection_hidden_act") if key in found}
@@ -174,20 +176,29 @@ def cleaned(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def layers(config: Mapping[str, Any]) -> int | None:
-    """How many layers a model has; None where the config does not say."""
+    """The number of layers of a model; None if the config does not state it."""
     count = config.get("encoder_layers") or config.get("num_hidden_layers")
     return count if isinstance(count, int) else None
 
 
 def settings(config: Mapping[str, Any], masking: bool = False, code: str | None = None) -> Any:
-    """The configuration object of transformers."""
+    """The configuration object of transformers.
+
+    Args:
+        config: see `HuggingFace`.
+        masking: see `HuggingFace`.
+        code: see `HuggingFace`.
+
+    Raises:
+        InputError: the installed transformers does not have this kind of model.
+    """
     transformers = library()
     kind = config.get("model_type")
     reference = (config.get("auto_map") or {}).get("AutoConfig")
     if code and reference:
         made = _remote_class(reference, code).from_dict({k: v for k, v in config.items() if k != "quantization_config"})
     elif kind not in transformers.CONFIG_MAPPING:
-        raise InputError(f"transformers {transformers.__version__} has no model_type {kind!r}; a newer one may have it")
+        raise InputError(f"transformers {transformers.__version__} has no model_type {kind!r}; install a newer version")
     else:
         made = transformers.CONFIG_MAPPING[kind].from_dict(dict(config))
     if not masking:
@@ -199,17 +210,17 @@ def settings(config: Mapping[str, Any], masking: bool = False, code: str | None 
 
 
 def check_family(config: Mapping[str, Any]) -> None:
-    """Raise InputError for a model of a family that is not known here."""
+    """Raise InputError if the family of a model is not supported."""
     kind = config.get("model_type")
     if kind not in EXTRACTORS:
-        raise InputError(f"model_type {kind!r} is no audio model that is known here{suggest(str(kind), EXTRACTORS)}")
+        raise InputError(f"the model_type {kind!r} is not supported{suggest(str(kind), EXTRACTORS)}")
 
 
 def net_class(config: Mapping[str, Any], pool: str, code: str | None = None) -> Any:
-    """The class of the network: the model's own with pool `model`, else its body.
+    """The class of the network: with pool `model` the whole model, otherwise its body.
 
     Raises:
-        InputError: a family that gives no embedding of audio, or one without such a vector.
+        InputError: the family is not supported, or it does not have this kind of pooling.
     """
     transformers = library()
     kind = config.get("model_type")
@@ -221,7 +232,7 @@ def net_class(config: Mapping[str, Any], pool: str, code: str | None = None) -> 
         raise InputError(f"{kind} has no class token for pool=cls; take pool=mean")
     if kind == "clap_audio_model":
         if pool != "model":
-            raise InputError(f"CLAP gives one vector a clip; take pool=model instead of pool={pool}")
+            raise InputError(f"CLAP computes one vector per clip; take pool=model instead of pool={pool}")
         return transformers.ClapAudioModelWithProjection
     if kind == "whisper" and pool != "model":
         return import_module("transformers.models.whisper.modeling_whisper").WhisperEncoder
@@ -229,24 +240,26 @@ def net_class(config: Mapping[str, Any], pool: str, code: str | None = None) -> 
     if pool == "model" and heads and hasattr(transformers, heads[0]):
         return getattr(transformers, heads[0])
     if pool == "model" and kind != "audio-spectrogram-transformer":
-        raise InputError(f"{kind} makes no vector of its own for pool=model; take pool=mean")
+        raise InputError(f"{kind} computes no vector of its own for pool=model; take pool=mean")
     return transformers.MODEL_MAPPING[transformers.CONFIG_MAPPING[kind]]
 
 
 def trimmed(net: nn.Module) -> nn.Module:
-    """A network without what no embedding needs: a decoder, classifiers, and tricks that gradients do not need."""
+    """Remove the parts of a network that no embedding needs: decoder and classifiers."""
     net = getattr(net, "encoder", net) if type(net).__name__ == "WhisperModel" else net
     for name in ("classifier", "objective"):  # of the x-vector heads
         if type(net).__name__.endswith("ForXVector"):
             setattr(net, name, nn.Identity())
     for part in net.modules():
-        if hasattr(part, "_requires_grad"):  # it would ask for gradients of a waveform that has a history
+        if hasattr(
+            part, "_requires_grad"
+        ):  # transformers would set requires_grad of the waveform, which fails for a non-leaf
             part._requires_grad = False
     return net
 
 
 def library() -> Any:
-    """The module transformers.
+    """The module `transformers`.
 
     Raises:
         InputError: it is not installed.
@@ -256,7 +269,7 @@ def library() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "transformers":
             raise
-        raise InputError("this needs transformers; install it with: pip install 'ssl-audio[hf]'") from error
+        raise InputError("this model needs transformers; install it with: pip install 'ssl-audio[hf]'") from error
 
 
 def _input(config: Mapping[str, Any], extractor: Mapping[str, Any] | None, code: str | None) -> ModelInput:
@@ -269,7 +282,7 @@ def _input(config: Mapping[str, Any], extractor: Mapping[str, Any] | None, code:
     if name is None and code:
         name, found = _WAVE, {"do_normalize": False, **found}
     if name not in INPUTS:
-        raise InputError(f"the feature extractor {name!r} is not known here{suggest(str(name), INPUTS)}")
+        raise InputError(f"the feature extractor {name!r} is not supported{suggest(str(name), INPUTS)}")
     return INPUTS[name](found)
 
 
@@ -279,16 +292,16 @@ def _remote_class(reference: str, code: str) -> Any:
     repository, _, revision = code.partition("@")
     try:
         return get_class_from_dynamic_module(reference, repository, revision=revision or None)
-    except Exception as error:  # whatever somebody's module does when it is imported
+    except Exception as error:  # the code of a module can raise anything
         raise InputError(f"{code}: its code {reference} cannot be imported ({first_line(error)})") from error
 
 
 def _frames_of(output: Any) -> Tensor:
     found = getattr(output, "last_hidden_state", None)
     if found is None:
-        found = getattr(output, "hidden_states", output)  # a tensor in Dasheng
+        found = getattr(output, "hidden_states", output)  # Dasheng returns a tensor
     if not isinstance(found, Tensor) or found.ndim != 3:
-        raise InputError("the model gives no frames (batch, time, size); take pool=model")
+        raise InputError("the model returns no frames (batch, time, size); take pool=model")
     return found
 
 
@@ -300,4 +313,4 @@ def _own_vector(output: Any) -> Tensor:
             return getattr(output, name)
     if isinstance(output, Tensor) and output.ndim == 2:
         return output
-    raise InputError("the model makes no vector of its own for pool=model; take pool=mean")
+    raise InputError("the model computes no vector of its own for pool=model; take pool=mean")

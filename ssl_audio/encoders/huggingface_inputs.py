@@ -1,13 +1,13 @@
-"""From waveforms to what a model of transformers reads: its feature extractor in torch, for any device and gradients.
+"""The feature extractors of transformers in torch, so that they run on any device and have gradients.
 
-Each class takes the settings of a `preprocessor_config.json` as a mapping and has
+Each class takes the settings in `preprocessor_config.json` as a mapping and has
 
-    sample_rate                 of the audio, in Hz
-    shortest, window            samples that it needs, and takes at most (None: any number)
+    sample_rate                 sample rate of the audio in Hz
+    shortest, window            samples of the shortest and of the longest clip; a window of None is no limit
     forward(clips)              `(batch, samples)` -> keyword arguments of the model
-    frames(samples)             how many frames of the model's output belong to the clip; None: all of them
+    frames(samples)             number of output frames that belong to a clip of this length; None for all frames
 
-Extractors of the library itself pad to the longest clip of a batch or draw random crops (CLAP); these do neither.
+The extractors of transformers pad clips to the longest one in the batch, or draw random crops (CLAP). These do neither.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ from ssl_audio.frontends import KaldiFilterbank, MelSpectrogram
 
 
 class ModelInput(nn.Module):
-    """What every class here has; see the module.
+    """The base of all extractors, see the module.
 
     Args:
-        settings: of the extractor.
+        settings: settings of the extractor.
     """
 
     rate = 16000
@@ -38,12 +38,12 @@ class ModelInput(nn.Module):
         self.sample_rate = int(settings.get("sampling_rate", self.rate))
 
     def frames(self, samples: int) -> int | None:
-        """How many frames of the output belong to a clip of so many samples; None: all of them."""
+        """Number of output frames that belong to a clip of `samples` samples; None for all frames."""
         return None
 
 
 class WaveInput(ModelInput):
-    """wav2vec 2.0 and its kin: the samples, each clip brought to zero mean and unit variance with `do_normalize`."""
+    """wav2vec 2.0 and similar models: samples. With `do_normalize`, each clip gets mean 0 and variance 1."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
@@ -57,9 +57,9 @@ class WaveInput(ModelInput):
 
 
 class KaldiPairsInput(ModelInput):
-    """w2v-BERT 2.0: 80 Kaldi bands, each to zero mean and unit deviation over the clip, frames side by side in pairs.
+    """w2v-BERT 2.0: 80 Kaldi bands, each with mean 0 and variance 1 over the clip; each two frames are concatenated.
 
-    A last frame without a partner is left out; the library's extractor pads and masks it.
+    An odd last frame is left out. The extractor of transformers pads and masks it.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -78,7 +78,7 @@ class KaldiPairsInput(ModelInput):
 
 
 class WhisperInput(ModelInput):
-    """Whisper: log mel spectrum of 30 s, shorter clips followed by silence that no vector sees."""
+    """Whisper: log mel spectrum of 30 s. Shorter clips are padded with silence, whose frames are not pooled."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
@@ -94,11 +94,11 @@ class WhisperInput(ModelInput):
         return {"input_features": (torch.maximum(log_mel, log_mel.amax(dim=(1, 2), keepdim=True) - 8) + 4) / 4}
 
     def frames(self, samples: int) -> int | None:
-        return samples // self.hop // 2  # the second convolution halves them
+        return samples // self.hop // 2  # the second convolution halves the number of frames
 
 
 class SpectrogramTransformerInput(ModelInput):
-    """AST: Kaldi bands of the unscaled samples, followed by zeros up to 1,024 frames, then centred and scaled."""
+    """AST: Kaldi bands of samples in [-1, 1], padded with zeros to 1,024 frames, then centred and scaled."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
@@ -115,12 +115,12 @@ class SpectrogramTransformerInput(ModelInput):
         return {"input_values": (features - self.mean) / (2 * self.deviation) if self.normalize else features}
 
     def frames(self, samples: int) -> int | None:
-        """Of the filterbank, not of the output, whose patches are a picture."""
+        """Frames of the filterbank, not of the output: the output is a grid of patches over time and bands."""
         return 1 + (samples - self.filterbank.size) // self.filterbank.hop
 
 
 class ClapInput(ModelInput):
-    """CLAP's audio tower: decibels of a mel spectrum of 10 s; shorter clips are repeated, then followed by silence."""
+    """The audio tower of CLAP: mel spectrum of 10 s in decibels. Shorter clips are repeated, then padded with zeros."""
 
     rate = 48000
 
@@ -133,7 +133,7 @@ class ClapInput(ModelInput):
         size, bands = int(settings.get("fft_window_size", 1024)), int(settings.get("feature_size", 64))
         low, high = float(settings.get("frequency_min", 0)), float(settings.get("frequency_max", 14000))
         self.mel = MelSpectrogram(self.sample_rate, size, int(settings.get("hop_length", 480)), bands, low, high)
-        if self.fused:  # another bank, torchaudio's
+        if self.fused:  # these models use the mel bank of torchaudio
             from transformers.audio_utils import mel_filter_bank
 
             bank = mel_filter_bank(size // 2 + 1, bands, low, high, self.sample_rate, norm=None, mel_scale="htk")
@@ -142,7 +142,9 @@ class ClapInput(ModelInput):
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         mel = self.mel(self._filled(clips)).clamp(min=1e-10)
         decibels = (10 * mel.log10()).transpose(1, 2).unsqueeze(1)
-        longer = torch.zeros(len(clips), 1, dtype=torch.bool, device=clips.device)  # never longer than the window
+        longer = torch.zeros(
+            len(clips), 1, dtype=torch.bool, device=clips.device
+        )  # clips are never longer than the window
         return {"input_features": decibels.repeat(1, 4, 1, 1) if self.fused else decibels, "is_longer": longer}
 
     def _filled(self, clips: Tensor) -> Tensor:
@@ -155,11 +157,11 @@ class ClapInput(ModelInput):
 
 
 class ExtractorInput(ModelInput):
-    """An extractor that came as code with a model, called clip by clip on the CPU.
+    """An extractor whose code belongs to a foreign model. It is called clip by clip, on the CPU.
 
     Args:
-        settings: of the extractor.
-        extractor: made of them.
+        settings: settings of the extractor.
+        extractor: the extractor with these settings.
     """
 
     def __init__(self, settings: Mapping[str, Any], extractor: Any) -> None:
@@ -174,7 +176,9 @@ class ExtractorInput(ModelInput):
         try:
             joined = {name: torch.cat([torch.as_tensor(one[name]) for one in found]) for name in found[0]}
         except RuntimeError as error:
-            raise InputError(f"its feature extractor gives clips of one length different shapes ({error})") from error
+            raise InputError(
+                f"the feature extractor of the model returns different shapes for clips of equal length ({error})"
+            ) from error
         return {name: value.to(clips.device) for name, value in joined.items()}
 
 
@@ -185,4 +189,4 @@ INPUTS: dict[str, type[ModelInput]] = {
     "ASTFeatureExtractor": SpectrogramTransformerInput,
     "ClapFeatureExtractor": ClapInput,
 }
-"""The library's name of an extractor -> ours."""
+"""Name of an extractor in transformers: its class here."""

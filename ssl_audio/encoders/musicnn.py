@@ -1,8 +1,8 @@
-"""musicnn 0.1.0, taggers of music in a wheel, built again from their weights; the package is never imported.
+"""The music taggers of the package musicnn 0.1.0. Only their weights are read; the package is never imported.
 
-Convolutions of musical shapes (timbral and temporal) and three layers over time, trained to name 50 tags of
-MagnaTagATune (MTT) or of the Million Song Dataset (MSD); Pons and Serra, 2019, https://arxiv.org/abs/1909.06654.
-Licence of package and weights: ISC.
+The network has convolutions with tall (timbral) and long (temporal) kernels, then three layers over time. It was
+trained to predict 50 tags of MagnaTagATune (MTT) or of the Million Song Dataset (MSD); Pons and Serra, 2019,
+https://arxiv.org/abs/1909.06654. Licence of package and weights: ISC.
 """
 
 import os
@@ -24,14 +24,14 @@ _MIDDLE = 64
 
 
 class Musicnn(ClipEncoder):
-    """Waveforms at 16 kHz -> the mean over patches of 3 s: `(batch, 200)` or `(batch, 1506)`.
+    """Waveforms at 16 kHz -> `(batch, 200)` or `(batch, 1506)`: the mean over patches of 3 s.
 
-    The level counts; the package normalises none. Patches follow each other without overlap, and what is left at the
-    end is dropped, as in the package. A clip under a patch passes whole, which the network takes.
+    The embedding depends on the level of the clip, which is not normalised. Patches do not overlap, and an incomplete
+    last patch is dropped, as in the package. A clip shorter than a patch is one patch.
 
     Args:
-        vector: `penultimate` is the layer before the tags, 200 numbers; `pooled` is maximum and mean over time of all
-            layers below, 1,506 numbers.
+        vector: `penultimate` (200 numbers) is the layer before the tags. `pooled` (1,506 numbers) is the maximum and
+            the mean over time of all layers below it.
         short, batched: see `ClipEncoder`.
     """
 
@@ -69,7 +69,7 @@ class Musicnn(ClipEncoder):
         return torch.log10(10000 * self.mel(clips) + 1).transpose(1, 2)
 
     def pooled(self, patches: Tensor) -> Tensor:
-        """`(patches, frames, 96)` -> `(patches, 1506)`: the maximum and the mean over time of each channel, in turn."""
+        """`(patches, frames, 96)` -> `(patches, 1506)`: for each channel, the maximum and the mean over time."""
         image = self.input_norm(patches.unsqueeze(1))
         layers = [torch.cat([front(image) for front in self.front], dim=1)]  # (patches, channels, frames)
         for i, middle in enumerate(self.middle):
@@ -79,12 +79,12 @@ class Musicnn(ClipEncoder):
         return torch.stack([everything.amax(dim=2), everything.mean(dim=2)], dim=2).flatten(1)
 
     def penultimate(self, pooled: Tensor) -> Tensor:
-        """`(patches, 1506)` -> `(patches, 200)`, before its normalisation."""
+        """`(patches, 1506)` -> `(patches, 200)`, before the batch normalisation."""
         return torch.relu(self.dense(self.pooled_norm(pooled)))
 
 
 class _Front(nn.Module):
-    """A convolution, then the largest of all bands: (batch, 1, frames, bands) -> (batch, channels, frames)."""
+    """A convolution, then the maximum over bands: `(batch, 1, frames, bands)` -> `(batch, channels, frames)`."""
 
     def __init__(self, frames: int, bands: int, channels: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class _Front(nn.Module):
 
 
 class _Middle(nn.Module):
-    """A convolution over time: (batch, size, frames) -> (batch, channels, frames)."""
+    """A convolution over time: `(batch, size, frames)` -> `(batch, channels, frames)`."""
 
     def __init__(self, size: int, channels: int) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def package_weights(prefix: str | os.PathLike) -> dict[str, Tensor]:
     """The state dict of a `Musicnn` from a checkpoint of the package, such as `musicnn/MTT_musicnn/`.
 
     Raises:
-        InputError: damaged, or another file.
+        InputError: the file is damaged, or it is another file.
     """
     found = {name: torch.from_numpy(value) for name, value in read_checkpoint(prefix).items()}
     norms = ["input_norm", *(f"front.{i}.norm" for i in range(5)), *(f"middle.{i}.norm" for i in range(3))]

@@ -1,4 +1,4 @@
-"""Encoders that stay outside of the package: they can be called, and neither saved, exported nor trained."""
+"""Encoders that refer to foreign files or code. They can be called, but not saved, exported or trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from ssl_audio.errors import InputError
 
 
 class Outside(nn.Module):
-    """Of an encoder that refers to a file or to code of others.
+    """A mixin for encoders that refer to a foreign file or to foreign code.
 
     Attributes:
-        origin: the address that it was loaded by, for messages.
-        outside: what besides the file makes it what it is (its options). Together with `sha256` it takes the place of
-            constructor arguments in `provenance.fingerprint`, so that a file may move.
-        sha256: of the file, as 32 bytes.
+        origin: the address that loaded the encoder, for messages.
+        outside: the options that its output depends on. `provenance.fingerprint` uses `sha256` and `outside` instead of
+            constructor arguments, so a moved file keeps its fingerprint.
+        sha256: SHA-256 of the file, as 32 bytes.
     """
 
-    by_address = True  # no config makes one
+    by_address = True  # a config must not create it
     origin: str
     outside: Mapping[str, Any] | None = None
     sha256: Tensor
@@ -35,7 +35,7 @@ class Outside(nn.Module):
         self.register_buffer("sha256", torch.tensor(list(bytes.fromhex(sha256)), dtype=torch.uint8))
 
     def train(self, mode: bool = True) -> "Outside":
-        """Evaluation mode alone."""
+        """Accept evaluation mode only. Raises InputError for training mode."""
         if mode:
             refuse_outside(self, "trained")
         return super().train(mode)
@@ -43,11 +43,11 @@ class Outside(nn.Module):
 
 @dataclass(frozen=True)
 class Rows:
-    """What a table holds of one file.
+    """The rows of one file in a table.
 
     Attributes:
-        start, end: `(rows,)` in seconds; None where the table does not say.
-        values: `(rows, dim)` float32.
+        start, end: `(rows,)` limits in seconds; None if the table has none.
+        values: `(rows, dim)` float32 embeddings.
     """
 
     start: np.ndarray | None
@@ -55,21 +55,21 @@ class Rows:
     values: np.ndarray
 
     def mean(self) -> np.ndarray:
-        """`(dim,)` float32."""
+        """The mean over the rows, `(dim,)` float32."""
         return self.values.astype(np.float64).mean(axis=0).astype(np.float32)
 
 
 class PathEncoder(Outside, Encoder):
-    """An encoder that finds vectors by the path of a file instead of computing them."""
+    """An encoder that looks vectors up by the path of a file instead of computing them."""
 
     def look_up(self, paths: Sequence[Path]) -> list[Rows]:
         """The rows of each file.
 
         Raises:
-            InputError: files that it does not have.
+            InputError: it does not have all files.
         """
         raise NotImplementedError
 
     def forward(self, features: Tensor) -> Tensor:
-        """Refused: samples have no path."""
-        raise InputError(f"{self.origin} holds embeddings of files and cannot embed audio; give it paths")
+        """Raises InputError, because samples have no path."""
+        raise InputError(f"{self.origin} has embeddings of files and cannot embed samples; give paths of files")

@@ -1,6 +1,6 @@
-"""Resemblyzer 0.1.4, a speaker encoder in a wheel, built again from its weights; the package is never imported.
+"""The speaker encoder of the package Resemblyzer 0.1.4. Only its weights are read; the package is never imported.
 
-A three-layer LSTM on 1.6 s of mel spectrum, trained with the GE2E loss (Wan et al., 2018,
+The network is a three-layer LSTM on 1.6 s of mel spectrum. It was trained with the GE2E loss (Wan et al., 2018,
 https://arxiv.org/abs/1710.10467) on LibriSpeech and VoxCeleb. Licence of package and weights: Apache-2.0.
 """
 
@@ -18,27 +18,28 @@ from ssl_audio.frontends import MelSpectrogram
 from ssl_audio.weights import read_weights
 
 SAMPLE_RATE, HOP = 16000, 160  # Hz, samples
-PARTIAL, STEP = 160, 77  # frames: round(16000 / 1.3 / 160) from one partial to the next
-LEAST_COVERED = 120  # frames of the last partial that the clip must reach; one that it does not reach is left out
+PARTIAL, STEP = 160, 77  # frames of a partial, and round(16000 / 1.3 / 160) frames between the starts of two
+LEAST_COVERED = 120  # frames; a partial of which the clip covers fewer is left out
 TRIMS = ("none", "webrtc")
 
 
 class Resemblyzer(ClipEncoder):
-    """Waveforms at 16 kHz -> the mean over partials of 1.6 s, of length 1: `(batch, 256)`, not negative.
+    """Waveforms at 16 kHz -> `(batch, 256)` of unit length, not negative: the mean over partials (windows) of 1.6 s.
 
-    The level counts: a clip twice as loud has a cosine of about .93 with itself. The package's own preprocessing, which
-    raises soft clips to -30 dBFS and cuts silence out, is off by default: `Resemblyzer(level=-30, trim="webrtc")`.
+    The embedding depends on the level: the cosine between a clip and the same clip twice as loud is about .93. The
+    preprocessing of the package raises soft clips to -30 dBFS and removes silence. Here it is off by default;
+    `Resemblyzer(level=-30, trim="webrtc")` turns it on.
 
     Args:
-        level: raise the root mean square of a softer clip to so many dBFS, in front of `trim`; louder clips stay. None
-            leaves all as they are.
-        trim: `webrtc` cuts long silences out, as the package does (needs `pip install webrtcvad-wheels`); a clip that
-            is silent throughout stays as it is. Trimmed clips differ in length, so they pass one by one.
+        level: level in dBFS to which the root mean square of softer clips is raised, before `trim`. Louder clips do not
+            change. None: no clip changes.
+        trim: `webrtc` removes long silences, as the package does (needs `pip install webrtcvad-wheels`). A clip without
+            any speech does not change. Trimmed clips have different lengths, so each gets its own forward pass.
         short, batched: see `ClipEncoder`.
     """
 
     dim = 256
-    shortest = 400  # one window of the mel spectrum; the package fills any clip up with zeros to 1.6 s
+    shortest = 400  # one window of the mel spectrum; shorter clips than 1.6 s are padded with zeros, as in the package
 
     def __init__(
         self, level: float | None = None, trim: str = "none", short: str = "refuse", batched: bool = True
@@ -69,10 +70,10 @@ class Resemblyzer(ClipEncoder):
         return F.normalize(partials.mean(dim=1), dim=1)
 
     def partials(self, clips: Tensor) -> Tensor:
-        """`(batch, samples)` -> `(batch, partials, 256)`, each of length 1."""
+        """`(batch, samples)` -> `(batch, partials, 256)`, each of unit length."""
         samples = clips.shape[1]
-        # The package lists starts every STEP frames and drops the last one, unless it is the only one, if less than .75
-        # of it is covered. Every start before that one is covered by more, so that the rule is a division.
+        # The package starts a partial every STEP frames. It drops the last one if the clip covers less than .75 of it,
+        # unless it is the only one. All earlier partials are covered further, so a division gives their number.
         count = 1 + at_least(samples // HOP - LEAST_COVERED, 0) // STEP
         frames = STEP * (count - 1) + PARTIAL
         filled = F.pad(clips, (0, at_least(frames * HOP - samples, 0)))
@@ -87,26 +88,27 @@ def package_weights(path: str) -> dict[str, Tensor]:
     """The state dict of a `Resemblyzer` from the package's file `resemblyzer/pretrained.pt`.
 
     Raises:
-        InputError: damaged, or another file.
+        InputError: the file is damaged, or it is another file.
     """
     content = read_weights(path).get("model_state")
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no model_state; is it the file of Resemblyzer 0.1.4?")
+        raise InputError(f"{path}: has no model_state; install resemblyzer 0.1.4 again")
     return {key: value for key, value in content.items() if not key.startswith("similarity_")}
 
 
 def raised(clips: Tensor, level: float) -> Tensor:
-    """`(batch, samples)` with the root mean square of softer clips raised to `level` dBFS; silence stays silence."""
+    """Clips `(batch, samples)`; the root mean square of softer clips is raised to `level` dBFS, except for silence."""
     power = clips.square().mean(dim=1, keepdim=True)
     gain = (10 ** (level / 10) / power.clamp(min=1e-20)).sqrt()
     return clips * torch.where(power > 0, gain.clamp(min=1.0), torch.ones_like(gain))
 
 
 def without_silence(clip: Tensor) -> Tensor:
-    """`(samples,)` at 16 kHz -> without its long silences, by WebRTC's detector as Resemblyzer sets it up.
+    """Remove long silences from a clip `(samples,)` at 16 kHz, as Resemblyzer does.
 
-    Windows of 30 ms at the detector's strictest mode, a moving average over 8 of them, and three more windows kept on
-    either side of what is voiced. What is left of a window at the end is cut off.
+    1. The detector of WebRTC, in its strictest mode, classifies windows of 30 ms. An incomplete last one is dropped.
+    2. A moving average over 8 windows smooths its decisions.
+    3. Windows with speech and the three windows on either side are kept; all windows, if none has speech.
     """
     from scipy.ndimage import binary_dilation
 

@@ -1,6 +1,5 @@
 """Labelled data sets for probes: a CSV table of files and labels, or a folder with one sub-folder per class."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,8 @@ import numpy as np
 
 from ssl_audio import audio
 from ssl_audio.errors import InputError
+from ssl_audio.utils.names import on_disk, plain
+from ssl_audio.utils.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,16 @@ def read_labels(
     table = Path(table)
     if not table.is_file():
         raise InputError(f"{table}: no such label table")
-    with open(table, newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle)
-        header = reader.fieldnames or []
-        columns = [label] if isinstance(label, str) else list(label)
-        missing = [name for name in (file, fold, group, *columns) if name is not None and name not in header]
-        if missing:
-            raise InputError(f"{table}: has no column {', '.join(missing)}; it has {', '.join(header)}")
-        rows = list(reader)
+    columns = [label] if isinstance(label, str) else list(label)
+    wanted = [file, *(name for name in (fold, group) if name is not None), *columns]
+    rows = [{name: plain(row[name]) if name != file else row[name] for name in wanted}
+            for row in read_table(table, wanted).rows]  # fmt: skip
     if not rows:
         raise InputError(f"{table}: has no rows")
-    if twice := [name for name, times in Counter(row[file] for row in rows).items() if times > 1]:
+    base = table.parent if root is None else Path(root)
+    paths = [on_disk(base / row[file]) for row in rows]
+    counts = Counter(paths)
+    if twice := [row[file].strip() for row, path in zip(rows, paths, strict=True) if counts[path] > 1]:
         raise InputError(
             f"{table}: lists {twice[0]} twice, so that it could be in training and in test; remove one of the rows"
         )
@@ -83,7 +83,6 @@ def read_labels(
         raise InputError(f"{table}: row {first} has no {fold}; fill it in or remove the row")
     if separator is not None and (not isinstance(separator, str) or not separator):
         raise InputError(f"the separator must be text such as '|', got {separator!r}")
-    base = table.parent if root is None else Path(root)
     if len(columns) > 1:
         classes = columns
         targets = np.array([[_zero_or_one(row[name], table, name) for name in columns] for row in rows])
@@ -100,11 +99,11 @@ def read_labels(
     if len(classes) < 2:
         raise InputError(f"{table}: column {columns[0]} holds fewer than two classes")
     return LabelledFiles(
-        paths=[base / (row[file] or "") for row in rows],
+        paths=paths,
         classes=classes,
         targets=targets,
-        folds=[row[fold] or "" for row in rows] if fold else None,
-        groups=[row[group] or "" for row in rows] if group else None,
+        folds=[row[fold].strip() for row in rows] if fold else None,
+        groups=[row[group].strip() for row in rows] if group else None,
     )
 
 
@@ -120,10 +119,11 @@ def folder_labels(root: str | os.PathLike) -> LabelledFiles:
     outside = next((path for path, part in zip(paths, parts, strict=True) if len(part) < 2), None)
     if outside is not None:
         raise InputError(f"{outside}: lies outside a class folder; expected {root.name}/class/{outside.name}")
-    classes = sorted({part[0] for part in parts})
+    names = [plain(part[0]) for part in parts]
+    classes = sorted(set(names))
     if len(classes) < 2:
         raise InputError(f"{root}: needs audio files in at least two class folders, has {len(classes)}")
-    return LabelledFiles(paths, classes, np.array([classes.index(part[0]) for part in parts]))
+    return LabelledFiles(paths, classes, np.array([classes.index(name) for name in names]))
 
 
 def _labels_of(cell: str | None, separator: str | None) -> list[str]:
@@ -132,6 +132,7 @@ def _labels_of(cell: str | None, separator: str | None) -> list[str]:
 
 
 def _zero_or_one(cell: str | None, table: Path, column: str) -> bool:
-    if cell not in ("0", "1", "0.0", "1.0", "False", "True"):
+    value = (cell or "").strip().lower()
+    if value not in ("0", "1", "0.0", "1.0", "false", "true"):
         raise InputError(f"{table}: column {column} must hold 0 or 1, got {cell!r}")
-    return cell in ("1", "1.0", "True")
+    return value in ("1", "1.0", "true")

@@ -1,6 +1,6 @@
 """The recordings of a test set: the files, their singers, and the metadata from a table."""
 
-import csv
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -13,15 +13,19 @@ from tqdm import tqdm
 from ssl_audio import audio
 from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
+from ssl_audio.utils.names import on_disk, plain
+from ssl_audio.utils.tables import Table, read_table
+
+logger = logging.getLogger(__name__)
 
 METADATA_NAME = "manifest.csv"
 _COLUMNS = {  # property -> columns that may hold it, in order of preference; the first filled cell of a row is used
-    "file": ("path", "file", "filename"),
-    "singer": ("singer", "speaker"),
+    "file": ("path", "file", "filename", "file_name", "file_path", "filepath"),
+    "singer": ("singer", "speaker", "singer_id", "speaker_id"),
     "recording": ("recording", "utterance", "song", "source"),
     "take": ("recording", "utterance", "source"),  # not the song: two takes of one song are two takes
     "song": ("song",),
-    "gender": ("gender",),
+    "gender": ("gender", "sex"),
     "genre": ("genre",),
 }
 # VoxCeleb and CN-Celeb: id10270/<video>/00001.wav, id00800/singing-01-001.flac, test/id00800-singing-01-001.wav
@@ -29,6 +33,11 @@ _ID = re.compile(r"id\d{5,}")
 _LAYOUT = re.compile(r"(vox\w*|cn-celeb\w*|wav|aac|m4a|flac|audio|dev|test|eval|enroll|data)", re.IGNORECASE)
 _VIDEO = re.compile(r"(?:.*/)?id\d{5,}/([^/]+)/[^/]+")
 _SESSION = re.compile(r"(?:.*/)?id\d{5,}[-/]([a-z_]+-\d+)-\d+(?:\.\w+)?", re.IGNORECASE)
+_GENDERS = {
+    **dict.fromkeys(("m", "male", "man", "boy"), "m"),
+    **dict.fromkeys(("f", "female", "woman", "girl"), "f"),
+    **dict.fromkeys(("na", "n/a", "nan", "none", "null", "unknown", "unk", "u", "?", "-"), ""),
+}
 _SEGMENT = re.compile(r"_\d+_\d+_\d+s$")  # end of `<stem>_<start>_<end>_<n>s`, a segment of a recording
 
 
@@ -103,11 +112,14 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
     if not paths:
         raise InputError(f"{root}: no audio files; expected singer/file.wav below it")
     rows = _read_metadata(root, metadata)
-    known = [rows.get(os.path.abspath(path), {}) for path in paths]
-    if metadata is not None and not any(known):
-        raise InputError(f"{metadata}: describes none of the {len(paths)} audio files in {root}")
+    known = [rows.get(plain(os.path.abspath(path)), {}) for path in paths]
+    if rows and not any(known):
+        problem = f"describes none of the {len(paths)} audio files in {root}"
+        if metadata is not None:
+            raise InputError(f"{metadata}: {problem}; its column path must name them as they lie there")
+        logger.warning("%s of %s: %s, and is not used", METADATA_NAME, root, problem)
     files = [path.relative_to(root).as_posix() for path in paths]
-    singers = [row.get("singer") or _first_folder(name, root) for row, name in zip(known, files, strict=True)]
+    singers = [row.get("singer") or plain(_first_folder(name, root)) for row, name in zip(known, files, strict=True)]
     recording = [
         f"{singer}/{row.get('recording') or recording_name(name)}"
         for row, name, singer in zip(known, files, singers, strict=True)
@@ -151,19 +163,31 @@ def singer_of(name: str) -> str:
     return known[0] if known and "/" not in rest and "/" in name else rest.partition("/")[0]
 
 
+def recording_names(folder: str | os.PathLike, paths: Sequence[str]) -> dict[str, str]:
+    """The recording of each file below a folder: as the folder's manifest names it, else `recording_name`.
+
+    A manifest that cannot be used counts as none.
+    """
+    try:
+        rows = _read_metadata(Path(folder), None) if os.path.isdir(folder) else {}
+    except InputError:
+        rows = {}
+    known = {path: rows.get(os.path.abspath(path), {}).get("recording") for path in paths}
+    return {path: name or recording_name(path) for path, name in known.items()}
+
+
 def unreadable_files(paths: Sequence[Path], progress: bool = True) -> dict[Path, str]:
     """Decode every file once, in parallel.
 
     Returns:
-        {path: reason} for files that are missing, damaged, empty or hold NaN.
+        {path: reason} for files that are missing, damaged, empty, silent or hold NaN.
     """
 
     def reason(path: Path) -> str | None:
         try:
-            audio.read(path)
+            return audio.SILENT if audio.is_silent(audio.read(path)) else None
         except audio.AudioError as error:
             return error.reason
-        return None
 
     with ThreadPoolExecutor(available_cores()) as pool:
         found = pool.map(reason, paths)
@@ -194,21 +218,29 @@ def _read_metadata(root: Path, given: str | os.PathLike | None) -> dict[str, dic
         if given is not None:
             raise InputError(f"{given}: no such metadata file")
         return {}
-    header, lines = _csv_rows(table)
-    path_column = next((name for name in _COLUMNS["file"] if name in header), None)
-    if path_column is None:
-        if given is None:
-            return {}  # another kind of table with the default name
-        raise InputError(f"{table}: needs a column path with the audio files, has {', '.join(header) or 'no columns'}")
-    rows, missing = {}, []
-    for line in lines:
-        filled = {name: (line.get(name) or "").strip() for name in header}
-        row = {what: next((filled[n] for n in names if filled.get(n)), "") for what, names in _COLUMNS.items()}
-        name = line[path_column] or ""
-        places = [os.path.abspath(base / name) for base in dict.fromkeys((table.parent, root))]
-        rows.update(dict.fromkeys(places, row))
-        inside = places[0].startswith(os.path.join(os.path.abspath(root), ""))
-        if inside and Path(name).suffix.lower() in audio.EXTENSIONS and not any(map(os.path.exists, places)):
+    content = read_table(table)
+    columns = _columns(content)
+    if not columns["file"]:
+        if given is None:  # another kind of table with the default name
+            logger.warning("%s: has no column path, and is not used; it has %s", table, ", ".join(content.header))
+            return {}
+        has = ", ".join(content.header) or "none"
+        raise InputError(f"{table}: needs a column path that names the audio files, has {has}")
+    rows: dict[str, dict[str, str]] = {}
+    missing = []
+    for number, line in content.numbered():
+        row = {what: next((line[n].strip() for n in names if line[n].strip()), "") for what, names in columns.items()}
+        row = {what: plain(value) for what, value in row.items()}
+        row["gender"] = _GENDERS.get(row["gender"].casefold(), row["gender"].casefold())
+        name = line[columns["file"][0]]
+        places = [on_disk(os.path.abspath(base / name)) for base in dict.fromkeys((table.parent, root))]
+        for place in {plain(str(place)) for place in places}:
+            before = rows.setdefault(place, row)
+            if before["singer"] != row["singer"]:
+                both = f"{before['singer'] or 'no singer'} and {row['singer'] or 'no singer'}"
+                raise InputError(f"{table}, line {number}: {name} has two singers, {both}; remove one of its lines")
+        inside = str(places[0]).startswith(os.path.join(os.path.abspath(root), ""))
+        if inside and Path(name.strip()).suffix.lower() in audio.EXTENSIONS and not any(map(os.path.exists, places)):
             missing.append(name)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -216,12 +248,7 @@ def _read_metadata(root: Path, given: str | os.PathLike | None) -> dict[str, dic
     return rows
 
 
-def _csv_rows(table: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
-    """(column names, rows) of a CSV table with a header."""
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            return reader.fieldnames or [], list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise InputError(f"{table}: cannot be read as a CSV table: {why}") from error
+def _columns(table: Table) -> dict[str, list[str]]:
+    """{what is asked for: the columns of the table that may hold it}."""
+    found = {heading.casefold().replace(" ", "_"): heading for heading in reversed(table.header)}
+    return {what: [found[name] for name in names if name in found] for what, names in _COLUMNS.items()}

@@ -15,25 +15,23 @@ from pathlib import Path
 from ssl_audio import audio
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.recordings import without_layout
+from ssl_audio.utils.names import on_disk
 
 LABELS = {"1": True, "0": False, "target": True, "nontarget": False}
 
 
-def parse_trial(line: str, place: str) -> tuple[bool, str, str]:
+def parse_trial(line: str, place: str, spaced: bool = False) -> tuple[bool, str, str]:
     """(whether it is a same-singer trial, the two names) of a line.
 
     Args:
         line: of a trial list.
         place: where it stands, for the message.
+        spaced: whether a blank follows each comma, which belongs to no name.
 
     Raises:
         InputError: it has another number of fields, or no label.
     """
-    if '"' in line:
-        fields = next(csv.reader([line]))
-    else:
-        fields = line.split("," if "," in line else "\t" if "\t" in line else None)
-    fields = [field.strip() for field in fields]
+    fields = _fields(line, place, spaced)
     if len(fields) != 3:
         raise InputError(
             f"{place}: expected label,singer/file,singer/file (commas in names quoted; names with blanks need commas "
@@ -48,6 +46,20 @@ def parse_trial(line: str, place: str) -> tuple[bool, str, str]:
     )
 
 
+def _fields(line: str, place: str, spaced: bool) -> list[str]:
+    """The fields of a line, separated by commas if it has any, else by tabs, else by blanks."""
+    if "," not in line and '"' not in line:
+        return [field.strip() for field in line.split("\t" if "\t" in line else None)]
+    fields = line.split(",")
+    if len(fields) != 3 or any(field.strip()[:1] == field.strip()[-1:] == '"' for field in fields):
+        try:
+            fields = next(csv.reader([line], skipinitialspace=spaced))
+        except csv.Error as error:
+            raise InputError(f"{place}: is not a row of a list: {error}") from error
+    labels = [i for i in (0, len(fields) - 1) if fields[i].strip() in LABELS][:1]
+    return [field.strip() if spaced or i in labels else field for i, field in enumerate(fields)]
+
+
 class FileNames:
     """Finds the files below a folder that the names of a trial list mean.
 
@@ -56,10 +68,10 @@ class FileNames:
     Kaldi's, the path with hyphens in place of slashes.
 
     Args:
-        root: the folder. It is searched once, when a name is no path below it.
+        root: the folder. It is searched once, when a name is no path below it. None: every name is a path.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path | None) -> None:
         self.root = root
         self._known: dict[str, set[str]] | None = None
 
@@ -69,20 +81,23 @@ class FileNames:
         Raises:
             InputError: the name means several files.
         """
-        if "/" in name and (self.root / name).is_file():
+        if self.root is None or not self.root.is_dir():
             return name
-        known = self._index()
+        there = on_disk(self.root / name)
+        if "/" in name and there.is_file() and there.is_relative_to(self.root):
+            return there.relative_to(self.root).as_posix()
+        known = self._index(self.root)
         found = known.get(name) or known.get(_stem(name)) or set()
         if len(found) > 1:
             first, second = sorted(found)[:2]
             raise InputError(f"{name} means {first} and {second} in {self.root}; write paths below that folder")
         return next(iter(found), name)
 
-    def _index(self) -> dict[str, set[str]]:
+    def _index(self, root: Path) -> dict[str, set[str]]:
         if self._known is None:
             self._known = {}
-            for path in audio.find_audio_files(self.root):
-                name = path.relative_to(self.root).as_posix()
+            for path in audio.find_audio_files(root):
+                name = path.relative_to(root).as_posix()
                 for tail in {name, without_layout(name)}:
                     stem = _stem(tail)
                     for key in {tail, stem, stem.replace("/", "-")}:

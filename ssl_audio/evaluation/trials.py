@@ -15,6 +15,8 @@ from ssl_audio.errors import InputError
 from ssl_audio.evaluation.recordings import Recordings, singer_of, unreadable_files
 from ssl_audio.evaluation.trial_lists import FileNames, parse_trial
 from ssl_audio.utils.files import write_text
+from ssl_audio.utils.names import plain
+from ssl_audio.utils.tables import read_lines
 
 KINDS = ("balanced", "within-gender", "within-song", "cross-song")
 _ENUMERATED = 5_000_000  # pairs listed in memory, at most; of more pairs, a random sample is drawn
@@ -72,18 +74,33 @@ class Trials:
         return f"{self.name}: {trials} a recording with itself: scored, as in the published protocol, but not ranked"
 
     def text(self) -> str:
-        """The trials in the published format, lines `label,singer/file,singer/file`; names with commas are quoted."""
-        quoted = [f'"{n.replace(chr(34), chr(34) * 2)}"' if "," in n or n.startswith('"') else n for n in self.files]
+        """The trials in the published format, lines `label,singer/file,singer/file`; names with commas are quoted.
+
+        Raises:
+            InputError: a name holds a line break.
+        """
+        quoted = list(map(quoted_name, self.files))
         rows = zip(self.labels.tolist(), self.pairs.tolist(), strict=True)
         return "".join(f"{int(label)},{quoted[a]},{quoted[b]}\n" for label, (a, b) in rows)
 
     def digest(self) -> str:
         """SHA-256 of `text()`; equal for equal trials in the same order, however they were stored."""
-        return hashlib.sha256(self.text().encode()).hexdigest()
+        return hashlib.sha256(self.text().encode("utf-8", "surrogateescape")).hexdigest()
 
     def write(self, path: str | os.PathLike) -> None:
         """Write the trial list, atomically."""
         write_text(path, self.text())
+
+
+def quoted_name(name: str) -> str:
+    """A file name as it stands in a list of trials: in quotes if it holds a comma or begins with a quote.
+
+    Raises:
+        InputError: it holds a line break, which no list of lines can hold.
+    """
+    if "\n" in name or "\r" in name:
+        raise InputError(f"{name!r}: a list of trials cannot hold a name with a line break; rename the file")
+    return '"' + name.replace('"', '""') + '"' if "," in name or name.startswith('"') else name
 
 
 def read_trials(path: str | os.PathLike, root: str | os.PathLike | None = None) -> Trials:
@@ -94,33 +111,33 @@ def read_trials(path: str | os.PathLike, root: str | os.PathLike | None = None) 
 
     Args:
         path: the list.
-        root: folder of the data set, in which names that are no paths are looked up (see `FileNames`). None: every name
-            is `singer/file`.
+        root: the data set. Names that are spelled otherwise there (accents, encoding) become those of its files, and
+            names that are no paths are looked up (see `FileNames`). None: every name is `singer/file`.
 
     Raises:
         InputError: the list is missing or empty, or a line is malformed; the message has the line number.
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        remedy = "; ssl-audio pairs makes one" if isinstance(error, FileNotFoundError) else ""
-        raise InputError(f"{path}: cannot read the trial list: {why}{remedy}") from error
-    files = FileNames(Path(root)) if root is not None and Path(root).is_dir() else None
-    found: dict[str, str] = {}  # name in the list -> path below the data set
+        lines = read_lines(path)
+    except InputError as error:
+        remedy = "" if path.exists() else "; ssl-audio pairs makes one"
+        raise InputError(f"cannot read the list of trials: {error}{remedy}") from error
+    spaced = all(", " in line for line in lines if line.strip())  # a blank after each comma belongs to no name
+    names_there = FileNames(None if root is None else Path(root))
     numbers: dict[str, int] = {}
+    found: dict[str, str] = {}  # name in the list -> path below the data set
     singers: dict[str, str] = {}
     pairs, labels, used = [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         place = f"{path}, line {number}"
-        same, *names = parse_trial(line, place)
+        same, *names = parse_trial(line, place, spaced)
         for name in names:
             if name not in found:
-                found[name] = _checked(name, files, place)
-                singers[name] = singer_of(found[name])
+                found[name] = _checked(name, names_there, place)
+                singers[name] = _singer(found[name])
         if same != (singers[names[0]] == singers[names[1]]):
             raise InputError(f"{place}: label {int(same)} contradicts the singers of {names[0]} and {names[1]}")
         pairs.append([numbers.setdefault(found[name], len(numbers)) for name in names])
@@ -128,20 +145,19 @@ def read_trials(path: str | os.PathLike, root: str | os.PathLike | None = None) 
         used.append(number)
     if not labels:
         raise InputError(f"{path}: the trial list is empty")
-    return Trials(
-        list(numbers),
-        [singer_of(name) for name in numbers],
-        np.array(pairs),
-        np.array(labels),
-        np.array(used),
-        str(path),
-    )
+    files = list(numbers)
+    singers_of_files = [_singer(name) for name in files]
+    return Trials(files, singers_of_files, np.array(pairs), np.array(labels), np.array(used), str(path))
 
 
-def _checked(name: str, files: FileNames | None, place: str) -> str:
+def _singer(name: str) -> str:
+    return plain(singer_of(name))
+
+
+def _checked(name: str, files: FileNames, place: str) -> str:
     """The path of a name in a trial list, checked to lie below the data set."""
     try:
-        path = name if files is None else files.find(name)
+        path = name if set(name.split("/")) & {"", ".", ".."} else files.find(name)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     if "/" not in path or set(path.split("/")) & {"", ".", ".."}:

@@ -1,4 +1,4 @@
-"""EVAR (https://github.com/nttcslab/eval-audio-repr): a class over its `BaseAudioRepr`, in its own folder."""
+"""EVAR (https://github.com/nttcslab/eval-audio-repr): a subclass of its `BaseAudioRepr`, in its folder `evar`."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,16 @@ from ssl_audio.harnesses.source import Target, load
 
 
 class Representation(nn.Module):
-    """Clip embeddings, and frames with time last."""
+    """Embeddings of clips, and frames with time as the last dimension.
+
+    Args:
+        address: what `load_model` takes.
+        fingerprint: fingerprint of the model.
+        sample_rate: sample rate in the config of EVAR, in Hz.
+
+    Raises:
+        InputError: the model has changed, or has another sample rate.
+    """
 
     def __init__(self, address: str, fingerprint: str, sample_rate: int) -> None:
         super().__init__()
@@ -29,6 +38,7 @@ class Representation(nn.Module):
 
 
 def source(target: Target) -> str:
+    """The file for EVAR."""
     return f'''"""A model of ssl_audio for EVAR, written by `ssl-audio harness evar`.
 
 1. Keep this file as evar/ar_ssl_audio.py.

@@ -1,7 +1,7 @@
-"""Frames along time of any model, with their times: of the encoder where it has frames, else of sliding windows.
+"""Frames of any model, and their times. A model whose encoder has no frames gives embeddings of sliding windows.
 
-All lengths are in samples at the model's rate. Long clips are computed in chunks, so that memory is bounded; chunks
-begin on frames, so that the times go on evenly.
+All lengths are in samples at the sample rate of the model. Long clips are computed in chunks, which limits the memory.
+A chunk starts at the start of a frame, so the frames of all chunks have equal distances.
 """
 
 from collections.abc import Callable
@@ -12,27 +12,28 @@ from torch import Tensor, nn
 
 from ssl_audio.embedding.files import window_starts
 from ssl_audio.errors import InputError
+from ssl_audio.level import leveled, set_level
 from ssl_audio.model import EmbeddingModel
 
 CHUNK_SECONDS = 30.0
-_WINDOW_SECONDS = 1.0  # of models whose encoder has no frames, moved by half of it
-_PROBE_SECONDS = (10.0, 40.0, 160.0)  # clips on which frames are counted: the first with enough of them
+_WINDOW_SECONDS = 1.0  # length of windows, for models whose encoder has no frames; they overlap by half
+_PROBE_SECONDS = (10.0, 40.0, 160.0)  # lengths of the clip on which frames are counted, until it has _ENOUGH
 _ENOUGH = 5  # frames
 
 
 class Frames(nn.Module):
     """`(batch, samples)` -> `(batch, frames, dim)`, for clips of any length.
 
-    A clip that is shorter than the model's shortest is repeated until it is long enough.
+    A clip that is too short for the model is repeated until it is long enough.
 
     Args:
-        model: in evaluation mode.
-        chunk_seconds: what is computed at once.
+        model: the model, in evaluation mode.
+        chunk_seconds: length of a chunk.
 
     Attributes:
         dim: size of a frame.
-        hop: from one frame to the next.
-        start: the centre of the first frame.
+        hop: distance between frames, in samples.
+        start: centre of the first frame, in samples.
     """
 
     def __init__(self, model: EmbeddingModel, chunk_seconds: float = CHUNK_SECONDS) -> None:
@@ -49,52 +50,54 @@ class Frames(nn.Module):
         self.at_once = max(_ENOUGH, int(chunk_seconds * model.sample_rate / self.hop))  # frames
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Float in [-1, 1] at `model.sample_rate`."""
+        """`(batch, samples)` in [-1, 1] at `model.sample_rate` -> `(batch, frames, dim)`."""
         waveforms = lengthened(waveforms, self.model.minimum_samples)
+        if self.has_frames:  # the level of the whole clip, so that it does not change from chunk to chunk
+            waveforms = set_level(waveforms, self.model.level)
         step = self.at_once * self.hop  # from chunk to chunk
         chunks = max(1, int(waveforms.shape[1] / step))
-        length = round(2 * self.start + step)  # has one frame more than is taken, so that rounding never costs one
+        length = round(2 * self.start + step)  # one frame more than needed, so that rounding loses none
         parts = []
         for first in (round(number * step) for number in range(chunks - 1)):
             part = self._frames(waveforms[:, first : first + length])[:, : self.at_once]
-            if part.shape[1] < self.at_once:  # an encoder whose frames do not go on evenly
+            if part.shape[1] < self.at_once:  # the frames of this encoder do not have equal distances
                 return self._frames(waveforms)
             parts.append(part)
         return torch.cat([*parts, self._frames(waveforms[:, round((chunks - 1) * step) :])], 1)
 
     def times(self, frames: int) -> np.ndarray:
-        """`(frames,)` seconds: the centres."""
+        """The centres of the frames in seconds, `(frames,)`."""
         return frame_times(self.hop, self.start, frames, self.model.sample_rate)
 
     def _frames(self, waveforms: Tensor) -> Tensor:
         if self.has_frames:
-            return self.model.frames(waveforms).float()
+            return self.model.with_parts(level="none").frames(waveforms).float()
         waveforms = lengthened(waveforms, self.window)
         starts = range(0, waveforms.shape[1] - self.window + 1, int(self.hop))
-        return torch.stack([self.model(waveforms[:, at : at + self.window]).float() for at in starts], 1)
+        windows = (leveled(self.model, waveforms[:, at : at + self.window]) for at in starts)
+        return torch.stack([self.model(window).float() for window in windows], 1)
 
 
 def frame_times(hop: float, start: float, frames: int, sample_rate: int) -> np.ndarray:
-    """`(frames,)` seconds: centres of frames that lie `hop` samples apart, the first at sample `start`."""
+    """The centres `(frames,)` in seconds of frames with a distance of `hop` samples, the first at sample `start`."""
     return (start + hop * np.arange(frames)) / sample_rate
 
 
 def frame_timing(model: EmbeddingModel) -> tuple[float, float]:
-    """(from frame to frame, the centre of the first), in samples at the model's rate.
+    """The distance between frames and the centre of the first frame, in samples at the sample rate of the model.
 
-    An encoder says it by `frame_hop` and `frame_start`, in the frontend's frames. For one that does not, frames of
-    clips of several lengths are counted; a clip that just has n frames is taken to lie evenly around their centres.
+    An encoder states them as `frame_hop` and `frame_start`, in frames of the frontend. For an encoder without these,
+    they are measured: frames of clips of several lengths are counted, on the assumption that the centres of n frames
+    lie symmetrically in the shortest clip with n frames.
 
     Raises:
-        InputError: the encoder gives too few frames for that.
+        InputError: the encoder has too few frames to measure.
     """
     hop, start = getattr(model.encoder, "frame_hop", None), getattr(model.encoder, "frame_start", None)
     if hop is None or start is None:
         return _probed(model)
     frontend = model.frontend
-    samples = (
-        frontend.samples_for(20_001) - frontend.samples_for(10_001)
-    ) / 10_000  # from one of its frames to the next
+    samples = (frontend.samples_for(20_001) - frontend.samples_for(10_001)) / 10_000  # per frame of the frontend
     return hop * samples, start * samples
 
 
@@ -113,7 +116,9 @@ def _probed(model: EmbeddingModel) -> tuple[float, float]:
         if most >= _ENOUGH:
             break
     else:
-        raise InputError(f"a clip of {seconds:g} s has {most} frames; their times cannot be measured on that")
+        raise InputError(
+            f"a clip of {seconds:g} s has only {most} frames; set frame_hop and frame_start of the encoder"
+        )
     few = max(2, most // 8)
     shortest = _least(count, few, model.minimum_samples, longest)
     about = (longest - shortest) // (most - few)
@@ -123,7 +128,7 @@ def _probed(model: EmbeddingModel) -> tuple[float, float]:
 
 
 def _least(count: Callable[[int], int], frames: int, low: int, high: int) -> int:
-    """The shortest clip from `low` to `high` samples that has so many frames; `high` has them."""
+    """The shortest clip from `low` to `high` samples with at least `frames` frames. The longest must have them."""
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if count(middle) >= frames else (middle + 1, high)
@@ -131,22 +136,24 @@ def _least(count: Callable[[int], int], frames: int, low: int, high: int) -> int
 
 
 def lengthened(waveforms: Tensor, samples: int) -> Tensor:
-    """`(batch, samples)` clips, repeated until they are so long; longer ones as they are."""
+    """Clips `(batch, samples)`, repeated to the length `samples` if they are shorter."""
     have = waveforms.shape[1]
     if have == 0:
-        raise InputError("a clip without samples has no embedding")
+        raise InputError("a clip has no samples; leave it out")
     return waveforms if have >= samples else waveforms.repeat(1, -(-samples // have))[:, :samples]
 
 
 @torch.inference_mode()
 def embed_clips(model: EmbeddingModel, waveforms: Tensor, window_seconds: float = CHUNK_SECONDS) -> Tensor:
-    """`(batch, samples)` at the model's rate -> `(batch, dim)` float32 on the same device.
+    """`(batch, samples)` at the sample rate of the model -> `(batch, dim)` float32 on the same device.
 
-    A longer clip is the mean over windows, as of `ssl-audio embed --window 30 --aggregate`.
+    The embedding of a clip longer than a window is the mean over windows, as in
+    `ssl-audio embed --window 30 --aggregate`.
     """
     waveforms = lengthened(waveforms, model.minimum_samples)
     window = max(model.minimum_samples, round(window_seconds * model.sample_rate))
     if waveforms.shape[1] <= window:
-        return model(waveforms).float()
+        return model(leveled(model, waveforms)).float()
     starts = window_starts(waveforms.shape[1], window, window)
-    return torch.stack([model(waveforms[:, at : at + window]).float() for at in starts]).mean(0)
+    windows = (leveled(model, waveforms[:, at : at + window]) for at in starts)
+    return torch.stack([model(window).float() for window in windows]).mean(0)

@@ -8,11 +8,11 @@ from torch import Tensor
 from ssl_audio.harnesses.frames import Frames, embed_clips
 from ssl_audio.harnesses.source import Target, load
 
-RATES = (16000, 22050, 32000, 44100, 48000)  # Hz that HEAR offers
+RATES = (16000, 22050, 32000, 44100, 48000)  # sample rates that HEAR offers, in Hz
 
 
 class HearModel(Frames):
-    """What `load_model` returns; takes audio at `sample_rate`, one of HEAR's rates."""
+    """The model that `load_model` returns. It takes audio at `sample_rate`, which is one of the rates of HEAR."""
 
     def __init__(self, address: str, fingerprint: str) -> None:
         model = load(address, fingerprint)
@@ -27,7 +27,7 @@ def functions(address: str, fingerprint: str) -> tuple[Callable, Callable, Calla
     """`load_model`, `get_scene_embeddings` and `get_timestamp_embeddings` for a model."""
 
     def load_model(path: str = "") -> HearModel:
-        """The model; `path` is not needed, because the module knows it."""
+        """Load the model. `path` is ignored, because the module has the address of the model."""
         return HearModel(address, fingerprint)
 
     return load_model, get_scene_embeddings, get_timestamp_embeddings
@@ -40,13 +40,14 @@ def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
 
 @torch.inference_mode()
 def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
-    """`(sounds, samples)` -> `(sounds, frames, timestamp_embedding_size)` and the frames' centres in milliseconds."""
+    """`(sounds, samples)` -> `(sounds, frames, timestamp_embedding_size)` and the centres of the frames in ms."""
     frames = model(audio)
     times = torch.from_numpy(1000 * model.times(frames.shape[1])).to(frames)
     return frames, times.expand(len(frames), -1)
 
 
 def source(target: Target) -> str:
+    """The file for HEAR."""
     return f'''"""A model of ssl_audio for HEAR, written by `ssl-audio harness hear`.
 
     python -m heareval.embeddings.runner THIS_MODULE --tasks-dir tasks

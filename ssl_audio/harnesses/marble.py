@@ -1,4 +1,4 @@
-"""MARBLE v2 (https://github.com/a43992899/MARBLE): an encoder class that its YAML names; one layer of frames."""
+"""MARBLE v2 (https://github.com/a43992899/MARBLE): an encoder class for its YAML, with one layer of frames."""
 
 from typing import Literal
 
@@ -11,10 +11,15 @@ from ssl_audio.harnesses.source import Target, load
 
 
 class Layers(nn.Module):
-    """`(batch, samples)` -> a tuple of one tensor `(batch, frames, features)`, as MARBLE's `LayerSelector` takes it.
+    """`(batch, samples)` -> a tuple with one tensor `(batch, frames, features)`, for the `LayerSelector` of MARBLE.
 
     Args:
-        train_mode: "freeze", or "full" to train the model with the probe.
+        address: what `load_model` takes.
+        fingerprint: fingerprint of the model.
+        train_mode: "freeze", or "full" to train the model together with the probe.
+
+    Raises:
+        InputError: the model has changed, or `train_mode` is another one.
     """
 
     def __init__(self, address: str, fingerprint: str, train_mode: Literal["freeze", "full"] = "freeze") -> None:
@@ -26,27 +31,28 @@ class Layers(nn.Module):
         self.requires_grad_(not self.frozen)
 
     def train(self, mode: bool = True) -> "Layers":
-        """A frozen model stays in evaluation mode, in which a clip does not depend on its batch."""
+        """Set the mode. A frozen model stays in evaluation mode, so that a clip does not depend on its batch."""
         return super().train(mode and not self.frozen)
 
     def forward(self, audio: Tensor) -> tuple[Tensor]:
-        audio = audio.squeeze(1) if audio.ndim == 3 else audio  # (batch, 1, samples) as some of its tasks give it
+        audio = audio.squeeze(1) if audio.ndim == 3 else audio  # some tasks give (batch, 1, samples)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return (self.frames(audio),)
 
 
 def source(target: Target) -> str:
+    """The file for MARBLE."""
     frames = Frames(target.model)
     rate = target.model.sample_rate
     return f'''"""A model of ssl_audio for MARBLE v2, written by `ssl-audio harness marble`.
 
-In a config of MARBLE, with this file where Python finds it:
+Put this file in a folder where Python finds it, and write in the config of MARBLE:
 
     encoder:
       class_path: THIS_MODULE.SSLAudioEncoder
       init_args: {{train_mode: freeze}}
 
-The data must be at {rate} Hz; emb_transforms take layer 0.
+The data must be at {rate} Hz. Set emb_transforms to layer 0.
 """
 
 from marble.core.base_encoder import BaseEncoder

@@ -1,4 +1,4 @@
-"""MTEB and its audio benchmark MAEB (https://github.com/embeddings-benchmark/mteb): an encoder, and a run."""
+"""MTEB and its audio benchmark MAEB (https://github.com/embeddings-benchmark/mteb): an encoder, and its evaluation."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -17,10 +17,10 @@ from ssl_audio.harnesses.source import Target
 
 
 class MTEBEncoder:
-    """What `mteb.evaluate` takes as a model; results are kept by its name and its fingerprint.
+    """A model for `mteb.evaluate`. MTEB stores results under the name and the fingerprint of the model.
 
     Args:
-        target: the model; on the device on which it computes.
+        target: the model. It runs on its present device.
     """
 
     def __init__(self, target: Target) -> None:
@@ -34,9 +34,9 @@ class MTEBEncoder:
         return ModelMeta.create_empty({"name": f"ssl_audio/{self.target.name}", **about})
 
     def encode(self, inputs: Iterable[dict[str, Any]], **_: Any) -> np.ndarray:
-        """Batches with a list "audio" of `{"array", "sampling_rate"}` -> `(clips, dim)` float32, in order."""
+        """Embed batches, each with a list "audio" of `{"array", "sampling_rate"}`: `(clips, dim)` float32, in order."""
         if hasattr(inputs, "collate_fn"):
-            inputs.collate_fn = _collated  # mteb's own imports torchaudio
+            inputs.collate_fn = _collated  # the function of mteb imports torchaudio
         return np.concatenate([self._embedded(batch["audio"]) for batch in inputs])
 
     def similarity(self, one: Any, other: Any) -> Tensor:
@@ -51,7 +51,9 @@ class MTEBEncoder:
         waveforms = [self._waveform(clip) for clip in clips]
         found = np.empty((len(waveforms), self.model.dim), np.float32)
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
-        for length in {len(waveform) for waveform in waveforms}:  # clips of one length share a pass; none is padded
+        for length in {
+            len(waveform) for waveform in waveforms
+        }:  # only clips of equal length share a batch, so none is padded
             rows = [row for row, waveform in enumerate(waveforms) if len(waveform) == length]
             batch = torch.from_numpy(np.stack([waveforms[row] for row in rows])).to(device)
             found[rows] = embed_clips(self.model, batch).cpu().numpy()
@@ -73,14 +75,19 @@ def _tensor(values: Any) -> Tensor:
 
 
 def run(target: Target, tasks: Sequence[str], output: str | os.PathLike, batch_size: int = 32) -> dict[str, float]:
-    """Evaluate on tasks or benchmarks of MTEB; the main score of each task by name.
+    """Evaluate a model on tasks or benchmarks of MTEB.
 
     Args:
+        target: the model.
         tasks: names of tasks, or of benchmarks such as "MAEB(v1, audio-only)".
-        output: folder of the results, in MTEB's form; tasks that it holds for this model are not run again.
+        output: folder of the results, in the format of MTEB. Tasks with results for this model are not run again.
+        batch_size: clips per batch.
+
+    Returns:
+        The main score of each task, by its name.
 
     Raises:
-        InputError: no such task.
+        InputError: there is no such task.
     """
     import mteb
 

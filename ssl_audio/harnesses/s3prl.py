@@ -1,4 +1,4 @@
-"""s3prl and SUPERB (https://github.com/s3prl/s3prl): an upstream that takes waveforms at 16 kHz and gives frames."""
+"""s3prl and SUPERB (https://github.com/s3prl/s3prl): an upstream from waveforms at 16 kHz to frames."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,21 @@ from torch import Tensor, nn
 from ssl_audio.harnesses.frames import Frames
 from ssl_audio.harnesses.source import Target, load
 
-RATE = 16000  # of s3prl
+RATE = 16000  # Hz; sample rate of s3prl
 
 
 class Upstream(nn.Module):
     """Waveforms of several lengths -> `{"hidden_states": [(batch, frames, dim)], "last_hidden_state": the same}`.
 
-    Each waveform is computed alone. s3prl cuts its frames to `round(samples / downsample rate)`; exactly so many are
-    given for it, the last one repeated where the model has fewer, and zeros follow for shorter ones.
+    Each waveform is computed alone. It gets `round(samples / downsample rate)` frames, the number that s3prl uses; if
+    the model has fewer, the last one is repeated. Shorter waveforms of a batch are padded with zero frames.
+
+    Args:
+        address: what `load_model` takes.
+        fingerprint: fingerprint of the model.
+
+    Raises:
+        InputError: the model has changed.
     """
 
     def __init__(self, address: str, fingerprint: str) -> None:
@@ -25,7 +32,7 @@ class Upstream(nn.Module):
         self.downsample_rate = max(1, round(self.frames.hop))
 
     def get_downsample_rates(self, key: str = "") -> int:
-        """Samples at 16 kHz a frame."""
+        """Samples per frame, at 16 kHz."""
         return self.downsample_rate
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
@@ -36,12 +43,13 @@ class Upstream(nn.Module):
     def _frames(self, wav: Tensor) -> Tensor:
         frames = self.frames(wav[None])[0]
         wanted = max(1, round(len(wav) / self.downsample_rate))
-        centres = (torch.arange(wanted) + 0.5) * self.downsample_rate  # of the frames as s3prl counts them
+        centres = (torch.arange(wanted) + 0.5) * self.downsample_rate  # of the frames of s3prl
         nearest = ((centres - self.frames.start) / self.frames.hop).round().long().clamp(0, len(frames) - 1)
         return frames[nearest.to(frames.device)]
 
 
 def source(target: Target) -> str:
+    """The file for s3prl."""
     return f'''"""A model of ssl_audio for s3prl, written by `ssl-audio harness s3prl`.
 
 Keep this file as s3prl/upstream/ssl_audio_model/expert.py, with a hubconf.py beside it:

@@ -1,4 +1,4 @@
-"""What every written file has: the model's address, checked when the file is used, and words on how to use it."""
+"""The model of an adapter file. A file contains the address and the fingerprint, and checks them when it is used."""
 
 import os
 import re
@@ -13,13 +13,13 @@ from ssl_audio.provenance import fingerprint, made_by
 
 @dataclass(frozen=True)
 class Target:
-    """The model that a file is written for.
+    """The model for which a file is written.
 
     Attributes:
         address: what `load_model` takes; paths are absolute.
-        fingerprint: of the model.
-        name: letters, digits and underscores, from the last part of the address.
-        model: at its own rate.
+        fingerprint: fingerprint of the model.
+        name: the last part of the address, as letters, digits and underscores.
+        model: the model, at its own sample rate.
     """
 
     address: str
@@ -37,19 +37,24 @@ class Target:
 
     @property
     def arguments(self) -> str:
-        """Of the functions that the written files call."""
+        """Arguments `address` and `fingerprint`, as Python code for the file."""
         return f"{self.address!r}, {self.fingerprint!r}"
 
 
 def load(address: str, recorded: str, sample_rate: int | None = None) -> EmbeddingModel:
-    """The model of a written file, for audio at `sample_rate`, or at its own rate.
+    """Load the model of a file.
+
+    Args:
+        address: what `load_model` takes.
+        recorded: fingerprint of the model when the file was written.
+        sample_rate: sample rate of the audio in Hz; None: that of the model.
 
     Raises:
-        InputError: the address holds another model than when the file was written.
+        InputError: the model at this address has changed since the file was written.
     """
     model = load_model(address)
     if not made_by(model, recorded):
-        raise InputError(f"{address} is another model than when this file was written; run `ssl-audio harness` again")
+        raise InputError(f"{address} has changed since this file was written; run `ssl-audio harness` again")
     if sample_rate is not None and sample_rate != model.sample_rate:
         model = load_model(address, input_sr=sample_rate)
     return model.eval()

@@ -1,7 +1,7 @@
-"""X-ARES (https://github.com/jimbozhang/xares): a class made without arguments, frames out.
+"""X-ARES (https://github.com/jimbozhang/xares): a class without arguments, which computes frames.
 
-X-ARES pads a batch with zeros, keeps all frames of the padded clips and averages them. So that a clip's score does not
-depend on its batch, the zeros at a clip's end are left out, and the missing frames are filled with the clip's mean.
+X-ARES pads the clips of a batch with zeros and averages over all frames. To make the score of a clip independent of its
+batch, this adapter removes the zeros at its end and fills the missing frames with the mean of its frames.
 """
 
 import torch
@@ -15,9 +15,9 @@ class FrameEncoder(nn.Module):
     """`(batch, samples)` -> `(batch, frames, output_dim)`.
 
     Attributes:
-        sampling_rate: Hz.
+        sampling_rate: sample rate in Hz.
         output_dim: size of a frame.
-        hop_size_in_ms: from frame to frame.
+        hop_size_in_ms: distance between frames in ms.
     """
 
     def __init__(self, address: str, fingerprint: str) -> None:
@@ -29,20 +29,21 @@ class FrameEncoder(nn.Module):
 
     @torch.inference_mode()
     def forward(self, audio: Tensor) -> Tensor:
-        """Rows may end in zeros, which are not looked at."""
+        """`(batch, samples)` -> `(batch, frames, output_dim)`. Zeros at the end of a row are ignored."""
         rows = [self.frames(_without_padding(row)[None])[0] for row in audio]
         longest = max(len(row) for row in rows)
         return torch.stack([torch.cat([row, row.mean(0).expand(longest - len(row), -1)]) for row in rows])
 
 
 def _without_padding(clip: Tensor) -> Tensor:
-    """`(samples,)` up to its last sample that is not zero; a clip of zeros as it is."""
+    """The clip `(samples,)` up to its last sample that is not zero; the whole clip if all samples are zero."""
     sounding = clip.nonzero()
     return clip[: int(sounding[-1]) + 1] if len(sounding) else clip
 
 
 def source(target: Target) -> str:
-    name = f"SSLAudio_{target.name}_{target.fingerprint}_Encoder"  # results are kept by the name of the class
+    """The file for X-ARES."""
+    name = f"SSLAudio_{target.name}_{target.fingerprint}_Encoder"  # X-ARES stores results under the name of the class
     return f'''"""A model of ssl_audio for X-ARES, written by `ssl-audio harness xares`.
 
     python -m xares.run THIS_FILE.py src/tasks/*.py          (give the path relative to the current folder)

@@ -1,11 +1,12 @@
-"""Addresses of models that are not ours: `scheme:rest?option=value&option=value`.
+"""Addresses of foreign models: `scheme:rest?option=value&option=value`.
 
-`ssl_audio/hub/foreign/<scheme>.py` reads a scheme. It is found by its name, and has
+The module `ssl_audio/hub/foreign/<scheme>.py` reads the addresses of a scheme. It has
 
-    OPTIONS                           name of an option -> `Option`
-    load(address, options, trusted)   the model, as an `EmbeddingModel`
+    OPTIONS                           {name of an option: `Option`}
+    load(address, options, trusted)   returns the model as an `EmbeddingModel`
 
-A further kind of address is one such file. Files whose name begins with an underscore are none.
+To add a scheme, write such a module; it is found by its name. Modules whose name starts with an underscore are no
+schemes.
 """
 
 import os
@@ -30,8 +31,8 @@ class Option:
     """An option of an address.
 
     Attributes:
-        parse: its text -> its value; raises ValueError or InputError for a wrong one.
-        meaning: what it may be, for the message about a wrong one and for the documentation.
+        parse: function from the text to the value; raises ValueError or InputError for a wrong text.
+        meaning: the allowed values, for messages and the documentation.
     """
 
     parse: Callable[[str], Any]
@@ -40,14 +41,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Address:
-    """An address in its parts.
+    """The parts of an address.
 
     Attributes:
-        text: as it was given.
-        scheme: in front of the colon.
-        rest: between the colon and the question mark.
-        options: after the question mark, as text.
-        hub: revision, token, cache_dir and local_files_only of `load_model`, for addresses of the Hub.
+        text: the whole address, as given.
+        scheme: the part before the colon.
+        rest: the part between the colon and the question mark.
+        options: options after the question mark, as text.
+        hub: the arguments revision, token, cache_dir and local_files_only of `load_model`, for addresses of the Hub.
     """
 
     text: str
@@ -58,16 +59,16 @@ class Address:
 
 
 def schemes() -> list[str]:
-    """The kinds of address that there are."""
+    """The names of all schemes."""
     package = import_module(_FOREIGN)
     return sorted(module.name for module in iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
 def parse_address(text: str, **hub: Any) -> Address | None:
-    """The parts of an address; None for anything else. A path that exists is never an address.
+    """The parts of an address; None if the text is not an address. A path that exists is never an address.
 
     Raises:
-        InputError: a scheme that there is not, an empty rest, an option without a value or given twice.
+        InputError: the scheme is unknown, nothing follows it, or an option has no value or is given twice.
     """
     match = _ADDRESS.fullmatch(text)
     if match is None or Path(text).exists():
@@ -76,17 +77,17 @@ def parse_address(text: str, **hub: Any) -> Address | None:
     if scheme not in schemes():
         raise InputError(f"{text}: no such file, and no kind of address {scheme!r}{suggest(scheme, schemes())}")
     before, mark, query = rest.rpartition("?")
-    if not mark or Path(rest).exists():  # a file's own name may hold a question mark
+    if not mark or Path(rest).exists():  # the name of a file may contain a question mark
         before, query = rest, ""
     if not before:
-        raise InputError(f"{text}: nothing stands after {scheme}:; give a name or a path")
+        raise InputError(f"{text}: nothing follows {scheme}:; give a name or a path")
     options: dict[str, str] = {}
     for part in filter(None, query.split("&")):
         name, equals, value = part.partition("=")
         if not equals or not name or not value:
-            raise InputError(f"{text}: {part!r} is no option; write name=value, and & between two")
+            raise InputError(f"{text}: {part!r} is not an option; write name=value, with & between options")
         if name in options:
-            raise InputError(f"{text}: gives {name} twice")
+            raise InputError(f"{text}: the option {name} is given twice; leave one out")
         options[name] = unquote(value)
     return Address(text, scheme, before, options, hub)
 
@@ -95,7 +96,7 @@ def load_address(address: Address, trusted: bool) -> EmbeddingModel:
     """The model of an address, in evaluation mode.
 
     Raises:
-        InputError: an option that the scheme does not have or a wrong value, and whatever is wrong with the model.
+        InputError: an option or its value is wrong, or the model cannot be loaded.
     """
     reader = import_module(f"{_FOREIGN}.{address.scheme}")
     values = {}
@@ -111,10 +112,10 @@ def load_address(address: Address, trusted: bool) -> EmbeddingModel:
 
 
 def expanded(text: str) -> list[str]:
-    """The addresses that one stands for: with `layer=sweep` one a layer, else itself, as any other name is.
+    """The addresses that an address stands for: with `layer=sweep` one for each layer, otherwise the address itself.
 
     Raises:
-        InputError: the model cannot be asked how many layers it has.
+        InputError: the number of layers is unknown.
     """
     address = parse_address(text)
     if address is None or address.options.get("layer") != "sweep":
@@ -124,7 +125,7 @@ def expanded(text: str) -> list[str]:
 
 
 def lasting(name: str) -> str:
-    """A name, path or address that means the same in every working directory."""
+    """The name, path or address with absolute paths, so that it means the same in every working directory."""
     if os.path.exists(name):
         return os.path.abspath(name)
     address = parse_address(name)

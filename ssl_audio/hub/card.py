@@ -9,9 +9,13 @@ from typing import Any
 import yaml
 
 from ssl_audio.errors import InputError, first_line
+from ssl_audio.level import level_name
 from ssl_audio.model import UNKNOWN_LICENCE, EmbeddingModel
+from ssl_audio.utils.checkpoints import origin_text
 
 _METRICS = {"eer": "equal error rate", "min_dcf": "minDCF (prior .01)", "mnr": "mean normalised rank"}
+
+_LEVELS = {"peak": "each clip is scaled to a peak of 1", "none": "clips are taken as they are"}
 
 Metrics = str | os.PathLike | Sequence[Mapping[str, Any]] | None
 
@@ -54,6 +58,7 @@ def model_card(
         if config and config.is_file()
         else "Not recorded."
     )
+    origin = f"- Checkpoint: {origin_text(model.checkpoint)}.\n" if model.checkpoint else ""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     encoder, frontend = type(model.encoder).__name__, type(model.frontend).__name__
     return f"""---
@@ -63,8 +68,9 @@ def model_card(
 
 - Network: {encoder} on {frontend}, {parameters:,} parameters.
 - Input: mono audio at {model.sample_rate} Hz, at least {model.minimum_samples / model.sample_rate:.3f} s.
+- Level: {_LEVELS.get(level_name(model.level), "set by " + level_name(model.level))}.
 - Output: an embedding of {model.dim} numbers. The embedding of a clip does not depend on the other clips of its batch.
-
+{origin}
 ## Use
 
 ```python

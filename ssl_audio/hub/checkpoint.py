@@ -11,8 +11,10 @@ from ssl_audio.config import build, canonical, without_pretrained
 from ssl_audio.encoders.whitened import Whitened
 from ssl_audio.errors import InputError
 from ssl_audio.hub import clmr, singer_identity_training
+from ssl_audio.hub.levels import as_tested
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.checkpoints import origin
 from ssl_audio.utils.yaml_files import read_yaml
 from ssl_audio.weights import load_strict
 
@@ -82,8 +84,12 @@ def _model(place: Place, options: Options, config: str | os.PathLike | None = No
     if "whitening" in spec and not projection:  # heads were trained on embeddings without whitening
         built["encoder"] = Whitened(built["encoder"], build(spec["whitening"], trusted=trusted))
         prefixes |= {"encoder.": "encoder.encoder.", "whitening.": "encoder.whitening."}
-    model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100))
+    level = build(spec.get("level", "none"), trusted=trusted)
+    model = EmbeddingModel(**built, sample_rate=spec.get("sample_rate", 44100), level=level)
     load_strict(model, _select(weights, prefixes), path)
+    if "level" not in spec:
+        as_tested(model, path, spec)
+    model.checkpoint = origin(path, checkpoint)
     return model.eval()
 
 

@@ -82,7 +82,7 @@ def with_classifier(
     hidden = len(found["net.0.bias"]) if "net.2.bias" in found else None
     head = ProbeHead(model.dim, names, hidden, multi_label=True, clip_seconds=CLIP_SAMPLES / SAMPLE_RATE)
     load_strict(head, {**found, "mean": head.mean, "scale": head.scale}, path)
-    return EmbeddingModel(model.frontend, model.encoder, model.sample_rate, head).eval()
+    return model.with_parts(head=head).eval()
 
 
 def _prefix(weights: Mapping[str, Tensor]) -> str | None:

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub or its cache, with every error in one line."""
+"""Get files from the Hugging Face Hub or its cache. Each error is one line."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from ssl_audio.errors import InputError, first_line
 
 
 class NotThere(InputError):
-    """None of the wanted files are there, or none can be reached.
+    """The wanted files do not exist, or the Hub cannot be reached and the cache does not have them.
 
     Attributes:
-        offline: they may be there: the Hub was not reached, and the cache does not have them.
+        offline: whether the Hub was not reached, so that the files may exist.
     """
 
     def __init__(self, message: str, offline: bool) -> None:
@@ -28,18 +28,19 @@ def fetch(
     subfolder: str | None = None,
     **options: Any,
 ) -> Path:
-    """The folder that holds the files of the first layout that is complete.
+    """Download the first layout of which the repository has all files, and return the folder of the files.
 
     Args:
-        name: what is loaded, for messages.
+        name: name of the model, for messages.
         repo: id on the Hub.
-        layouts: names of files that belong together, in the order in which they are tried.
-        optional: files that are fetched too where they exist.
+        layouts: for each layout the names of its files, in the order in which to try them.
+        optional: files to download, too, if they exist.
+        subfolder: folder of the files in the repository.
         options: revision, token, cache_dir, local_dir, local_files_only of `huggingface_hub.hf_hub_download`.
 
     Raises:
         NotThere: no layout is complete.
-        InputError: whatever else goes wrong, in one line.
+        InputError: the repository is missing, private or gated, the revision is wrong, or the download fails.
     """
     from huggingface_hub import errors, hf_hub_download
 
@@ -51,7 +52,7 @@ def fetch(
             except errors.EntryNotFoundError as error:  # its subclass means "offline and not in the cache"
                 absent = error
                 if isinstance(error, errors.LocalEntryNotFoundError):
-                    options["local_files_only"] = True  # it has tried five times to connect
+                    options["local_files_only"] = True  # the client has already tried five times to connect
                 continue
             for file in optional:
                 try:
@@ -70,7 +71,7 @@ def fetch(
 
 @contextmanager
 def hub_errors(name: str, repo: str, revision: str | None) -> Iterator[None]:
-    """What goes wrong at the Hub, as an InputError of one line; files that are not there pass through."""
+    """Turn errors of the Hub into an InputError. The error for a missing file is left as it is."""
     from huggingface_hub import errors
 
     try:

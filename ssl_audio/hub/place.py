@@ -1,6 +1,5 @@
 """A path that may hold a model. Its checkpoint is read once, however many readers look at it."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ssl_audio.errors import InputError
+from ssl_audio.utils.checkpoints import checkpoints
 from ssl_audio.weights import UnsafeFileError, read_weights, read_without_code
 
 
@@ -105,23 +105,3 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
     if not found:
         raise InputError(f"{path} holds no checkpoints/*.ckpt; wait until the run has saved one")
     return found[0]
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run folder: first the best according to run.json, then the last, then the others by age."""
-    found = [*folder.glob("checkpoints/*.ckpt"), *folder.glob("*.ckpt")]
-    best = None
-    if (folder / "run.json").is_file():
-        try:
-            best = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("best_checkpoint")
-        except (ValueError, AttributeError) as error:
-            raise InputError(
-                f"{folder / 'run.json'}: damaged; give the path of a checkpoint, or delete this file"
-            ) from error
-    rank = {"best": 1, "last": 2}
-
-    def order(path: Path) -> tuple[int, float]:
-        is_best = best is not None and path == folder / best
-        return 0 if is_best else rank.get(path.stem.split("-")[0], 3), -path.stat().st_mtime
-
-    return sorted(found, key=order)

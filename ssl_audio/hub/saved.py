@@ -13,6 +13,7 @@ from ssl_audio.config import build, describe, without_pretrained
 from ssl_audio.errors import InputError
 from ssl_audio.hub.calibration_files import check_belongs, remove_calibration, write_calibration
 from ssl_audio.hub.card import card_licence, model_card
+from ssl_audio.hub.levels import as_tested, level_facts
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
@@ -46,6 +47,8 @@ def save_model(model: EmbeddingModel, folder: str | os.PathLike, card: str | Non
         "dim": model.dim,
         "model": describe(model),
     }
+    if model.checkpoint:
+        config["checkpoint"] = model.checkpoint
     remove_calibration(folder)  # of the model that was here before
     write_model_folder(folder, model, config, model_card(model, folder.resolve().name) if card is None else card)
     if model.calibration is not None:
@@ -107,5 +110,8 @@ def read(place: Place, options: Options) -> EmbeddingModel:
     if not isinstance(model, EmbeddingModel):
         raise InputError(f"{folder / CONFIG}: the key 'model' describes no EmbeddingModel; write it with save_model")
     load_strict(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    if not level_facts(config["model"]):
+        as_tested(model, folder, config["model"])
     model.licence = card_licence(folder / CARD)
+    model.checkpoint = dict(config.get("checkpoint") or {})
     return model

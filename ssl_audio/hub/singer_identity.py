@@ -6,6 +6,7 @@
 <name>/model.ts            the same as TorchScript
 """
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from ssl_audio.encoders.efficientnet import EfficientNet, from_torchvision, to_torchvision
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
+from ssl_audio.hub.levels import as_tested
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.files import write_atomically, write_text
@@ -58,7 +60,7 @@ def load_published(folder: str | os.PathLike, weights: str = WEIGHTS) -> Embeddi
     folder = Path(folder)
     model = model_from_hyperparams(read_hyperparams(folder / HYPERPARAMS), folder / HYPERPARAMS)
     put_published_weights(model, read_weights(folder / weights), folder / weights)
-    return model
+    return as_tested(model, folder)
 
 
 def save_published(model: EmbeddingModel, folder: str | os.PathLike) -> None:
@@ -70,7 +72,9 @@ def save_published(model: EmbeddingModel, folder: str | os.PathLike) -> None:
     folder = Path(folder)
     hyperparams, weights = published_hyperparams(model), published_weights(model)
     with write_atomically(folder / WEIGHTS) as temporary:
-        torch.save(weights, temporary)
+        content = io.BytesIO()  # torch does not say why a disk cannot be written; the system does
+        torch.save(weights, content)
+        temporary.write_bytes(content.getbuffer())
     write_text(folder / HYPERPARAMS, yaml.safe_dump(hyperparams, sort_keys=False))
 
 
@@ -159,6 +163,8 @@ def published_hyperparams(model: EmbeddingModel) -> dict[str, Any]:
             raise InputError(
                 f"the published layout cannot describe frontend.{name} = {value!r}, only {needed!r}; use save_model"
             )
+    if model.level != "peak":
+        raise InputError("the published layout holds models of clips that are scaled to a peak of 1; use save_model")
     if model.sample_rate != SAMPLE_RATE or model.head is not None:
         raise InputError(f"the published layout holds models without a head at {SAMPLE_RATE} Hz only; use save_model")
     return {

@@ -19,6 +19,7 @@ from torch import nn
 from ssl_audio.errors import InputError
 from ssl_audio.heads import Projection
 from ssl_audio.hub import singer_identity
+from ssl_audio.hub.levels import as_tested
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.yaml_files import read_yaml
@@ -63,7 +64,7 @@ def read(place: Place, options: Options, config: Path | None = None) -> Embeddin
         unit = settings["projection"].get("l2_normalize", False) or settings["normalize_projections"]
         head = Projection(model.encoder.dim, len(head_weights["net.1.weight"]), normalize=bool(unit))
         load_strict(head, head_weights, path)
-    return model.with_parts(head=head).eval()
+    return as_tested(model.with_parts(head=head), path).eval()
 
 
 def _layout(place: Place) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import Waveform
 from ssl_audio.hub import saved, singer_identity
+from ssl_audio.hub.levels import as_described, as_tested, level_facts
 from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.yaml_files import read_yaml
@@ -43,9 +44,10 @@ def load_torchscript(folder: Path, input_sr: int | None, name: str = NAME) -> Em
     path = folder / name
     if not path.is_file():
         raise InputError(f"{path}: no such file; load without torchscript=True, or write it with ssl-audio export")
+    description = None
     if (folder / saved.CONFIG).is_file():
         config = read_yaml(folder / saved.CONFIG)
-        sample_rate, dim = config.get("sample_rate"), config.get("dim")
+        sample_rate, dim, description = config.get("sample_rate"), config.get("dim"), config.get("model")
     else:
         encoder = singer_identity.read_hyperparams(folder / singer_identity.HYPERPARAMS)["encoder"]
         sample_rate, dim = singer_identity.SAMPLE_RATE, encoder.get("embedding_dim", 1000)
@@ -55,7 +57,9 @@ def load_torchscript(folder: Path, input_sr: int | None, name: str = NAME) -> Em
         raise InputError(
             f"a TorchScript model takes audio at {sample_rate} Hz only, not {input_sr}; load without torchscript=True"
         )
-    return EmbeddingModel(Waveform(), _Scripted(open_script(path), dim), sample_rate).eval()
+    model = EmbeddingModel(Waveform(), _Scripted(open_script(path), dim), sample_rate).eval()
+    facts = level_facts(description)
+    return as_described(model, facts, path) if facts else as_tested(model, path, description)
 
 
 def open_script(path: Path) -> torch.jit.ScriptModule:

@@ -1,4 +1,4 @@
-"""Training methods, one LightningModule a file, over `Method` or, for two views of each clip, `SiameseMethod`."""
+"""Training methods, one LightningModule per file, over `Method` or, for two views of each clip, `SiameseMethod`."""
 
 from ssl_audio.methods.base import Method, Objective
 from ssl_audio.methods.byol import BYOL

@@ -14,7 +14,7 @@ from ssl_audio.data.batch_spec import BatchSpec, batch_spec_of
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.encoders.whitened import Whitened, Whitening
 from ssl_audio.errors import InputError
-from ssl_audio.frontends import Frontend
+from ssl_audio.frontends import Frontend, Waveform
 from ssl_audio.heads import Identity
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.modes import evaluating
@@ -63,6 +63,7 @@ class Method(LightningModule):
         batch_keys: all keys of a batch that the method reads.
         data_remedy: what to do where the data has other batches.
         projection: the head behind the encoder; `load_model(run, projection=True)` returns the model with it.
+        level: the level rule of the clips in the data, which the embedding model keeps; see `ssl_audio.level`.
         whitening: set by `callbacks.Whiten`; follows the encoder in `embedding_model`, never in training.
 
     Raises:
@@ -70,7 +71,7 @@ class Method(LightningModule):
     """
 
     clip_keys: ClassVar[tuple[str, ...]] = ()
-    data_remedy: ClassVar[str] = "set data.class_path to ssl_audio.data.AudioDataModule (--config data/folder)"
+    data_remedy: ClassVar[str] = "set data.class_path to ssl_audio.data.AudioDataModule and data.labels to false"
     projection: nn.Module
 
     def __init__(
@@ -97,6 +98,7 @@ class Method(LightningModule):
         self.augmentation = augmentation
         self.feature_augmentation = feature_augmentation
         self.weights = weights
+        self.level = "none"
         self.whitening: Whitening | None = None
         self.run_seed = 0
 
@@ -165,10 +167,16 @@ class Method(LightningModule):
         for name in ("encoder", "projection"):
             if (dim := getattr(getattr(self, name), "dim", 1)) < 1:
                 raise InputError(f"model.{name} gives {dim} dimensions; it must give at least 1")
+        if self.feature_augmentation is not None and isinstance(self.frontend, Waveform):
+            raise InputError(
+                "model.feature_augmentation changes spectrograms, and Waveform gives samples; set "
+                "model.feature_augmentation to null, or take an encoder with a spectrogram"
+            )
         generator = torch.Generator().manual_seed(0)
         shortest = self.frontend.samples_for(self.encoder.minimum_frames)
         size = (len(self.clip_keys), min(batch_size, 2), min(samples, max(_MAX_CHECK_SAMPLES, shortest)))
         clips = torch.randn(size, generator=generator).mul_(0.1).to(self.device)
+        self._check_feature_augmentation(clips[0])
         try:
             with evaluating(self), torch.no_grad():
                 self.dry_run(dict(zip(self.clip_keys, clips, strict=True)))
@@ -178,6 +186,17 @@ class Method(LightningModule):
                 reason = f"a clip of {samples} samples is too short: the model needs {shortest}; raise data.nr_samples"
                 raise InputError(reason) from error
             raise InputError(f"{reason} (trying a batch of {batch_size} clips of {samples} samples)") from error
+
+    def _check_feature_augmentation(self, clips: Tensor) -> None:
+        if self.feature_augmentation is None or clips.shape[-1] < self.frontend.minimum_samples:
+            return
+        with torch.no_grad():
+            features = self.frontend(clips)
+        if features.ndim != 3:
+            raise InputError(
+                "model.feature_augmentation needs features of (bands, frames), and this frontend gives "
+                f"{tuple(features.shape[1:])}; set model.feature_augmentation to null"
+            )
 
     def dry_run(self, clips: Mapping[str, Tensor]) -> None:
         """Carry out a step on clips of noise, (batch, samples) by the keys of `clip_keys`."""
@@ -190,7 +209,7 @@ class Method(LightningModule):
             self.check_data(spec)
 
     def check_data(self, spec: BatchSpec) -> None:
-        """Refuse batches that this method cannot train on.
+        """Refuse batches that this method cannot train on, and take over the level rule of the clips.
 
         Raises:
             InputError: keys that it needs are missing, or clips have another sample rate than the model.
@@ -206,6 +225,7 @@ class Method(LightningModule):
                 f"the clips of the data are at {spec.sample_rate} Hz and model.sample_rate is {self.sample_rate}; set "
                 "both to the same rate"
             )
+        self.level = spec.level
 
     def on_fit_start(self) -> None:
         self.run_seed = torch.initial_seed()
@@ -227,9 +247,10 @@ class Method(LightningModule):
         if hasattr(scheduler, "bind"):  # ours need the length of the training
             scheduler.bind(self.trainer)
         interval = getattr(scheduler, "interval", "epoch")
+        monitor = getattr(scheduler, "monitor", "loss/val")
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": "loss/val", "name": "lr"},
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": monitor, "name": "lr"},
         }
 
     def embedding_model(self, projection: bool = False) -> EmbeddingModel:
@@ -238,10 +259,10 @@ class Method(LightningModule):
         if self.whitening is not None and not projection:  # heads were trained on embeddings that are not whitened
             encoder = Whitened(encoder, self.whitening)
         head = self.projection if projection else None
-        return EmbeddingModel(self.frontend, encoder, sample_rate=self.sample_rate, head=head)
+        return EmbeddingModel(self.frontend, encoder, sample_rate=self.sample_rate, head=head, level=self.level)
 
     def description(self) -> dict[str, Any]:
-        """Frontend, encoder, projection and sample rate as plain data; `config.build` makes them from it again."""
+        """Frontend, encoder, projection, sample rate and level as plain data; `config.build` makes them again."""
         whitening = {} if self.whitening is None else {"whitening": describe(self.whitening)}
         return {
             **whitening,
@@ -249,6 +270,7 @@ class Method(LightningModule):
             "encoder": describe(self.encoder),
             "projection": describe(self.projection),
             "sample_rate": self.sample_rate,
+            "level": self.level,
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,12 @@ from ssl_audio.methods.distributed import gather, of_first, rank, ranks
 
 
 class CPC(Method):
-    """Predicts the frames of one clip (`clip1` of a batch); needs an encoder with `latents` and `contextualize`.
+    """Predicts the frames of one clip (`clip1` of a batch).
+
+    With an encoder that has `latents` and `contextualize` (`encoders.CPC`), these are predicted from those. With any
+    other encoder that has frames, its frames are predicted by a recurrent network over them, which is part of the
+    method and is not saved with the model. That is easy where a frame sees much of the clip (attention, normalisation
+    over time).
 
     Logged: the sum of the steps' losses as "loss" beside its "chance", the mean "accuracy" beside "accuracy_chance",
     and "loss_k" and "accuracy_k" for each step k. With an encoder whose context runs in reverse, the past is predicted.
@@ -36,12 +41,14 @@ class CPC(Method):
         carry_state: begin each training batch with the recurrent state at the end of the batch before. The data module
             must continue each row from batch to batch (`data.composition: sequential`). The state of a row starts at
             zero where its `group_name` changes. For a recurrent context that runs forward.
+        context: the network over the frames of an encoder without a context of its own: gru, lstm or rnn.
+        context_dim: its size; None: that of a frame.
         projection: a head without parameters, or None; the prediction heads take the place of a projection. (The key
             is there so that a config can replace the projection of the config below it.)
         **network: frontend, encoder, optimizer, lr_scheduler, ... (see `Method`).
 
     Raises:
-        InputError: an encoder without frames and context, a projection that would have to be trained, a count below 1,
+        InputError: an encoder without frames, a projection that would have to be trained, a count below 1,
             a state that cannot be carried.
     """
 
@@ -57,6 +64,8 @@ class CPC(Method):
         head_dropout: float = 0.0,
         carry_state: bool = False,
         projection: Callable[[int], nn.Module] | None = Identity,
+        context: Literal["gru", "lstm", "rnn"] = "gru",
+        context_dim: int | None = None,
         **network: Any,
     ) -> None:
         super().__init__(**network)
@@ -65,15 +74,16 @@ class CPC(Method):
             self.projection = projection(encoder.dim)
         if any(True for _ in self.projection.parameters()):
             raise InputError("CPC trains no projection; set model.projection to ssl_audio.heads.Identity")
-        if not hasattr(encoder, "contextualize"):
+        own = hasattr(encoder, "contextualize")
+        if not own and encoder.frame_dim is None:
             raise InputError(
-                f"CPC predicts frames from their context, which {type(encoder).__name__} does not have; "
-                "take an encoder that has, such as ssl_audio.encoders.CPC"
+                f"CPC predicts frames, which {type(encoder).__name__} does not have; take an encoder that has, such as "
+                "encoder/cpc or encoder/efficientnet_b0"
             )
-        for name, count in (("steps", steps), ("num_negatives", num_negatives)):
-            if count < 1:
+        for name, count in (("steps", steps), ("num_negatives", num_negatives), ("context_dim", context_dim)):
+            if count is not None and count < 1:
                 raise InputError(f"model.{name} is {count}; it must be at least 1")
-        if carry_state and (getattr(encoder, "context", "gru") not in RECURRENT or getattr(encoder, "reverse", False)):
+        if carry_state and own and (encoder.context not in RECURRENT or encoder.reverse):
             raise InputError(
                 "model.carry_state needs a recurrent context that runs forward; set model.encoder.context to one of "
                 f"{', '.join(RECURRENT)} and model.encoder.reverse to false, or carry_state to false"
@@ -85,10 +95,11 @@ class CPC(Method):
         self.scale_by_dim = scale_by_dim
         self.head_dropout = head_dropout
         self.carry_state = carry_state
+        latent_dim = encoder.channels if own else encoder.frame_dim
+        dim = encoder.dim if own else context_dim or latent_dim
+        self.context_network = None if own else RECURRENT[context](latent_dim, dim, batch_first=True)
         # The heads of all steps side by side: the same as one Linear a step, in one product.
-        self.heads = nn.Sequential(
-            nn.Linear(encoder.dim, steps * encoder.channels, bias=False), nn.Dropout(head_dropout)
-        )
+        self.heads = nn.Sequential(nn.Linear(dim, steps * latent_dim, bias=False), nn.Dropout(head_dropout))
         self.state: State = None
         self.state_groups: list[str] = []
 
@@ -104,10 +115,15 @@ class CPC(Method):
     def objective(self, clips: Tensor, state: State = None) -> tuple[Objective, State]:
         """(batch, samples) and the recurrent state before them -> the objective, and the state after them."""
         encoder: Any = self.encoder
-        latents = encoder.latents(self.features(clips))
-        context, state = encoder.contextualize(latents, state)
+        features = self.features(clips)
+        if self.context_network is None:
+            latents = encoder.latents(features)
+            context, state = encoder.contextualize(latents, state)
+        else:
+            latents = encoder.frames(features)
+            context, state = self.context_network(latents, state)
         first, second = (half.float().mean(dim=1) for half in context.tensor_split(2, dim=1))
-        if encoder.reverse:
+        if getattr(encoder, "reverse", False):
             latents, context = latents.flip(1), context.flip(1)
         return Objective(self._terms(latents, context), (first, second), (first, second)), state
 

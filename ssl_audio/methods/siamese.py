@@ -1,7 +1,7 @@
 """Methods over two views of each clip: both go through one network, and a loss compares their projections."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_audio.encoders.base import Encoder
 from ssl_audio.frontends import Frontend
+from ssl_audio.methods.added_losses import added_losses
 from ssl_audio.methods.base import Batch, Method, Objective
 from ssl_audio.methods.distributed import gather
 
@@ -24,6 +25,8 @@ class SiameseMethod(Method):
 
     Args:
         projection: called with `encoder.dim`, returns the projection head.
+        losses: further losses of the projections, added with weights: `{alignment: {weight: 0.5}}` adds half of
+            `alignment_loss`. See `ssl_audio.methods.added_losses`.
         frontend, encoder, optimizer, lr_scheduler, sample_rate, augmentation, feature_augmentation, weights: see
             `Method`.
 
@@ -46,19 +49,30 @@ class SiameseMethod(Method):
         augmentation: nn.Module | None = None,
         feature_augmentation: nn.Module | None = None,
         weights: str | None = None,
+        losses: dict[str, dict[str, Any] | None] | None = None,
     ) -> None:
         super().__init__(
             frontend, encoder, optimizer, lr_scheduler, sample_rate, augmentation, feature_augmentation, weights
         )
         self.projection = projection(self.encoder.dim)
+        self.losses = losses
+        self.added = added_losses(losses)
 
     def loss(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
         """(batch, dim) x 2, rows of all ranks, float32 -> named terms; "loss" is minimised, the others are logged."""
         raise NotImplementedError(f"{type(self).__name__} defines no loss")
 
     def batch_objective(self, batch: Batch) -> Objective:
-        """See `objective`."""
-        return self.objective(batch["clip1"], batch["clip2"])
+        """See `objective`; the further losses are added."""
+        result = self.objective(batch["clip1"], batch["clip2"])
+        if not self.added:
+            return result
+        z1, z2 = map(gather, result.projections) if self.training else result.projections
+        with torch.autocast(z1.device.type, enabled=False):
+            terms = {name: (weight, loss(z1, z2)) for name, (weight, loss) in self.added.items()}
+        total = result.terms["loss"] + sum(weight * value for weight, value in terms.values())
+        names = {f"added_{name}": value for name, (_, value) in terms.items()}
+        return result._replace(terms={**result.terms, "loss": total, "own": result.terms["loss"], **names})
 
     def objective(self, clip1: Tensor, clip2: Tensor) -> Objective:
         """(batch, samples) x 2 -> terms, embeddings, projections; in training the loss sees the rows of all ranks.

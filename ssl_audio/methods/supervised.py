@@ -34,10 +34,7 @@ class Supervised(Method):
     """
 
     clip_keys: ClassVar[tuple[str, ...]] = ("clip",)
-    data_remedy: ClassVar[str] = (
-        "folders class/**/file need no data config on top of supervised (leave data/folder out); else take a corpus "
-        "(data/esc10, ...) or set data.class_path to ssl_audio.data.labelled.LabelledDataModule"
-    )
+    data_remedy: ClassVar[str] = "set data.labels to true (--config supervised does)"
 
     def __init__(
         self,

@@ -1,5 +1,6 @@
 """The index of a library: build, save, load, add, remove, update and recommend."""
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,7 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssl_audio import audio
+from ssl_audio.config import build, describe
 from ssl_audio.errors import InputError
+from ssl_audio.level import level_of
 from ssl_audio.provenance import fingerprint, made_by
 from ssl_audio.retrieval import building, storage
 from ssl_audio.retrieval.ranking import Search, State
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 Query = str | os.PathLike | int | np.ndarray | Tensor
 _FILES_AT_ONCE = 64
+
+logger = logging.getLogger("ssl_audio.retrieval")
 
 
 class Index:
@@ -40,12 +45,20 @@ class Index:
 
     Attributes:
         settings: settings of the index: metric, aggregate, search, window_seconds, hop_seconds, group, root (folder of
-            the library; None if the paths are not files), model (name of the model), fingerprint (of the model).
+            the library; None if the paths are not files), model (name of the model), fingerprint (of the model), level
+            (the rule by which the level of its clips is set, see `ssl_audio.level`; None before it has a model).
     """
 
     def __init__(self, settings: dict[str, Any] | None = None, model: "EmbeddingModel | None" = None) -> None:
         defaults = {"metric": "cosine", "aggregate": "mean", "search": "auto", "window_seconds": None}
-        defaults |= {"hop_seconds": None, "group": "folder", "root": None, "model": None, "fingerprint": None}
+        defaults |= {
+            "hop_seconds": None,
+            "group": "folder",
+            "root": None,
+            "model": None,
+            "fingerprint": None,
+            "level": None,
+        }
         self.settings: dict[str, Any] = defaults | {"next_id": 0} | (settings or {})
         choices = {"metric": METRICS, "aggregate": ("mean", "max"), "search": SEARCHES, "group": building.GROUPS}
         for name, allowed in choices.items():
@@ -183,8 +196,19 @@ class Index:
         if (len(self) and recorded is None) or not (recorded is None or made_by(model, recorded)):
             maker = self.settings["model"] or "unknown, from embeddings"
             raise InputError(f"another model ({maker}) made this index; use that one, or build it again with this one")
+        level: Any = level_of(model)
+        level = level if isinstance(level, str) else describe(level)
+        if len(self) and self.settings["level"] is None:  # of 0.1, which knew no rule
+            self.settings["level"] = "none"
+            if level != "none":
+                logger.warning(
+                    "this index was made before models had a level rule, and is continued without one; to follow the "
+                    "rule of its model, build it again (--rebuild)"
+                )
+        self.settings["level"] = self.settings["level"] or level
         self.settings["fingerprint"] = fingerprint(model)
-        self.model = model
+        same = self.settings["level"] == level
+        self.model = model if same else model.with_parts(level=build(self.settings["level"]))
 
     def __len__(self) -> int:
         return len(self._state.tracks)

@@ -1,12 +1,13 @@
 """Retrieval metrics of an index, from its groups and from a table of labels."""
 
-import csv
 import os
 from pathlib import Path
 
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.retrieval_metrics import library_metrics
 from ssl_audio.retrieval.index import Index
+from ssl_audio.utils.names import by_plain_name, plain
+from ssl_audio.utils.tables import read_table
 
 
 def index_quality(index: Index, labels: str | os.PathLike | None = None) -> dict[str, dict[str, float]]:
@@ -39,19 +40,15 @@ def index_quality(index: Index, labels: str | os.PathLike | None = None) -> dict
 
 def _labels_of_paths(path: str | os.PathLike, index: Index) -> dict[str, str]:
     """{full path: label} from a CSV table with the columns path and label."""
-    known = set(index.paths)
+    known = by_plain_name(index.paths)
     root = Path(index.settings["root"] or "")
     result: dict[str, str] = {}
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for number, row in enumerate(csv.DictReader(file), 2):
-                if not {"path", "label"} <= set(row):
-                    raise InputError(f"{path}: needs the columns path and label")
-                name = os.path.normpath(root / row["path"]) if str(root) != "." else row["path"]
-                if name not in known or name in result:
-                    problem = "twice" if name in result else "but it is not in the index"
-                    raise InputError(f"{path}, line {number}: names {row['path']} {problem}")
-                result[name] = row["label"]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    for number, row in read_table(path, ("path", "label")).numbered():
+        written = row["path"].strip()
+        spelling = os.path.normpath(root / written) if str(root) != "." else written
+        name = known.get(spelling) or known.get(plain(spelling))
+        if name is None or name in result:
+            problem = "twice; remove one of the lines" if name else "which is not in the index; remove the line"
+            raise InputError(f"{path}, line {number}: names {written}, {problem}")
+        result[name] = plain(row["label"]).strip()
     return result

@@ -1,4 +1,4 @@
-"""A model behind HTTP: embeddings, comparison and similar recordings; see docs/serving.md and `ssl-audio serve`.
+"""Serve a model over HTTP: embeddings, comparison, similar recordings. See docs/serving.md and `ssl-audio serve`.
 
 from ssl_audio import load_model
 from ssl_audio.serving import Service, make_app

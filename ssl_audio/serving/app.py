@@ -1,4 +1,4 @@
-"""The ASGI application: routes, and what each answers."""
+"""The ASGI application: the routes and their answers."""
 
 import asyncio
 import tempfile
@@ -28,13 +28,16 @@ MAX_NEIGHBOURS = 1000
 
 
 def make_app(service: Service, limits: Limits | None = None, token: str | None = None) -> Starlette:
-    """The application of a service; run it with one worker process, because the requests of one share batches.
+    """Make the ASGI application of a service.
 
     Routes: POST /v1/embeddings, /v1/compare and /v1/similar; GET /health and /metrics.
 
+    Run it with one worker process per device: requests to the same process share batches.
+
     Args:
-        limits: what one request may cost; None takes the defaults.
-        token: clients must send it; None answers to loopback names alone.
+        service: the model, and optionally an index.
+        limits: limits of a request; None: the defaults.
+        token: token that clients must send. None: only requests to a loopback name are answered.
     """
     limits = limits or Limits()
     handlers = _Handlers(service, limits)
@@ -70,14 +73,16 @@ class _Handlers:
             try:
                 content = await asyncio.wait_for(answer(request), seconds)
             except asyncio.TimeoutError as error:
-                raise HTTPException(504, f"the request took more than {seconds:g} s; send less, or later") from error
+                raise HTTPException(
+                    504, f"the request took more than {seconds:g} s; send fewer files, or try again later"
+                ) from error
             about = {"model": self.service.name, "fingerprint": self.service.fingerprint}
             return JSONResponse({**about, **content})
 
         return timed
 
     async def embeddings(self, request: Request) -> dict[str, Any]:
-        """One embedding a file: `{"dim", "data": [{"index", "seconds", "embedding"}]}`."""
+        """One embedding per file: `{"dim", "data": [{"index", "seconds", "embedding"}]}`."""
         async with uploads(request, self.folder, self.limits) as paths:
             results = await self._embed(paths)
         data = [
@@ -87,7 +92,7 @@ class _Handlers:
         return {"dim": self.service.model.dim, "data": data}
 
     async def compare(self, request: Request) -> dict[str, Any]:
-        """What is said of two files: `{"score", "metric"}`."""
+        """The similarity of two files: `{"score", "metric"}`."""
         async with uploads(request, self.folder, self.limits) as paths:
             if len(paths) != 2:
                 raise HTTPException(400, f"the request has {len(paths)} files; send two, in fields named 'file'")
@@ -140,4 +145,6 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "the server failed; its log says why"}, 500)  # the exception goes on to the log
+    return JSONResponse(
+        {"error": "the server failed; its log says why"}, 500
+    )  # Starlette also raises the exception, so it is logged

@@ -1,4 +1,4 @@
-"""One thread computes; what arrives meanwhile is computed together."""
+"""Batches of requests: one thread computes, and all jobs that arrive meanwhile form the next batch."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,17 +7,17 @@ from typing import Any
 
 
 class Batcher:
-    """Collects the jobs that wait while a call runs, and passes them to the next call.
+    """Collects the jobs that arrive while a call runs, and passes them to the next call.
 
-    A job that arrives at an idle server starts at once. `submit` that is cancelled (a request that timed out) takes its
-    job out, unless it has begun.
+    If no call runs, a job starts at once. If `submit` is cancelled (because a request timed out), its job is removed,
+    unless it has started.
 
     Args:
-        run: called in `thread` with a list of jobs; returns their results in order.
-        thread: an executor of one worker.
-        size: of a batch, counted by `weight`; a single job may exceed it.
-        weight: of a job, such as its number of files.
-        on_batch: called with the weight of each batch.
+        run: function that is called in `thread` with a list of jobs. It returns their results in order.
+        thread: an executor with one worker.
+        size: largest total weight of a batch; a single job may exceed it.
+        weight: function that returns the weight of a job, such as its number of files.
+        on_batch: called with the total weight of each batch.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Batcher:
         self._running: asyncio.Task | None = None
 
     async def submit(self, job: Any) -> Any:
-        """The result of one job; raises what `run` raised for its batch."""
+        """Wait for the result of a job. Raises the error that `run` raised for its batch."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))
         if self._running is None or self._running.done():

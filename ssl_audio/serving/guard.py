@@ -1,4 +1,4 @@
-"""Who may ask: the middleware before every route."""
+"""Middleware that refuses requests which are not allowed, and counts all requests."""
 
 import hmac
 import ipaddress
@@ -9,20 +9,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ssl_audio.serving.metrics import Metrics
 
-OPEN = ("/health",)  # for load balancers, without a token
-UNCOUNTED = ("/health", "/metrics")
+OPEN = ("/health",)  # needs no token, so that load balancers can ask
+UNCOUNTED = ("/health", "/metrics")  # do not count towards max_requests
 
 
 class Guard:
-    """Refuses requests without the token, for a foreign host, or beyond the number that may be under way; counts all.
+    """Refuses requests without the token, requests for a foreign host, and requests above the limit.
 
-    Without a token a request must name a loopback host, so that a page in a browser cannot reach the server under a
-    name that its owner points to 127.0.0.1 (DNS rebinding).
+    If there is no token, the Host header of a request must be a loopback name. Otherwise, a web page could reach the
+    server through a domain name that resolves to 127.0.0.1 (DNS rebinding).
 
     Args:
-        token: clients send `Authorization: Bearer <token>`; None asks for none.
-        max_requests: under way at once, /health and /metrics not counted.
-        paths: of the routes; others are counted as one.
+        app: the application.
+        token: token that clients must send as `Authorization: Bearer <token>`; None for no token.
+        max_requests: largest number of requests under way, without those to /health and /metrics.
+        metrics: counters of requests.
+        paths: paths of the routes. Requests to other paths are counted together.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Guard:
         counted = path not in UNCOUNTED
         self._under_way += counted
         self.metrics.under_way.set(self._under_way)
-        status = "500"  # unless an answer begins
+        status = "500"  # if the application fails before it answers
 
         async def counting(message: Message) -> None:
             nonlocal status
@@ -59,18 +61,18 @@ class Guard:
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         headers = {name: value for name, value in scope["headers"] if name in (b"authorization", b"host")}
         if self.token is None and not is_loopback(_hostname(headers.get(b"host", b"").decode("latin-1"))):
-            return _error(403, "without a token this server answers to 127.0.0.1 and localhost alone")
+            return _error(403, "this server has no token, so it answers only to the hosts 127.0.0.1 and localhost")
         if self.token is not None and scope["path"] not in OPEN:
             expected = b"Bearer " + self.token.encode()
             if not hmac.compare_digest(headers.get(b"authorization", b""), expected):
                 return _error(401, "send the header Authorization: Bearer <token>", {"www-authenticate": "Bearer"})
         if self._under_way > self.max_requests and scope["path"] not in UNCOUNTED:
-            return _error(503, f"{self.max_requests} requests are under way; try again", {"retry-after": "1"})
+            return _error(503, f"{self.max_requests} requests are under way; try again later", {"retry-after": "1"})
         return None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can use the address or name."""
+    """Whether an address or name is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -78,7 +80,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _hostname(header: str) -> str:
-    """Of a Host header: without port and brackets."""
+    """The host in a Host header, without port and brackets."""
     return header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
 
 

@@ -1,26 +1,26 @@
-"""What one request may cost."""
+"""Limits of a request."""
 
 from dataclasses import dataclass, fields
 
 from ssl_audio.errors import InputError
 
-MAX_SAMPLE_RATE = 192_000  # Hz, of an upload
+MAX_SAMPLE_RATE = 192_000  # Hz; highest sample rate of an uploaded file
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a server.
+    """Limits of a server.
 
     Args:
-        max_bytes: of a request's body, all its files together.
-        max_seconds: of audio in one file.
-        max_files: in one request.
-        max_requests: under way at once; one more is answered with 503.
-        timeout_seconds: for a request, from its first byte to its answer.
-        batch_files: in one call of the model, over several requests.
+        max_bytes: size of the body of a request, with all its files.
+        max_seconds: length of the audio in a file.
+        max_files: number of files in a request.
+        max_requests: number of requests under way. Further requests are answered with 503.
+        timeout_seconds: time from the first byte of a request to its answer.
+        batch_files: number of files in a call of the model, from one or several requests.
 
     Raises:
-        InputError: a bound that is not above 0.
+        InputError: a limit is not above 0.
     """
 
     max_bytes: int = 32_000_000

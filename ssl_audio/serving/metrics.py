@@ -1,4 +1,4 @@
-"""What the server counts, in Prometheus's text format."""
+"""Metrics of the server, in the text format of Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -8,7 +8,7 @@ _FILES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Of one application; memory and processor time of the process are included."""
+    """Metrics of an application, with memory and processor time of the process."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -25,4 +25,5 @@ class Metrics:
         self.under_way = Gauge("ssl_audio_requests_under_way", "Requests that are not answered yet.", registry=own)
 
     def text(self) -> bytes:
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

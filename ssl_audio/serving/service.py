@@ -1,4 +1,4 @@
-"""What the server computes, without HTTP: files in, vectors, scores and neighbours out."""
+"""The computations of the server, independent of HTTP: embed files, compare embeddings, find similar recordings."""
 
 import os
 from collections.abc import Sequence
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Embedded:
-    """An uploaded file: its length, and its embedding `(dim,)` float32 or the reason why there is none."""
+    """The result for an uploaded file.
+
+    Attributes:
+        seconds: length of the audio.
+        embedding: `(dim,)` float32; None if the file cannot be embedded.
+        error: the reason why there is no embedding.
+    """
 
     seconds: float
     embedding: np.ndarray | None
@@ -30,17 +36,17 @@ class Embedded:
 
 
 class Service:
-    """A model, and optionally an index of a library that it made.
+    """A model, and optionally the index of a library.
 
     Args:
-        model: embeds through `embed_files`, so that an answer equals a row of `ssl-audio embed`.
-        name: what answers call the model.
-        index: for `similar`; must have been made by the same model.
-        window_seconds, hop_seconds: embed a file as the mean over windows; None embeds it whole.
-        device: None takes a GPU if there is one.
+        model: the model. It runs in `embed_files`, so an answer equals a row of `ssl-audio embed`.
+        name: name of the model in answers.
+        index: index for `similar`, which the same model must have made.
+        window_seconds, hop_seconds: embed each file as the mean over windows, see `embed_files`; None embeds it whole.
+        device: device of the model; None: a GPU if there is one.
 
     Raises:
-        InputError: another model made the index, or the windows are impossible.
+        InputError: another model made the index, or the windows are too short.
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class Service:
             index.use(model)
 
     def embed(self, requests: Sequence[Sequence[Path]]) -> list[list[Embedded]]:
-        """The files of several requests, embedded in one call: one list a request, in order."""
+        """Embed the files of several requests in one call. Returns one list per request, in order."""
         paths = [path for request in requests for path in request]
         results = iter(
             [_embedded(result) for result in embed_files(self.model, paths, on_error="report", **self._options)]
@@ -70,12 +76,24 @@ class Service:
         return [[next(results) for _ in request] for request in requests]
 
     def compare(self, one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-        """What is said of two embeddings `(dim,)`: their cosine in [-1, 1]."""
+        """The cosine of two embeddings `(dim,)`, in [-1, 1]."""
         norms = float(np.linalg.norm(one) * np.linalg.norm(other))
         return {"score": float(np.dot(one, other) / norms) if norms > 0 else 0.0, "metric": "cosine"}
 
     def similar(self, path: Path, n: int, per_group: int | None) -> list[dict[str, Any]]:
-        """The `n` recordings of the index most like a file, best first; paths relative to the library's folder."""
+        """The `n` recordings of the index most similar to a file, best first.
+
+        Args:
+            path: the file.
+            n: number of recordings.
+            per_group: largest number of recordings of one group; None for no limit.
+
+        Returns:
+            `[{"path", "group", "score"}]`, with paths relative to the folder of the library.
+
+        Raises:
+            InputError: there is no index, or the file cannot be embedded.
+        """
         if self.index is None:
             raise InputError("this server has no index; start it with --index")
         root = self.index.settings["root"]
@@ -91,20 +109,20 @@ class Service:
 
 
 def problem_of(path: Path, max_seconds: float) -> tuple[int, str] | None:
-    """The HTTP status and the reason why an uploaded file is refused, by its header; None if it is not."""
+    """Check the header of an uploaded file. Returns HTTP status and reason if it is refused, otherwise None."""
     try:
         info = audio.info(path)
     except InputError as error:
         return 422, reason(error, path)
     if info.seconds > max_seconds:
-        return 413, f"holds {info.seconds:.1f} s of audio; this server takes {max_seconds:g} s"
+        return 413, f"has {info.seconds:.1f} s of audio; this server takes up to {max_seconds:g} s"
     if info.sample_rate > MAX_SAMPLE_RATE:
-        return 413, f"has a rate of {info.sample_rate} Hz; this server takes up to {MAX_SAMPLE_RATE} Hz"
+        return 413, f"has a sample rate of {info.sample_rate} Hz; this server takes up to {MAX_SAMPLE_RATE} Hz"
     return None
 
 
 def reason(error: Exception | str, path: Path) -> str:
-    """An error's text without the place where the server keeps the file."""
+    """The text of an error without the path where the server stores the file."""
     return str(error).removeprefix(f"{path}: ").replace(str(path), "the file")
 
 

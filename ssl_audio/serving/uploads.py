@@ -1,4 +1,4 @@
-"""Files of a request, bounded in bytes while they arrive, under names that the server chooses."""
+"""Receive the files of a request. Their size is limited while they arrive, and the server chooses their names."""
 
 import secrets
 import shutil
@@ -15,18 +15,18 @@ from starlette.requests import Request
 from ssl_audio.serving.limits import Limits
 from ssl_audio.serving.service import problem_of
 
-FIELD = "file"  # of a form; it may come several times
+FIELD = "file"  # name of the form field; a form may have several
 
 
 @asynccontextmanager
 async def uploads(request: Request, folder: Path, limits: Limits) -> AsyncIterator[list[Path]]:
-    """The request's audio files in `folder`; they are removed afterwards.
+    """Write the audio files of a request to a folder, and remove them at the end of the context.
 
-    A body of type multipart/form-data holds them as fields named `file`; any other body is one file. Names that the
-    client gives are not looked at.
+    The files in a body of type multipart/form-data are its fields named `file`. Any other body is one file. File names
+    from the client are ignored.
 
     Raises:
-        HTTPException: 400 no file, 413 too large, too long or too many, 422 not audio.
+        HTTPException: 400: there is no file. 413: files are too large, too long or too many. 422: a file is not audio.
     """
     own = folder / secrets.token_hex(8)
     own.mkdir()
@@ -46,8 +46,8 @@ async def uploads(request: Request, folder: Path, limits: Limits) -> AsyncIterat
 
 
 def _bounded(request: Request, limit: int) -> Any:
-    """The request's `receive`, which refuses a body that is or becomes larger than `limit` bytes."""
-    too_large = HTTPException(413, f"the body is larger than the {limit} bytes that this server takes")
+    """The `receive` function of a request, which raises an error for a body of more than `limit` bytes."""
+    too_large = HTTPException(413, f"the body is too large; this server takes up to {limit} bytes")
     declared = request.headers.get("content-length", "0")
     received = 0
 
@@ -84,7 +84,7 @@ async def _from_form(request: Request, folder: Path, limits: Limits) -> list[Pat
             for path, file in zip(paths, files, strict=True):
                 await run_in_threadpool(_copy, file, path)
     except HTTPException as error:
-        if error.status_code == 400 and error.detail.startswith("Too many"):  # Starlette's words
+        if error.status_code == 400 and error.detail.startswith("Too many"):  # the message of Starlette
             raise HTTPException(413, f"the form has more than {limits.max_files} files or fields") from error
         raise
     return paths

@@ -40,7 +40,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     Hyphens in keys are read as underscores, except in the name of a callback, which is the user's own.
 
     Raises:
-        InputError: an argument is not an option, or an option has no value.
+        InputError: an argument is not an option, an option has no value or is given twice.
     """
     found = Arguments()
     callback = ""  # the one that --trainer.callbacks+= added last
@@ -80,6 +80,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
             if not callback:
                 raise InputError(f"--{key} names no callback; give --callbacks.NAME.{key.rpartition('.')[2]}")
             found.overrides.append((f"callbacks.{callback}{key.removeprefix(_CALLBACKS)}", value))
+        elif not key.endswith("+") and any(_full(key) == given for given, _ in found.overrides):
+            raise InputError(f"--{key} is given twice; a list is one value, such as '[a, b]'")
         else:
             found.overrides.append((_full(key), value))
     if len(words) > 1:

@@ -19,12 +19,16 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ssl_audio.callbacks.run_folder import RunFolder
+from ssl_audio.callbacks.verification import Verification
 from ssl_audio.data.batch_spec import batch_spec_of
 from ssl_audio.errors import InputError
 from ssl_audio.methods.base import Method
 from ssl_audio.training.checkpoints import AtomicCheckpointIO
 from ssl_audio.training.config import Config, look_up, shorten
+from ssl_audio.training.failures import Monitors, line_of, refuse_what_cannot_train
 from ssl_audio.training.logger import RunLogger, claim_number
+from ssl_audio.training.processes import said_elsewhere
+from ssl_audio.training.resuming import ConfiguredSettings, check_resumable, resolve
 from ssl_audio.weights import read_weights
 
 
@@ -42,6 +46,7 @@ class TrainCLI(LightningCLI):
             logging.getLogger(name).addFilter(_Quiet())
         self.merged = merged
         self.command = command
+        self.run_folder: RunFolder | None = None
         self.word = word
         super().__init__(
             model_class=LightningModule,
@@ -69,13 +74,14 @@ class TrainCLI(LightningCLI):
         try:
             self.config = parser.parse_object(config)
         except ArgumentError as error:
-            raise InputError(explain(str(error), self.merged)) from error
+            raise InputError(missing_package(error) or explain(str(error), self.merged)) from error
 
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (ArgumentError, MisconfigurationException, ValueError, TypeError) as error:
-            raise InputError(root_reason(error) or explain(str(error), self.merged)) from error
+        except (ArgumentError, MisconfigurationException, ValueError, TypeError, ImportError) as error:
+            reason = root_reason(error) or missing_package(error) or explain(str(error), self.merged)
+            raise InputError(reason) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         callbacks = [*vars(self.config_init.callbacks).values()] if "callbacks" in self.config_init else []
@@ -95,8 +101,10 @@ class TrainCLI(LightningCLI):
         for key, value in (self.merged.get("trainer") or {}).items():
             if type(value) is int and isinstance(settings[key], float):
                 settings[key] = resolved["trainer"][key] = value
+        callbacks.sort(key=lambda callback: isinstance(callback, Verification))  # after those that change the model
         if self.word == "fit" and not settings["fast_dev_run"]:
-            callbacks.append(RunFolder(resolved, self.command, self.config.ckpt_path))
+            self.run_folder = RunFolder(resolved, self.command)
+            callbacks += [ConfiguredSettings(), Monitors(), self.run_folder]
         plugins = settings["plugins"] or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         return self.trainer_class(**{**settings, "callbacks": callbacks, "plugins": plugins})
@@ -150,33 +158,61 @@ class TrainCLI(LightningCLI):
 
     def fit(self) -> Trainer:
         """Train to the end, from the checkpoint `ckpt_path` if it is given."""
+        logger = self.trainer.logger
+        runs = logger.root_dir if isinstance(logger, RunLogger) else None
         try:
-            return self._fit(self.config.ckpt_path)
-        except InputError:
-            if self.trainer.is_global_zero and self.trainer.log_dir is not None:
+            return self._fit(resolve(self.config.ckpt_path, runs))
+        except InputError as error:
+            # `trainer.log_dir` would wait for the other processes, which may be training.
+            if self.trainer.is_global_zero and isinstance(logger, RunLogger):
                 with suppress(OSError):
-                    os.rmdir(self.trainer.log_dir)  # a run that never began leaves no empty folder
+                    os.rmdir(logger.log_dir)  # a run that never began leaves no empty folder
+            if said_elsewhere(str(error)):
+                raise SystemExit(2) from error
             raise
 
     def _fit(self, checkpoint: str | None) -> Trainer:
-        self._checked(checkpoint)
+        refuse_what_cannot_train(self.trainer)
+        if self.run_folder is not None:
+            self.run_folder.resumed_from = checkpoint
+        if isinstance(self.trainer.logger, RunLogger):
+            self.trainer.logger.check_free(checkpoint)
+        self._checked(checkpoint, continues=True)
         with warnings.catch_warnings(), self._errors(checkpoint):
             _quieten()
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+        self._check_trained(checkpoint)
         return self.trainer
 
-    def _checked(self, checkpoint: str | None) -> str | None:
-        """The checkpoint, after a check that it can be read and that model and data fit, before data is scanned."""
+    def _check_trained(self, checkpoint: str | None) -> None:
+        if self.run_folder is None or self.run_folder.trained:
+            return
         if checkpoint is not None:
-            read_weights(checkpoint)  # name a damaged file before the data is scanned
+            raise InputError(
+                f"nothing was left to train: {checkpoint} is at the end of this config's training; raise "
+                "trainer.max_epochs (or max_steps, or max_time)"
+            )
+        raise InputError(
+            "nothing was trained; set trainer.max_epochs, max_steps and limit_train_batches above 0 (-1 is no limit)"
+        )
+
+    def _checked(self, checkpoint: str | None, continues: bool = False) -> str | None:
+        """The checkpoint, after a check that it can be read and that model and data fit, before data is scanned.
+
+        Args:
+            continues: the run goes on from the checkpoint, which must hold the state of its optimiser.
+        """
+        content = None if checkpoint is None else read_weights(checkpoint)  # name a damaged file before data is read
         if isinstance(self.model, Method):
             if (spec := batch_spec_of(self.datamodule)) is not None:
                 self.model.check_data(spec)
                 self.model.check(spec.batch_size, spec.samples)
             try:
-                self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
+                optimizer = self.model.optimizer([torch.nn.Parameter(torch.zeros(1))])
             except ValueError as error:
                 raise InputError(f"model.optimizer: {' '.join(str(error).split())}") from error
+            if continues and checkpoint is not None and content is not None:
+                check_resumable(checkpoint, content, optimizer)
         return checkpoint
 
     @contextmanager
@@ -191,11 +227,14 @@ class TrainCLI(LightningCLI):
                 raise
             folder = self.trainer.default_root_dir if self.trainer.logger is None else self.trainer.logger.save_dir
             raise InputError(f"no space left in {folder}; what was written before is whole") from error
-        except RuntimeError as error:
-            if checkpoint is None or "loading state_dict" not in str(error):
+        except Exception as error:
+            if isinstance(error, RuntimeError) and checkpoint is not None and "loading state_dict" in str(error):
+                reason = shorten(" ".join(str(error).split()), 300)
+                raise InputError(f"{checkpoint} does not fit this config: {reason}") from error
+            line = line_of(error, self.trainer, self.merged)
+            if line is None:
                 raise
-            reason = shorten(" ".join(str(error).split()), 300)
-            raise InputError(f"{checkpoint} does not fit this config: {reason}") from error
+            raise InputError(line) from error
 
 
 def root_reason(error: BaseException | None) -> str | None:
@@ -204,6 +243,30 @@ def root_reason(error: BaseException | None) -> str | None:
         if isinstance(error, InputError):
             return str(error)
         error = error.__cause__ or error.__context__
+    return None
+
+
+_MISSING = (r"No module named '([\w.]+)'", r"[Rr]equirement '?([\w-]+)[^']*'? not met", r"pip install (?:-U )?([\w-]+)")
+
+
+def missing_package(error: BaseException | None) -> str | None:
+    """One line about a package that a class in the config needs and that is not installed; None if there is none."""
+    if error is None:
+        return None
+    texts = [str(error)]
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return f"this needs {error.name}; install it with: pip install {error.name.split('.')[0]}"
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    for text in texts:
+        for pattern in (
+            r"No module named '([\w.]+)'",
+            r"[Rr]equirement '?([\w-]+)[^']*'? not met",
+            r"pip install -?U? ?([\w-]+)",
+        ):
+            if found := re.search(pattern, text):
+                return f"this needs {found[1]}; install it with: pip install {found[1].split('.')[0]}"
     return None
 
 
@@ -221,7 +284,7 @@ def explain(message: str, config: Mapping[str, Any]) -> str:
     message = message.split("Given value type: <class 'dict'>")[0]
     if missing := re.search(r"the following arguments are required: ([\w., ]+)", message):
         where = _full_key(re.findall(r'[kK]ey "([^"]+)"', message[: missing.start()]), config)
-        remedy = "stack a config that gives it, such as --config common; a second method takes nothing of a first"
+        remedy = "stack a config that gives it, such as --config common"
         return f"{where} needs {missing.group(1).strip()}; {remedy}"
     keys = re.findall(r'[kK]ey "([^"]+)"', message)
     if not keys:
@@ -268,6 +331,7 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",  # several checkpoint callbacks share the folder
         ".*The dirpath has changed.*",  # a resumed run has a folder of its own
+        ".*could not find the monitored key.*",  # a run that ends inside of an epoch has no validation
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):

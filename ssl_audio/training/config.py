@@ -1,34 +1,26 @@
-"""Stacked YAML: find the files, merge them, apply the command line, check every key.
+"""Stacked YAML: find the files, merge them (see `merging`), apply the command line, check every key.
 
-Merging is deep, so that a later file has only what it changes:
-
-- a mapping is merged key by key; any other value, lists included, is replaced;
-- a `class_path` that changes drops the `init_args` of the class before;
-- where the class is already named, its arguments may be given directly: `data: {batch_size: 8}` is
-  `data: {init_args: {batch_size: 8}}`;
-- `null` in `callbacks` removes a callback;
+- `null` in `callbacks` removes a callback; a section without content (`trainer:` alone) changes nothing;
 - `include: [augmentation/clip]` in a file stacks other files under it;
 - classes may be given by their own name (`short_names`), values by the key of another (`interpolation`).
 """
 
-import copy
 import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from ssl_audio.config import canonical_path, find
+from ssl_audio.config import accepted_arguments, find
 from ssl_audio.errors import InputError, suggest
 from ssl_audio.training.config_files import find_config
 from ssl_audio.training.interpolation import interpolate
+from ssl_audio.training.merging import SPEC, Config, merge_all
 from ssl_audio.training.short_names import spell_out
 from ssl_audio.utils.yaml_files import parse_yaml, read_yaml
 
-Config = dict[str, Any]
-
 KEYS = ("seed_everything", "ckpt_path", "trainer", "model", "data", "callbacks")
-_SPEC = {"class_path", "init_args", "dict_kwargs"}
+_SECTIONS = ("trainer", "model", "data", "callbacks")
 
 
 def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
@@ -38,6 +30,7 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
         InputError: a file is missing or not YAML; a key or class does not exist. One line, with the nearest right name.
     """
     config = stack(files, overrides)
+    _follow_frontend(config)
     check_keys(config)
     _follow(config, "data", "sample_rate", "model")
     encoder = (config["model"].get("init_args") or {}).get("encoder")
@@ -55,23 +48,30 @@ def load_config(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ())
     return config
 
 
+def _filled(content: Config) -> Config:
+    """Without sections that have no content, such as `trainer:` above lines that are all comments."""
+    return {key: value for key, value in content.items() if value is not None or key not in _SECTIONS}
+
+
 def stack(files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()) -> Config:
     """`files` merged in order, then `overrides`; a key that ends with "+" appends to a list. Keys are not checked yet.
 
     Raises:
         InputError: a file is missing or not YAML; a class is not known by its name; a reference names no key.
     """
+    contents: list[Config] = []
     config: Config = {}
-    for name in files:
-        for content in read_stack(find_config(name)):
-            config = merge(config, spell_out(content, config))
+    for content in (content for name in files for content in read_stack(find_config(name))):
+        contents.append(_filled(spell_out(content, config)))
+        config = merge_all(contents)
     for key, text in overrides:
         value = parse_yaml(text, f"--{key} {text!r}:")
         if key.endswith("+"):
             key = key[:-1]
             before = look_up(config, key, implied=True)
             value = [*(before if isinstance(before, list) else []), *(value if isinstance(value, list) else [value])]
-        config = merge(config, spell_out(_nested(key.split("."), value), config))
+        contents.append(_filled(spell_out(_nested(key.split("."), value), config)))
+        config = merge_all(contents)
     config["callbacks"] = {k: v for k, v in (config.get("callbacks") or {}).items() if v is not None}
     return interpolate(config)
 
@@ -91,6 +91,22 @@ def _follow(config: Config, source: str, name: str, target: str) -> None:
         raise InputError(f"{target}.{name} is {arguments[name]!r} and {source} is {given!r}; they must be equal")
 
 
+def _follow_frontend(config: Config) -> None:
+    """Give the frontend the rate of the data where no config sets it; `sample_rate: null` takes a config's away."""
+    frontend, data = (look_up(config, path) for path in ("model.init_args.frontend", "data"))
+    if not isinstance(frontend, dict) or not isinstance(data, Mapping) or not frontend.get("class_path"):
+        return
+    given, kind = frontend.setdefault("init_args", {}), frontend["class_path"]
+    if not isinstance(given, dict) or given.get("sample_rate") is not None:
+        return
+    if "sample_rate" not in (accepted_arguments(find_class("model.frontend.class_path", kind)) or ()):
+        return
+    if (rate := look_up(data, "init_args.sample_rate")) is not None:
+        given["sample_rate"] = rate
+    else:
+        given.pop("sample_rate", None)  # the class of the data has its default, which is that of no config
+
+
 def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:
     """The contents of the files that `include: [other, ...]` names in a file, then of the file itself."""
     if path in above:
@@ -100,30 +116,6 @@ def read_stack(path: Path, above: tuple[Path, ...] = ()) -> list[Config]:
     if not isinstance(included, list):
         raise InputError(f"{path}: include is {included!r}; expected a list of config names")
     return [part for name in included for part in read_stack(find_config(str(name)), (*above, path))] + [content]
-
-
-def merge(base: Any, over: Any) -> Any:
-    """`base` overridden by `over`, by the rules above; neither is changed."""
-    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
-        if isinstance(base, Mapping) and "class_path" in base and isinstance(over, str) and "." in over:
-            over = {"class_path": over}  # --model ssl_audio.methods.VICReg
-        else:
-            return copy.deepcopy(over)
-    if "class_path" in over and "class_path" in base and not _same_class(over["class_path"], base["class_path"]):
-        return copy.deepcopy(dict(over))
-    if "class_path" in base:
-        direct = {key: value for key, value in over.items() if key not in _SPEC}
-        if direct:
-            over = {key: value for key, value in over.items() if key in _SPEC}
-            over["init_args"] = merge(direct, over.get("init_args") or {})
-    merged = copy.deepcopy(dict(base))
-    for key, value in over.items():
-        merged[key] = merge(merged[key], value) if key in merged else copy.deepcopy(value)
-    return merged
-
-
-def _same_class(path: Any, other: Any) -> bool:
-    return path == other or canonical_path(str(path)) == canonical_path(str(other))
 
 
 def check_keys(config: Config) -> None:
@@ -153,7 +145,7 @@ def _check_specs(path: str, value: Any) -> None:
             _check_specs(f"{path}[{i}]", item)
     elif isinstance(value, Mapping):
         if "class_path" in value:
-            _check_names(path, value, _SPEC)
+            _check_names(path, value, SPEC)
             kind = find_class(f"{path}.class_path", value["class_path"])
             arguments = value.get("init_args") or {}
             if not isinstance(arguments, Mapping):
@@ -162,8 +154,30 @@ def _check_specs(path: str, value: Any) -> None:
             if names is not None:
                 _check_names(f"{path}.init_args", arguments, names)
             _check_nulls(f"{path}.init_args", arguments, kind)
+            _keep_texts(arguments, kind)
         for key, item in value.items():
             _check_specs(f"{path}.{key}" if path else str(key), item)
+
+
+def _keep_texts(arguments: Mapping, kind: Any) -> None:
+    """A number where the argument is text stays the text that was written: `version: 3`, `dataset_dirs: [2024]`."""
+    if not isinstance(arguments, dict):
+        return
+    for name, value in arguments.items():
+        hint = _hint(kind, name)
+        options = [hint, *get_args(hint)]  # some hints have no hash
+        if type(value) in (int, float) and str in options and int not in options and float not in options:
+            arguments[name] = str(value)
+        elif isinstance(value, list) and any(option in options for option in (list[str], Sequence[str])):
+            arguments[name] = [str(item) if type(item) in (int, float) else item for item in value]
+
+
+def _hint(kind: Any, name: str) -> Any:
+    for base in kind.__mro__ if inspect.isclass(kind) else ():
+        parameter = inspect.signature(vars(base)["__init__"]).parameters.get(name) if "__init__" in vars(base) else None
+        if parameter is not None:
+            return parameter.annotation
+    return None
 
 
 def _check_nulls(path: str, arguments: Mapping, kind: Any) -> None:
@@ -189,36 +203,6 @@ def find_class(key: str, class_path: Any) -> Any:
         return find(str(class_path))
     except InputError as error:
         raise InputError(f"{key} is {class_path!r}: {error}") from error
-
-
-def accepted_arguments(kind: Any) -> list[str] | None:
-    """Names of a class's arguments, with those that `**kwargs` passes to its bases; None if they are not known."""
-    parameters, complete = _parameters(kind)
-    return list(parameters) if complete else None
-
-
-def required_arguments(kind: Any) -> list[str]:
-    """Names of a class's arguments that have no default."""
-    return [name for name, parameter in _parameters(kind)[0].items() if parameter.default is parameter.empty]
-
-
-def _parameters(kind: Any) -> tuple[dict[str, inspect.Parameter], bool]:
-    """A class's arguments with those of its bases that it passes on, and whether these are all."""
-    if not inspect.isclass(kind):
-        return dict(inspect.signature(kind).parameters), True
-    found: dict[str, inspect.Parameter] = {}
-    for base in kind.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        if base is object:
-            return found, True
-        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-        for p in parameters:
-            if p.name != "self" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-                found.setdefault(p.name, p)
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return found, True
-    return found, False
 
 
 def look_up(config: Any, path: str, implied: bool = False) -> Any:

@@ -31,7 +31,8 @@ ssl-audio train --config common --config byol --config data/folder --config hard
 
 - A name (`byol`, `data/esc50`) finds these files from anywhere; a path finds your own.
 - A mapping is merged key by key; any other value, lists included, is replaced.
-- Another `class_path` drops the `init_args` of the class before it.
+- Another `class_path` drops the `init_args` of the class before it; under `model` and `data`, what both share stays.
+- An item of a list of classes is changed by its name: `transforms: {Gain: {p: 0.3}}`; `null` takes it away.
 - `include: [augmentation/clmr]` in a file stacks other files under it.
 - `--print_config` prints the config with all defaults and stops; `--print_config=skip_default` what differs from them.
 - Classes may be given by their own name: `--model VICReg`. `docs/lightningcli.md` lists this and the other habits of

@@ -9,6 +9,7 @@ from typing import Any
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from ssl_audio.errors import InputError
 from ssl_audio.utils.files import write_text
 
 
@@ -35,6 +36,35 @@ class RunLogger(TensorBoardLogger):
         if self._version is None:
             self._version = claim_number(self.root_dir)
         return str(self._version)
+
+    def check_free(self, checkpoint: str | None) -> None:
+        """Refuse a folder that holds a run, unless this run continues it.
+
+        Args:
+            checkpoint: from which the run continues.
+
+        Raises:
+            InputError: another run would be replaced.
+        """
+        folder = Path(self.root_dir, str(self._version))
+        if self._version is None or not (folder / "run.json").is_file():
+            return
+        last = folder / "checkpoints" / "last.ckpt"
+        if checkpoint is None or folder.resolve() not in Path(checkpoint).resolve().parents:
+            raise InputError(
+                f"{folder} holds a run already; give another --trainer.logger.version, or continue that run with "
+                f"--ckpt_path {last}"
+            )
+
+    def keep_rows(self, steps: int) -> None:
+        """Take over the rows that an earlier part of this run wrote to metrics.csv before step `steps`."""
+        path = Path(self.log_dir, "metrics.csv")
+        if self._rows or not path.is_file():
+            return
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row.get("step") and int(row["step"]) < steps:
+                    self._rows.append({k: int(v) if k == "step" else float(v) for k, v in row.items() if v})
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:  # type: ignore[override]

@@ -7,8 +7,9 @@ from typing import Any
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
+from ssl_audio.config import required_arguments
 from ssl_audio.training.cli import TrainCLI
-from ssl_audio.training.config import Config, find_class, required_arguments
+from ssl_audio.training.config import Config, find_class
 
 _BASES: dict[str, Any] = {"model": LightningModule, "data": LightningDataModule}
 

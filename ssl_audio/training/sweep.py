@@ -190,7 +190,7 @@ def _keep_metrics(folder: Path) -> None:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """The validation metrics of a run: at the step of the least `loss/val`, as `best.ckpt` has it, and at the end, as
+    """The validation metrics of a run: at the step of its checkpoint, as run.json names it, and at the end, as
     `<metric> last`. Without validation, the last training loss."""
     rows: dict[int, dict[str, str]] = {}
     earlier = sorted(folder.glob("metrics.*.csv"), key=lambda path: int(path.suffixes[0][1:]))
@@ -202,10 +202,23 @@ def read_metrics(folder: Path) -> dict[str, float]:
     if not points:
         losses = [row["loss/train_epoch"] for _, row in sorted(rows.items()) if row.get("loss/train_epoch")]
         return {"loss/train_epoch last": float(losses[-1])} if losses else {}
-    best = min(points, key=lambda row: float(row["loss/val"]))
+    step = _checkpoint_step(folder)
+    if step is None:  # a run of 0.1, whose best checkpoint was the one of the least loss
+        best = min(points, key=lambda row: float(row["loss/val"]))
+    else:
+        best = min(points, key=lambda row: abs(int(row["step"]) + 1 - step))
     wanted = [key for key in best if key.endswith("/val") or key.startswith("verification/")]
     at_best = {key: float(best[key]) for key in wanted if best[key]}
     return at_best | {f"{key} last": float(points[-1][key]) for key in wanted if points[-1][key]}
+
+
+def _checkpoint_step(folder: Path) -> int | None:
+    """The optimiser steps that the checkpoint of a run has behind it; None if run.json does not say."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return (record.get("checkpoint") or {}).get("step")
+    except (OSError, ValueError):
+        return None
 
 
 def read_report(path: Path) -> dict[str, dict[str, float]]:

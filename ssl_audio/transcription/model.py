@@ -16,6 +16,7 @@ from ssl_audio.encoders.base import Encoder
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram
 from ssl_audio.hub.saved import CONFIG, WEIGHTS, write_model_folder
+from ssl_audio.level import leveled
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.resampling import Resample
 from ssl_audio.utils.modes import evaluating
@@ -167,10 +168,12 @@ class Transcriber(nn.Module):
     def features(self, waveforms: Tensor) -> Tensor:
         """The concatenated frames of the encoders, interpolated to the highest frame rate among them.
 
+        Each encoder sets the level of a window by its own rule (`ssl_audio.level`).
+
         `(batch, samples)` -> `(batch, frames, dim)`.
         """
         clips = [resample(waveforms) for resample in self.resamplers]
-        found = [model.frames(clip) for model, clip in zip(self.models, clips, strict=True)]
+        found = [model.frames(leveled(model, clip)) for model, clip in zip(self.models, clips, strict=True)]
         most = max(frames.shape[1] for frames in found)
         return torch.cat([_interpolate(frames, most) for frames in found], dim=2)
 

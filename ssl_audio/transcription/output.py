@@ -26,7 +26,10 @@ def write_midi(notes: Notes, path: str | os.PathLike) -> None:
         track = pretty_midi.Instrument(program=min(max(number - 1, 0), 127), name=instrument_name(number))
         own = notes.instrument == number
         for onset, offset, pitch in zip(notes.onset[own], notes.offset[own], notes.pitch[own], strict=True):
-            track.notes.append(pretty_midi.Note(_VELOCITY, int(pitch), float(onset), float(offset)))
+            # A note that begins and ends at one tick would sound until the next one of its pitch.
+            begin = midi.time_to_tick(float(onset))
+            end = max(float(offset), midi.tick_to_time(begin + 1))
+            track.notes.append(pretty_midi.Note(_VELOCITY, int(pitch), float(onset), end))
         midi.instruments.append(track)
     with write_atomically(path) as temporary:
         midi.write(os.fspath(temporary))

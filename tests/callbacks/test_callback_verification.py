@@ -88,10 +88,10 @@ def test_every_n_epochs_and_resumed(singers, tmp_path, monkeypatch):
     monkeypatch.setattr(Verification, "_verify", lambda self, m: looked.append(m.current_epoch) or original(self, m))
     keep = ModelCheckpoint(tmp_path, save_last=True, filename="{epoch}")
     fit([Verification(singers, every_n_epochs=2, probe=None), keep], epochs=4, limit_val_batches=1)
-    assert looked == [0, 2]
+    assert looked == [0, 2, 3]  # every second epoch, and the end
     callback = Verification(singers, every_n_epochs=2, probe=None)
     trainer, _ = fit([callback], epochs=6, ckpt_path=tmp_path / "last.ckpt")
-    assert looked == [0, 2, 4] and set(callback.metrics) == {"eer", "mnr"}
+    assert looked == [0, 2, 3, 4, 5] and set(callback.metrics) == {"eer", "eer_se", "mnr"}
     assert float(trainer.callback_metrics["verification/eer"]) == pytest.approx(callback.metrics["eer"])
 
 

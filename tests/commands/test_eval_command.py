@@ -27,7 +27,7 @@ from ssl_audio.hub.saved import save_model
 def model_folder(tmp_path_factory) -> Path:
     """A small network with random weights, saved as models are."""
     folder = tmp_path_factory.mktemp("models") / "small"
-    save_model(tiny_model(frontend=tiny_frontend(normalize="band")), folder)
+    save_model(tiny_model(frontend=tiny_frontend(normalize="band")).with_parts(level="peak"), folder)
     return folder
 
 
@@ -52,7 +52,7 @@ def test_figures_are_those_of_the_definitions(data, model_folder, capsys):
     trials = all_pairs(find_recordings(data / "singers"))
     model = load_model(model_folder)
     clips = [audio.read(data / "singers" / name, 16000) for name in trials.files]
-    x = np.stack([model.embed(clip / np.abs(clip).max()) for clip in clips])
+    x = np.stack([model.embed(clip) for clip in clips])
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     scores = [x[a] @ x[b] for a, b in trials.pairs]
     eer = equal_error_rate(trials.labels, np.array(scores))[0]
@@ -112,6 +112,7 @@ def test_a_row_is_added_and_everything_else_stays(tmp_path):
 
 def test_reverb_and_round_trip_change_a_clip_alone_and_repeatably():
     inner = mean_mel(44100)
+    inner.level = "none"
     clips = torch.randn(3, 30000, generator=torch.Generator().manual_seed(0))
     for options in ({"reverb_seed": 1}, {"round_trip": True}):
         model = EvalProtocol(inner, **options)

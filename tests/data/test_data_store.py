@@ -132,7 +132,7 @@ def test_long_recordings_are_copied_in_parts(tmp_path, monkeypatch):
 def test_the_command_says_what_it_did_and_training_uses_it(singers, capsys, monkeypatch):
     (singers / "singer 0" / "text.wav").write_text("words")
     assert main(["cache", str(singers), "--sample_rate", "16000"]) == 1
-    assert "20 recordings at 16000 Hz, 20 made now, 1 left out" in capsys.readouterr().out
+    assert "20 recordings at 16000 Hz (20 new), 1 left out" in capsys.readouterr().out
     data = AudioDataModule([str(singers)], 16000, 4000, batch_size=4, num_workers=0)
     data.setup()
     monkeypatch.setattr(soundfile, "SoundFile", None)  # no recording is opened from now on
@@ -169,15 +169,15 @@ def test_two_builds_at_once_leave_each_other_s_half_copies_alone(tmp_path, write
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_a_name_that_no_encoding_has_is_said_and_not_a_traceback(tmp_path, write_tone):
+def test_a_name_that_no_encoding_has_is_read_like_any_other(tmp_path, write_tone):
     write_tone(tmp_path / "d" / "s" / "a.wav")
     shutil.copy(tmp_path / "d" / "s" / "a.wav", os.fsencode(tmp_path / "d" / "s") + b"/latin\xe9.wav")
     command = [sys.executable, "-m", "ssl_audio.cli", "cache", str(tmp_path / "d"), "--sample_rate", "16000"]
     run = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     )
-    assert run.returncode == 1, run.stderr
-    assert "1 recordings" in run.stdout and "latin\\udce9.wav: has a name that is not UTF-8; rename it" in run.stdout
+    assert run.returncode == 0, run.stderr
+    assert "2 recordings" in run.stdout
 
 
 def test_copies_lie_elsewhere_when_the_data_may_not_be_written(singers, tmp_path, capsys, monkeypatch):
@@ -194,7 +194,7 @@ def test_copies_lie_elsewhere_when_the_data_may_not_be_written(singers, tmp_path
     shutil.copytree(singers, tmp_path / "other" / singers.name)  # of the same name, in the same store
     assert main(["cache", str(tmp_path / "other" / singers.name), *command[2:], "--store", str(store_dir)]) == 0
     capsys.readouterr()
-    assert main([*command, "--store", str(store_dir), "--check"]) == 0 and ", 0 made now" in capsys.readouterr().out
+    assert main([*command, "--store", str(store_dir), "--check"]) == 0 and " (0 new)" in capsys.readouterr().out
     next(store_dir.rglob("song0.wav.int16")).unlink()
     next(store_dir.rglob("song1.wav.int16")).unlink()
     data = AudioDataModule([str(singers)], 16000, 4000, batch_size=4, num_workers=0, store=str(tmp_path / "nowhere"))

@@ -172,7 +172,10 @@ def test_windows_longer_than_recordings(tree):
     assert sum("shorter than the window" in item.reason for item in data.index.left_out) == 2
     with pytest.raises(InputError, match=r"none of the files .* is as long as data\.nr_samples") as refused:
         module(tree, nr_samples=200000)
-    assert "data.short" not in str(refused.value)  # which windows do not have
+    assert "set data.short to repeat" in str(refused.value)
+    made = module(tree, nr_samples=16000 * 60, batch_size=1, short="repeat")
+    clip = next(iter(made.train_dataloader()))["clip1"][0]
+    assert clip[-16000:].abs().max() > 0.1
 
 
 def test_what_cannot_fill_a_batch_is_refused(tree):
@@ -227,3 +230,27 @@ def test_an_order_that_hangs_on_the_items_a_step_is_not_resumed_with_others(tree
         second = run("same", 3 if composition == "uniform" else 4, composition, ckpt_path=checkpoint)
         rows = [(index, total) for epoch, index, total in first + second if epoch == 0]
         assert len(first) == 12 and len(set(rows)) == len(rows) > 70
+
+
+def test_windows_have_labels_and_each_view_its_augmentation(tree):
+    from ssl_audio.augmentations.clip import Gain
+
+    labelled = module(tree, labels=True, category="ensemble")
+    batch = next(iter(labelled.train_dataloader()))
+    spec = labelled.batch_spec
+    assert {"clip", "target"} <= batch.keys() and set(spec.classes) == set(labelled.classes) and len(spec.classes) > 1
+    assert "clip1" not in batch and batch["target"].max() < len(spec.classes)
+    data = WindowDataModule([str(tree)], nr_samples=SIZE, batch_size=3, num_workers=0, eval_frac=0.0,
+                            group_by_artist=False, augmentation=Gain(-40, 0, p=1.0), normalize=True)  # fmt: skip
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    one, two = (batch[key].abs().amax(dim=1) for key in ("clip1", "clip2"))
+    assert (one <= 1).all() and (two <= 1).all() and not torch.isclose(one, two).any()
+    ratio = (batch["clip1"] / one[:, None]) - (batch["clip2"] / two[:, None])
+    assert ratio.abs().max() < 1e-5  # the same window at two levels
+
+
+def test_validation_has_its_own_batch_size(tree):
+    made = module(tree, batch_size_val=5)
+    assert next(iter(made.train_dataloader()))["clip1"].shape[0] == 3
+    assert next(iter(made.val_dataloader()))["clip1"].shape[0] == 5

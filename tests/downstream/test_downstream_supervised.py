@@ -116,19 +116,28 @@ def test_the_train_command_learns_the_classes_and_its_run_gives_tags(sounds, tmp
     assert run_command("train", resumed) == 0
 
 
-def test_a_data_config_without_labels_is_refused_with_what_to_take_instead(sounds, tmp_path, capsys):
+def test_data_without_labels_is_refused_with_what_to_set_and_folders_have_them(sounds, tmp_path, capsys):
     names = ("common", "supervised", "encoder/compact_cnn", "data/folder")
     stack = [word for name in names for word in ("--config", name)]
     data = ["--data.dataset_dirs", f"['{sounds}']", "--data.batch_size", "4", "--data.num_workers", "0"]
     data += ["--data.nr_samples", "4000", "--data.group_by_artist", "false", "--data.eval_frac", "0"]
-    assert run_command("train", [*stack, *data, "--trainer.logger.save_dir", str(tmp_path / "runs")]) == 2
+    data += [
+        "--trainer.logger.save_dir",
+        str(tmp_path / "runs"),
+        "--trainer.max_steps",
+        "1",
+        "--callbacks.early_stopping",
+        "null",
+    ]
+    assert run_command("train", [*stack, *data, "--data.labels", "false"]) == 2
     said = capsys.readouterr().err
     assert "Supervised needs batches with clip, target, and those of the data hold clip1, clip2, group_name" in said
-    assert "folders class/**/file need no data config on top of supervised" in said
+    assert "set data.labels to true" in said
+    assert run_command("train", [*stack, *data]) == 0
 
 
 def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_path, capsys):
-    model = tiny_model(channels=(8, 16))
+    model = tiny_model(channels=(8, 16)).with_parts(level="peak")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     task = task_of(load("esc50", esc))
     settings = FinetuneSettings(0.5, epochs=8, lr=0.01, device="cpu", resamples=10)
@@ -136,7 +145,7 @@ def test_transfer_tunes_a_copy_on_each_fold_and_tests_each_file_once(esc, tmp_pa
     assert result.n_test == 10 and len(result.chosen) == 5 and result.metrics.summary["accuracy"] >= 0.8
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     tuned = load_model(tmp_path / "tuned")
-    assert tuned.head.classes == ["dog", "rain"]
+    assert tuned.head.classes == ["dog", "rain"] and tuned.level == "peak"
     assert not torch.equal(tuned.encoder.projection.weight, model.encoder.projection.weight)
     norms = [key for key in before if key.endswith("running_mean")]
     assert norms and not any(torch.equal(tuned.state_dict()[key], before[key]) for key in norms)  # they learn as well

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_model, tone, write_voices
+from helpers import tiny_frontend, tiny_model, tone, write_voices
 
 from ssl_audio import audio
 from ssl_audio.cli import main
@@ -162,10 +162,20 @@ def test_speakers_and_recordings_of_the_known_trees(tmp_path):
     assert len(set(find_recordings(tmp_path / "cn").recording)) == 2
 
 
+def spread_model():
+    """A model whose embeddings point in different directions, so that rounding does not decide an order of scores."""
+    model = tiny_model(8, frontend=tiny_frontend(normalize="none"))
+    mel = torch.stack([model.encoder(model.frontend(torch.from_numpy(tone(0.4, frequency=f))[None]))[0]
+                       for f in (120.0, 200.0, 300.0, 500.0)])  # fmt: skip
+    with torch.no_grad():
+        list(model.encoder.parameters())[-1].sub_(mel.mean(dim=0))
+    return model
+
+
 def test_the_options_reach_the_scores(tmp_path):
     write_voices(tmp_path / "tested", people=4, files=3, seconds=0.4)
     write_voices(tmp_path / "others", people=4, files=3, seconds=0.4, seed=1)
-    save_model(tiny_model(8), tmp_path / "one")
+    save_model(spread_model(), tmp_path / "one")
     given = ["evaluate", "--model", tmp_path / "one", "--data", tmp_path / "tested", "--resamples", 100]
     given += ["--no_baselines", "--probe", "none", "--cache", tmp_path / "cache"]
     cases = {
@@ -180,7 +190,7 @@ def test_the_options_reach_the_scores(tmp_path):
         content = json.loads((tmp_path / name / "metrics.json").read_text())
         found[name] = content["models"]["one"]["tested"]
         assert {"eer", "eer_closest", "min_dcf", "min_dcf_05"} <= set(content["conventions"]) & set(found[name])
-    model = EvalProtocol(tiny_model(8))
+    model = EvalProtocol(spread_model())
     tested, others = (find_recordings(tmp_path / folder) for folder in ("tested", "others"))
     x, y = (embed_recordings(model, recordings.paths(), progress=None) for recordings in (tested, others))
     first, second = np.triu_indices(len(x), 1)
@@ -190,7 +200,7 @@ def test_the_options_reach_the_scores(tmp_path):
         "centred": score_trials(x - y.mean(axis=0), pairs),
         "speakers": normalize_scores(x - y.mean(axis=0), pairs,
                                      reduce_cohort(y - y.mean(axis=0), "singer", others.singers), top=3, unbiased=True),
-        "crops": score_trials(embed_recordings(EvalProtocol(tiny_model(8), crops=(2, 0.3)), tested.paths(),
+        "crops": score_trials(embed_recordings(EvalProtocol(spread_model(), crops=(2, 0.3)), tested.paths(),
                                                progress=None), pairs, cosine=False),
     }  # fmt: skip
     for name, values in scores.items():

@@ -68,7 +68,7 @@ def make(name):
     return model.eval()
 
 
-# Exported in tests/encoders/test_packaged.py and tests/hub/test_foreign_hf.py, from weights of others.
+# Exported in tests/encoders/test_packaged.py and tests/hub/test_foreign_hf.py, with weights of others.
 OF_OTHERS = {"AISFX", "HuggingFace", "Musicnn", "Resemblyzer"}
 
 
@@ -116,6 +116,17 @@ def test_onnx_gives_what_pytorch_gives_for_any_batch_and_length(onnx_export):
             close(session.run(None, {"audio": audio.numpy()})[0], model(audio).numpy())
     assert written.size == os.path.getsize(written.path) == sum(f.stat().st_size for f in written.path.parent.iterdir())
     assert written.opset == onnx.load(written.path).opset_import[0].version and f"opset {written.opset}" in str(written)
+
+
+def paths_in(file):
+    """Folders and source files of this machine whose names are in a file."""
+    content = file.read_bytes()
+    names = (os.path.dirname(encoders.__file__), os.path.dirname(torch.__file__), os.path.expanduser("~"), ".py")
+    return [name for name in names if len(name) > 2 and name.encode() in content]
+
+
+def test_an_onnx_file_holds_no_path_of_this_machine(onnx_export):
+    assert paths_in(onnx_export[1].path) == []
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -204,6 +215,7 @@ def test_int8_is_smaller_near_and_keeps_the_frontend(tmp_path):
     operators = [node.op_type for node in graph.node]
     assert operators.count("ConvInteger") == 4 and "MatMulInteger" in operators
     assert "MatMul" in operators  # the mel bank, in floating point
+    assert paths_in(small.path) == []
 
 
 @pytest.fixture(scope="module")

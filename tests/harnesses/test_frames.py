@@ -90,7 +90,7 @@ def test_an_encoder_with_too_few_frames_is_named():
         def frames(self, features: Tensor) -> Tensor:
             return features.mean(2)[:, None]
 
-    with pytest.raises(InputError, match="has 1 frames; their times cannot be measured"):
+    with pytest.raises(InputError, match="has only 1 frames; set frame_hop and frame_start"):
         frame_timing(EmbeddingModel(mel(), One(), RATE))
 
 
@@ -139,7 +139,7 @@ def test_short_clips_are_repeated_and_long_ones_are_means_over_windows(tmp_path)
     from ssl_audio.embedding import embed_files
 
     assert lengthened(torch.arange(3.0)[None], 7).tolist() == [[0, 1, 2, 0, 1, 2, 0]]
-    with pytest.raises(InputError, match="without samples"):
+    with pytest.raises(InputError, match="has no samples"):
         lengthened(torch.zeros(1, 0), 5)
     model = EmbeddingModel(Waveform(), SampleCNN(channels=[4] * 11), RATE).eval()
     short = torch.randn(2, 10_000)

@@ -169,7 +169,7 @@ def test_frames_are_averaged_and_an_output_is_chosen_by_name(tmp_path):
         tmp_path / "net.onnx", nodes, {"audio": ("B", "S")}, {"first": ("B", 1), "frames": ("B", "S", 1)},
         {"one": np.array([1]), "two": np.array([2])},
     )  # fmt: skip
-    with pytest.raises(InputError, match=r"has the outputs first, frames; say which, such as \?output=first"):
+    with pytest.raises(InputError, match=r"has the outputs first, frames; choose one, such as \?output=first"):
         load_model(f"onnx:{path}?rate=16000")
     for output in ("first", "frames"):
         np.testing.assert_allclose(
@@ -221,11 +221,13 @@ def test_it_is_called_and_neither_saved_exported_nor_trained(tmp_path):
 @pytest.mark.slow
 def test_our_own_export_needs_no_option(tmp_path):
     torch.manual_seed(0)
-    ours = EmbeddingModel(LogMelSpectrogram(16000, 512, 160, 32), CompactCNN([8, 8], 12), 16000).eval()
+    ours = EmbeddingModel(LogMelSpectrogram(16000, 512, 160, 32), CompactCNN([8, 8], 12), 16000, level="peak").eval()
     export_onnx(ours, tmp_path / "ours.onnx")
     describe_onnx(ours, tmp_path / "ours.onnx")
     model = load_model(f"onnx:{tmp_path / 'ours.onnx'}")
-    np.testing.assert_allclose(model.embed(CLIP), ours.embed(CLIP), atol=1e-5)
+    for clip in (CLIP, 0.1 * CLIP, 0.01 * CLIP):  # the level is set in the graph
+        np.testing.assert_allclose(model.embed(clip), ours.embed(CLIP), atol=1e-5)
+        np.testing.assert_allclose(model.encoder(torch.tensor(clip)[None])[0], ours.embed(CLIP), atol=1e-5)
     assert (model.sample_rate, model.minimum_samples, model.dim) == (16000, ours.minimum_samples, 12)
 
 
@@ -245,23 +247,23 @@ def test_what_the_file_cannot_tell_is_asked_for_in_one_line(tmp_path):
     rated = waveform_net(tmp_path / "rated.onnx", facts={"sample_rate": "16000"})
     unknown = features_net(tmp_path / "u.onnx", ("x", "y"))
     for address, message in [
-        (f"onnx:{stateful}", "asks for 3 inputs (input ['B', 'S'], state"),
+        (f"onnx:{stateful}", "takes 3 inputs (input ['B', 'S'], state"),
         (f"onnx:{picture}", "it must be floats of shape (batch, samples), (batch, frames, bands)"),
-        (f"onnx:{scalar}?rate=16000", "gives the shape ()"),
-        (f"onnx:{nan}?rate=16000", "gives NaN or infinite values"),
+        (f"onnx:{scalar}?rate=16000", "returns the shape ()"),
+        (f"onnx:{nan}?rate=16000", "returns NaN or infinite values"),
         (f"onnx:{tmp_path / 'cut.onnx'}", "onnxruntime cannot load it"),
         (f"onnx:{tmp_path / 'none.onnx'}", "no such file"),
-        (f"onnx:{waveform}", "nothing says at which rate it takes audio; add it, such as ?rate=16000"),
-        (f"onnx:{rated}?rate=8000", "its file says 16000 Hz, not 8000"),
-        (f"onnx:{unknown}", "nothing says which; add front=, such as ?front=kaldi80-hamming-scaled-cmn"),
+        (f"onnx:{waveform}", "its sample rate is unknown; add it, such as ?rate=16000"),
+        (f"onnx:{rated}?rate=8000", "takes 16000 Hz, not 8000"),
+        (f"onnx:{unknown}", "their kind is unknown; add front=, such as ?front=kaldi80-hamming-scaled-cmn"),
         (
             f"onnx:{unknown}?front=kaldi40-povey-unit&rate=16000",
-            "front is kaldi40-povey-unit, and the network reads 80",
+            "front is kaldi40-povey-unit, but the network takes 80",
         ),
-        (f"onnx:{unknown}?front=waveform", "front is waveform, and the network reads 80 bands"),
-        (f"onnx:{waveform}?front=kaldi80-povey-unit", "the network reads a waveform"),
+        (f"onnx:{unknown}?front=waveform", "front is waveform, but the network takes 80 bands"),
+        (f"onnx:{waveform}?front=kaldi80-povey-unit", "the network takes a waveform"),
         (f"onnx:{unknown}?front=mel", "front=mel is wrong; it must be waveform, or kaldi80-hamming-scaled-cmn"),
-        (f"onnx:{features_net(tmp_path / 'n.onnx', facts=nemo)}", "is NeMo's"),
+        (f"onnx:{features_net(tmp_path / 'n.onnx', facts=nemo)}", "is a NeMo model"),
     ]:
         with pytest.raises(InputError) as caught:
             load_model(address)
@@ -271,7 +273,7 @@ def test_what_the_file_cannot_tell_is_asked_for_in_one_line(tmp_path):
 def test_a_json_file_of_another_model_says_nothing(tmp_path):
     path = waveform_net(tmp_path / "net.onnx")
     (tmp_path / "net.json").write_text(json.dumps({"model": "other.onnx", "sample_rate": 8000}))
-    with pytest.raises(InputError, match="nothing says at which rate"):
+    with pytest.raises(InputError, match="its sample rate is unknown"):
         load_model(f"onnx:{path}")
     (tmp_path / "net.json").write_text(json.dumps({"model": "net.onnx", "sample_rate": 8000, "minimum_samples": 100}))
     model = load_model(f"onnx:{path}")

@@ -95,9 +95,9 @@ def test_files_are_found_by_their_last_folders_and_by_a_name_that_is_the_only_on
         return [float(rows.values[0, 0]) for rows in encoder.look_up([Path(name) for name in names])]
 
     assert look_up("/data/a/one.wav", "/data/b/one.wav", "elsewhere/two.wav") == [1, 2, 3]
-    with pytest.raises(InputError, match=r"lacks 1 of 2 files, the first is /data/d/one\.wav"):
+    with pytest.raises(InputError, match=r"lacks 1 of 2 files, first /data/d/one\.wav"):
         look_up("/data/a/one.wav", "/data/d/one.wav")  # two files of this name: neither is meant
-    with pytest.raises(InputError, match=r"lacks 2 of 2 files, the first is x/two\.wav"):
+    with pytest.raises(InputError, match=r"lacks 2 of 2 files, first x/two\.wav"):
         look_up("x/two.wav", "y/two.wav")
     assert look_up("x/two.wav", "x/two.wav") == [3, 3]
     flat = load_model(write_csv(tmp_path / "flat.csv", [["path", "x"], ["one.wav", 1]])).encoder
@@ -108,7 +108,7 @@ def test_files_are_found_by_their_last_folders_and_by_a_name_that_is_the_only_on
 def test_a_table_of_other_files_is_refused_with_a_count_and_the_first_one(tmp_path, singers, capsys):
     address = write_csv(tmp_path / "t.csv", [["path", "x", "y"], ["singer 0/song0.wav", 1, 2]])
     for report in ("raise", "report"):
-        with pytest.raises(InputError, match=r"lacks 19 of 20 files, the first is .*singer 0/song1\.wav"):
+        with pytest.raises(InputError, match=r"lacks 19 of 20 files, first .*singer 0/song1\.wav"):
             embed_files(load_model(address), paths(singers), on_error=report)
     arguments = [str(singers), "--model", address, "--output", str(tmp_path / "out.parquet")]
     assert run_command("embed", arguments) == 2
@@ -119,7 +119,7 @@ def test_a_table_of_other_files_is_refused_with_a_count_and_the_first_one(tmp_pa
 
 def test_a_table_is_no_model_of_audio(model, saved, singers, tmp_path):
     table = load_model(embed(saved, singers, tmp_path / "t.parquet"))
-    with pytest.raises(InputError, match="holds embeddings of files and cannot embed audio"):
+    with pytest.raises(InputError, match="has embeddings of files and cannot embed samples"):
         table(torch.zeros(1, 16000))
     for change in ({"round_trip": True}, {"reverb_seed": 1}):
         with pytest.raises(InputError, match="the audio cannot be changed"):
@@ -151,16 +151,16 @@ def test_damaged_and_foreign_tables_are_one_line(tmp_path):
     np.savez(tmp_path / "short.npz", path=np.array(["a", "b"]), embedding=np.zeros((1, 3), np.float32))
     np.savez(tmp_path / "object.npz", path=np.array(["a"], dtype=object), embedding=np.zeros((1, 3), np.float32))
     for name, message in [
-        ("nan.csv", "2 rows hold NaN or infinity, the first is that of b.wav"),
-        ("words.csv", "a column besides path is not made of numbers"),
-        ("widths.csv", "its rows have 2, 3 numbers; they must all have the same"),
-        ("names.csv", "has no path; it has file, x"),
+        ("nan.csv", "2 rows have NaN or infinity, first b.wav"),
+        ("words.csv", "a column other than path has values that are not numbers"),
+        ("widths.csv", "its rows have 2, 3 numbers; all rows must have the same number"),
+        ("names.csv", "has no column path; it has file, x"),
         ("empty.csv", "holds no embeddings"),
         ("cut.parquet", "cannot be read as a table of embeddings"),
         ("cut.npz", "cannot be read as a table of embeddings"),
         ("ragged.parquet", "its rows have 1, 2 numbers"),
-        ("other.parquet", "has no embedding; it has path, vector"),
-        ("short.npz", "2 paths and embeddings float32 (1, 3) do not match"),
+        ("other.parquet", "has no column embedding; it has path, vector"),
+        ("short.npz", "2 paths do not fit embeddings float32 (1, 3)"),
         ("object.npz", "cannot be read as a table of embeddings"),
         ("table.txt", "no such file"),
     ]:
@@ -168,7 +168,7 @@ def test_damaged_and_foreign_tables_are_one_line(tmp_path):
             load_model(f"table:{tmp_path / name}")
         assert message in str(caught.value) and "\n" not in str(caught.value), name
     (tmp_path / "table.txt").write_text("path x")
-    with pytest.raises(InputError, match=r"a table ends in \.parquet, \.npz, \.csv"):
+    with pytest.raises(InputError, match=r"the name of a table must end in \.parquet, \.npz, \.csv"):
         load_model(f"table:{tmp_path / 'table.txt'}")
 
 

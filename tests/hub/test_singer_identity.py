@@ -121,7 +121,9 @@ def test_the_mapping_gives_torchvisions_network(backbone, depths):
 def test_other_sizes_survive_the_round_trip(tmp_path):
     torch.manual_seed(0)
     frontend = LogMelSpectrogram(n_fft=1024, hop_length=256, n_mels=40)
-    model = EmbeddingModel(frontend, lively(EfficientNet(embedding_dim=24)), 44100).eval()
+    model = EmbeddingModel(
+        frontend, lively(EfficientNet(embedding_dim=24)), 44100, level="peak", level_in_forward=False
+    ).eval()
     singer_identity.save_published(model, tmp_path / "mine")
     again = load_model("mine", source=tmp_path)
     clips = 0.1 * torch.randn(2, 9000)
@@ -228,7 +230,8 @@ def test_what_the_layout_cannot_say_is_refused():
         ),
         (EmbeddingModel(LogMelSpectrogram(16000), efficientnet(), rate), "sample_rate = 16000"),
         (EmbeddingModel(LogMelSpectrogram(normalize="band"), efficientnet(), rate), "normalize = 'band'"),
-        (EmbeddingModel(LogMelSpectrogram(), efficientnet(), 16000), "44100 Hz only"),
+        (EmbeddingModel(LogMelSpectrogram(), efficientnet(), 16000, level="peak"), "44100 Hz only"),
+        (EmbeddingModel(LogMelSpectrogram(), efficientnet(), rate), "a peak of 1"),
     ]
     for model, words in cases:
         with pytest.raises(InputError, match=words):

@@ -34,7 +34,8 @@ def clips(samples=20000):
 def model():
     torch.manual_seed(0)
     frontend = LogMelSpectrogram(n_fft=1024, hop_length=256, n_mels=40)
-    return EmbeddingModel(frontend, EfficientNet(embedding_dim=24), 44100).eval()
+    encoder = EfficientNet(embedding_dim=24)
+    return EmbeddingModel(frontend, encoder, 44100, level="peak", level_in_forward=False).eval()
 
 
 def checkpoint(model, kind, path, **hyper_parameters):
@@ -113,7 +114,8 @@ def test_weights_beside_their_hyperparameters_load_under_any_name(model, tmp_pat
 
 def test_the_attention_variant_has_the_published_layout_too(tmp_path):
     torch.manual_seed(0)
-    model = EmbeddingModel(LogMelSpectrogram(), EfficientNet("efficientnet_b0_att", 8), 44100).eval()
+    encoder = EfficientNet("efficientnet_b0_att", 8)
+    model = EmbeddingModel(LogMelSpectrogram(), encoder, 44100, level="peak", level_in_forward=False).eval()
     singer_identity.save_published(model, tmp_path / "att")
     weights = torch.load(tmp_path / "att" / "model.pt", weights_only=True)
     assert weights["encoder.net.2.att.0.weight"].shape == (4, 640, 1)

@@ -22,7 +22,7 @@ LABELLED = LabelledDataModule("nowhere", sample_rate=44100).batch_spec
 
 def test_a_data_module_promises_what_it_was_given() -> None:
     data = AudioDataModule("nowhere", 16000, 4000, 3)
-    assert data.batch_spec == BatchSpec(("clip1", "clip2", "group_name", "index"), 3, 4000, 16000)
+    assert data.batch_spec == BatchSpec(("clip1", "clip2", "group_name", "index"), 3, 4000, 16000, level="peak")
     assert batch_spec_of(data) == data.batch_spec
     assert ShardDataModule("nowhere").batch_spec.keys == data.batch_spec.keys
     assert MusicNetDataModule("nowhere", composition="sequential").batch_spec.continues and not WINDOWS.continues
@@ -58,7 +58,7 @@ def test_pairs_that_fit(name: str, spec: BatchSpec) -> None:
             LABELLED,
             r"VICReg needs batches with clip1, clip2, and those of the data hold clip, target, index; ",
         ),
-        ("supervised", WINDOWS, r"Supervised needs batches with clip, target, .* or set data\.class_path to ssl_audio"),
+        ("supervised", WINDOWS, r"Supervised needs batches with clip, target, .*set data\.labels to true"),
         ("cpc", LABELLED, r"CPC needs batches with clip1, .*data\.class_path to ssl_audio\.data\.AudioDataModule"),
     ],
 )
@@ -86,7 +86,7 @@ def test_clips_at_another_rate_than_the_models_are_refused_in_a_trainer_too(sing
 @pytest.mark.parametrize(
     ("configs", "options", "message"),
     [
-        ("supervised data/folder", "", "Supervised needs batches with clip, target"),
+        ("supervised", "--data.labels false", "Supervised needs batches with clip, target"),
         ("contrastive", "--data.class_path ssl_audio.data.labelled.LabelledDataModule", "Contrastive needs batches"),
         ("cpc data/windows", "--model.carry_state true --model.encoder.context gru", "continue each other"),
     ],

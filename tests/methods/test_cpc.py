@@ -155,8 +155,10 @@ def test_the_heads_have_the_published_size():
 
 
 def test_what_cannot_be_predicted_is_refused():
-    with pytest.raises(InputError, match="SampleCNN"):
-        CPC(frontend=frontends.Waveform(), encoder=encoders.SampleCNN([4, 4]))
+    without_frames = encoders.SampleCNN([4, 4])
+    without_frames.frame_dim = None
+    with pytest.raises(InputError, match="predicts frames, which SampleCNN does not have"):
+        CPC(frontend=frontends.Waveform(), encoder=without_frames)
     with pytest.raises(InputError, match="projection"):
         method(projection=lambda dim: heads.Projection(dim, 4))
     with pytest.raises(InputError, match="nr_samples"):

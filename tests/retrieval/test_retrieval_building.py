@@ -326,7 +326,7 @@ def test_quality_by_folders_and_by_labels(model, music, tmp_path, capsys, monkey
     assert re.search(r"same genre other artist\n(.*\n)+  queries +6\n  queries without match +3", out)
     Path("genres.csv").write_text("path,label\nartist 9/album/song1.wav,low\n")
     assert main(command) == 2
-    assert "line 2: names artist 9/album/song1.wav but it is not in the index" in capsys.readouterr().err
+    assert "line 2: names artist 9/album/song1.wav, which is not in the index" in capsys.readouterr().err
 
 
 def test_real_recordings_of_one_instrument_or_song_find_each_other(shared, tmp_path):

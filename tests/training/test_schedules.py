@@ -41,7 +41,7 @@ def test_the_ramp_of_a_margin():
 
 
 def test_impossible_schedules_are_named():
-    with pytest.raises(InputError, match="warm-up of 10 steps must be shorter than the training of 10"):
+    with pytest.raises(InputError, match="warm-up of 10 steps must be shorter than the training, which has 10 steps"):
         warmup_cosine(0, 10, 1.0, warmup=10)
     with pytest.raises(InputError, match="must begin before it ends"):
         margin_ramp(0, 5, 5)

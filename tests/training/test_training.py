@@ -223,6 +223,9 @@ def test_a_run_folder_tells_everything_and_is_a_model(train, capsys):
     state = weights(folder / "checkpoints" / "best.ckpt")
     for model in (load_model(folder), load_model(folder / "checkpoints" / "best.ckpt")):
         assert model.sample_rate == 16000 and model.dim == 16
+        assert (model.level, model.level_in_forward) == ("peak", True)  # as the clips of the data
+        clip = torch.randn(1, 16000)
+        assert torch.allclose(model(clip), model(0.01 * clip), atol=1e-4)
         assert torch.equal(model.encoder.projection.weight, state["encoder.projection.weight"])
 
 
@@ -296,17 +299,18 @@ def test_any_method_is_evaluated_by_the_scripts(method, train, singers, tmp_path
 def test_two_processes_train_together_and_leave_one_run_folder(singers, tmp_path):
     settings = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu", "trainer.max_epochs": 1}
     settings |= {"data.dataset_dirs": f"[{singers}]", "data.sample_rate": 16000, "data.nr_samples": 6000}
-    settings |= {"data.batch_size": 2, "data.num_workers": 0, "data.augmentation": "null", "data.eval_frac": 0.4}
+    settings |= {"data.batch_size": 2, "data.num_workers": 0, "data.augmentation": "null", "data.eval_frac": 0.6}
     settings |= {"model.encoder": "ssl_audio.encoders.CompactCNN", "model.encoder.channels": "[4, 8]"}
     settings |= {"trainer.logger.save_dir": tmp_path / "runs", "callbacks.in_batch.stages": "[val, train]"}
     options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     command = [sys.executable, "train.py", "--config", "common", "--config", "contrastive", *options]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=300)
     (folder,) = (tmp_path / "runs" / "contrastive").iterdir()
-    assert json.loads((folder / "run.json").read_text())["ranks"] == 2
+    record = json.loads((folder / "run.json").read_text())
+    assert record["ranks"] == 2 and record["checkpoint"]["metric"] == "verification/eer"
     last = list(csv.DictReader((folder / "metrics.csv").open(newline="")))[-1]
     assert last["loss/val"] and last["eer_embeddings/val"] and last["eer_embeddings/train"]
-    load_model(folder)
+    assert load_model(folder).checkpoint == record["checkpoint"]
 
 
 def test_a_model_folder_that_is_missing_is_an_input_error(tmp_path):

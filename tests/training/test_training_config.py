@@ -11,8 +11,9 @@ from helpers import REPOSITORY
 from ssl_audio.cli import run_command
 from ssl_audio.errors import InputError
 from ssl_audio.training.cli import explain
-from ssl_audio.training.config import load_config, merge, read_yaml
+from ssl_audio.training.config import load_config, read_yaml
 from ssl_audio.training.config_files import find_config, packaged_configs
+from ssl_audio.training.merging import merge
 
 
 def write(path: Path, text: str) -> str:
@@ -185,3 +186,62 @@ def test_filters_in_hertz_are_laid_out_for_the_rate_of_the_data(encoder):
 def test_a_machine_without_a_gpu_is_said_with_the_way_out():
     config = {"trainer": {"accelerator": "gpu"}}
     assert explain("No supported gpu backend found!", config).endswith("finds none here; stack hardware/cpu")
+
+
+def resolved(*names, **overrides):
+    return load_config(names, [(key.replace("__", "."), value) for key, value in overrides.items()])
+
+
+def test_one_item_of_a_chain_is_changed_by_its_name():
+    plain = resolved("common", "contrastive")["data"]["init_args"]["augmentation"]["init_args"]["transforms"]
+    changes = [
+        ("data.augmentation.transforms.GaussianNoise.p", "0.3"),
+        ("data.augmentation.transforms.Gain", "null"),
+        ("data.augmentation.transforms.Again.class_path", "ssl_audio.augmentations.clip.Gain"),
+    ]
+    found = load_config(["common", "contrastive"], changes)["data"]["init_args"]["augmentation"]["init_args"][
+        "transforms"
+    ]
+    expected = [item for item in plain if not item["class_path"].endswith(".Gain")]
+    expected[0] = {**expected[0], "init_args": {**expected[0]["init_args"], "p": 0.3}}
+    assert found == [*expected, {"class_path": "ssl_audio.augmentations.clip.Gain"}]
+    inside = resolved("common", "clmr", model__augmentation__transforms__OneOf__transforms__HighPass__p="0.5")
+    one_of = inside["model"]["init_args"]["augmentation"]["init_args"]["transforms"][3]["init_args"]
+    assert one_of["p"] == 0.8 and [item["init_args"]["p"] for item in one_of["transforms"]] == [0.5, 1.0]
+    with pytest.raises(InputError, match=r"GausianNoise is not in the list; did you mean 'GaussianNoise'\?"):
+        load_config(["common", "contrastive"], [("data.augmentation.transforms.GausianNoise.p", "0.3")])
+
+
+def test_the_second_item_of_a_class_has_a_number():
+    twice = [{"class_path": "a.Gain"}, {"class_path": "a.Noise"}, {"class_path": "a.Gain"}]
+    assert merge(twice, {"Gain_2": {"p": 1}})[2] == {"class_path": "a.Gain", "init_args": {"p": 1}}
+
+
+@pytest.mark.parametrize("data", ["data/shards", "data/windows", "data/folder", "data/esc50"])
+@pytest.mark.parametrize("method", ["byol", "cpc", "clmr", "supervised", "wav2rec"])
+def test_data_and_method_are_stacked_in_either_order(method, data):
+    assert resolved("common", method, data) == resolved("common", data, method)
+
+
+@pytest.mark.parametrize("second", ["byol", "vicreg", "simsiam"])
+@pytest.mark.parametrize("first", ["contrastive", "cpc", "supervised", "wav2rec"])
+def test_a_second_method_takes_the_network_of_the_first(first, second):
+    network = resolved("common", first)["model"]["init_args"]
+    model = resolved("common", first, second)["model"]
+    assert model["class_path"] == resolved("common", second)["model"]["class_path"]
+    assert model["init_args"]["encoder"] == network["encoder"] and model["init_args"]["frontend"] == network["frontend"]
+    assert model["init_args"]["projection"] is not None
+    assert not {"temperature", "steps", "num_negatives"} & model["init_args"].keys()
+
+
+def test_the_frontend_has_the_rate_of_the_data_unless_a_config_sets_it(tmp_path):
+    def rate(*names, **overrides):
+        return resolved("common", *names, **overrides)["model"]["init_args"]["frontend"]["init_args"]["sample_rate"]
+
+    assert rate("contrastive") == 22050  # the published bank, for audio at 44,100 Hz
+    assert rate("contrastive", data__sample_rate="16000") == rate("encoder/vit", "supervised") == 16000
+    assert rate("contrastive", "encoder/resnet34") == 44100
+    mine = write(tmp_path / "mine.yaml", "model: {init_args: {frontend: {init_args: {sample_rate: 8000}}}}")
+    slow = write(tmp_path / "slow.yaml", "data: {init_args: {sample_rate: 16000}}")
+    assert rate("contrastive", mine, slow) == rate("contrastive", slow, mine) == 8000
+    assert rate("contrastive", mine, slow, model__frontend__sample_rate="null") == 16000

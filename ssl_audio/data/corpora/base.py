@@ -1,7 +1,6 @@
 """`Corpus` and `Track`, which all readers return, and what the readers share."""
 
 import ast
-import csv
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ssl_audio.errors import InputError
+from ssl_audio.utils import tables
 
 SPLITS = ("train", "valid", "test")
 
@@ -223,7 +223,7 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
         InputError: a line without exactly one tab.
     """
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(tables.read_lines(path), 1):
         if line.strip():
             first, tab, second = line.partition("\t")
             if not tab or "\t" in second:
@@ -232,24 +232,28 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def read_table(path: Path, columns: Sequence[str], separator: str = ",") -> list[dict[str, str]]:
+def read_table(path: Path, columns: Sequence[str], separator: str | None = None) -> list[dict[str, str]]:
     """The rows of a table with a header that has these columns among others.
 
     Raises:
         InputError: no rows, a missing column, a row cut short.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter=separator)
-        header = reader.fieldnames or []
-        if absent := [name for name in columns if name not in header]:
-            raise InputError(f"{path}: has no column {', '.join(absent)}; it has {', '.join(header) or 'no header'}")
-        rows = list(reader)
-    for number, row in enumerate(rows, 2):
-        if any(row[name] is None for name in columns):
-            raise InputError(f"{path}, line {number}: is cut short")
+    rows = tables.read_table(path, columns, separator).rows
     if not rows:
         raise InputError(f"{path}: has no rows")
     return rows
+
+
+def numbered_folds(rows: Sequence[Mapping[str, str]], path: Path) -> list[str]:
+    """The folds of a table's column `fold`, in the order of their numbers.
+
+    Raises:
+        InputError: a fold is not a number.
+    """
+    folds = {row["fold"] for row in rows}
+    if odd := sorted(fold for fold in folds if not fold.strip().isdecimal()):
+        raise InputError(f"{path}: its column fold holds {odd[0]!r}; folds are whole numbers, such as 1")
+    return sorted(folds, key=int)
 
 
 def literal_list(text: str, where: str) -> list:

@@ -7,7 +7,16 @@ column filename relative to `root`. Clips cut from one recording (`src_file`) li
 import os
 from pathlib import Path
 
-from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, read_table, require, split_of_fold
+from ssl_audio.data.corpora.base import (
+    Corpus,
+    Missing,
+    Track,
+    make_corpus,
+    numbered_folds,
+    read_table,
+    require,
+    split_of_fold,
+)
 from ssl_audio.errors import InputError
 
 _HOME = "https://github.com/karolpiczak/ESC-50"
@@ -35,7 +44,7 @@ def read(root: str | os.PathLike, subset: str = "esc50", fold: int = 5, missing:
         require("ESC-50", root, FILES)
         rows, folder = read_table(root / "meta" / "esc50.csv", [*columns, "esc10"]), root / "audio"
         rows = [row for row in rows if subset == "esc50" or row["esc10"] == "True"]
-    folds = sorted({row["fold"] for row in rows}, key=int)
+    folds = numbered_folds(rows, root)
     tracks = [
         Track(
             Path(row["filename"]).stem,

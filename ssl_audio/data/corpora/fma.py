@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, named, require
+from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, named, read_table, require
 from ssl_audio.errors import InputError
 
 _HOME = "https://github.com/mdeff/fma"
@@ -57,8 +57,7 @@ class Metadata:
 def read_genres(root: str | os.PathLike) -> dict[int, Genre]:
     """All genres by id."""
     path = require("FMA", root, FILES) / "fma_metadata" / "genres.csv"
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(path, ("genre_id", "parent", "title"))
     try:
         genres = [Genre(int(r["genre_id"]), r["title"], int(r["parent"])) for r in rows]
     except (KeyError, TypeError, ValueError) as error:

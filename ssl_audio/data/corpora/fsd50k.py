@@ -8,6 +8,7 @@ import os
 
 from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, read_table, require
 from ssl_audio.errors import InputError
+from ssl_audio.utils.tables import read_lines
 
 _HOME = "https://zenodo.org/record/4060432"
 FILES = {
@@ -26,7 +27,7 @@ def read(root: str | os.PathLike, missing: Missing = "error") -> Corpus:
     """
     root = require("FSD50K", root, FILES)
     truth = root / "FSD50K.ground_truth"
-    lines = (truth / "vocabulary.csv").read_text(encoding="utf-8").splitlines()
+    lines = read_lines(truth / "vocabulary.csv")
     vocabulary = [line.split(",")[1].strip() for line in lines if line.count(",") >= 2]
     tracks = []
     for name, columns in (("dev", ["fname", "labels", "split"]), ("eval", ["fname", "labels"])):

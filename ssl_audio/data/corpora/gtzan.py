@@ -13,6 +13,7 @@ from pathlib import Path
 from ssl_audio.data.corpora.base import SPLITS, Corpus, Missing, Track, make_corpus, require
 from ssl_audio.errors import InputError
 from ssl_audio.utils.packaged import packaged_names
+from ssl_audio.utils.tables import read_text
 
 _LISTS = "https://github.com/minzwon/sota-music-tagging-models, split/gtzan"
 FILES = {f"{split}_filtered.txt": _LISTS for split in SPLITS}
@@ -33,7 +34,7 @@ def read(root: str | os.PathLike, missing: Missing = "error") -> Corpus:
     tracks = []
     for split in SPLITS:
         path = root / f"{split}_filtered.txt"
-        for number, line in enumerate(path.read_text(encoding="utf-8").split(), 1):
+        for number, line in enumerate(read_text(path).split(), 1):
             name = line.rsplit("/", 1)[-1].removesuffix(".wav").removesuffix(".au")
             genre, dot, digits = name.partition(".")
             if genre not in GENRES or not dot or not digits.isdigit():

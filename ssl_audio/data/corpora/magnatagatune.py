@@ -4,7 +4,6 @@ Layout: the split's lists in `root`, the audio in `root/0` ... `root/f`. The spl
 in their clips and in the order of tags, so results on different splits cannot be compared.
 """
 
-import csv
 import os
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from ssl_audio.data.corpora.base import (
 )
 from ssl_audio.errors import InputError
 from ssl_audio.utils.packaged import packaged_names
+from ssl_audio.utils.tables import read_rows
 
 _PONS = "https://github.com/jordipons/musicnn-training, data/index/mtt"
 _MINZWON = "https://github.com/minzwon/sota-music-tagging-models, split/mtat"
@@ -103,9 +103,8 @@ def _load(path: Path) -> np.ndarray:
 
 def _read_folders(root: Path) -> tuple[list[Track], tuple[str, ...]]:
     path = root / "annotations_final.csv"
-    with open(path, newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file, delimiter="\t")
-    if header[0] != "clip_id" or header[-1] != "mp3_path" or len(header) < 52:
+    header, *rows = [cells for _, cells in read_rows(path, "\t")] or [[]]
+    if not header or header[0] != "clip_id" or header[-1] != "mp3_path" or len(header) < 52:
         raise InputError(f"{path}: expected the columns clip_id, the tags, mp3_path, with tabs between them")
     tags = header[1:-1]
     for number, row in enumerate(rows, 2):

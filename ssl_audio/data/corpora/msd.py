@@ -21,6 +21,7 @@ from ssl_audio.data.corpora.base import (
     require,
 )
 from ssl_audio.errors import InputError
+from ssl_audio.utils.tables import read_text
 
 _LISTS = "https://github.com/jordipons/musicnn-training, data/index/msd"
 _IDS = "https://github.com/jongpillee/music_dataset_split, MSD_split"
@@ -65,7 +66,7 @@ def _audio(folder: Path, number: str) -> Path:
 
 
 def _read_tags(path: Path) -> tuple[str, ...]:
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     return tuple(str(tag) for tag in literal_list(text[text.find("[") :].strip(), str(path)))
 
 

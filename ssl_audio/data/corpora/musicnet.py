@@ -6,7 +6,6 @@ note_value, and `root/musicnet_metadata.csv` (id, composer, composition, movemen
 goes.
 """
 
-import csv
 import hashlib
 import os
 from collections import Counter
@@ -18,6 +17,7 @@ from ssl_audio.audio import EXTENSIONS
 from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, read_table
 from ssl_audio.data.notes import Notes
 from ssl_audio.errors import InputError
+from ssl_audio.utils import tables
 from ssl_audio.utils.packaged import packaged
 
 _HOME = "https://zenodo.org/records/5120004 (musicnet.tar.gz, musicnet_metadata.csv)"
@@ -114,12 +114,8 @@ def read_metadata(root: str | os.PathLike, table: str | os.PathLike | None = Non
         return {}
     if not path.is_file():
         raise InputError(f"{path}: no such table; MusicNet's own is {METADATA[0]} from {_HOME}")
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), reader.fieldnames or ()
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no table in UTF-8 ({error}); save it as CSV in UTF-8") from error
+    table_of_all = tables.read_table(path)
+    rows, columns = table_of_all.rows, table_of_all.header
     column = next((name for name in ("id", "name") if name in columns), None)
     if column is None:
         raise InputError(f"{path}: has neither a column id nor name; it has {', '.join(columns)}")
@@ -140,17 +136,8 @@ def read_notes(path: str | os.PathLike, seconds: float | None = None) -> Notes:
         InputError: a missing column, a row that is no note, labels that end well after their recording.
     """
     path = Path(path)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            wanted = ("start_time", "end_time", "note", "instrument")
-            if absent := [name for name in wanted if name not in (reader.fieldnames or ())]:
-                raise InputError(f"{path}: has no column {', '.join(absent)}; labels have {', '.join(wanted)}, ...")
-            rows = [_note(row, path, number) for number, row in enumerate(reader, 2)]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file of labels") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no CSV of labels ({error})") from error
+    labels = tables.read_table(path, ("start_time", "end_time", "note", "instrument"))
+    rows = [_note(row, path, number) for number, row in labels.numbered()]
     if seconds is not None and rows:
         latest = max(row[1] for row in rows)
         if latest > seconds + _PAST_THE_END:

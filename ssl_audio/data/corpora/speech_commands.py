@@ -9,6 +9,7 @@ import os
 from ssl_audio.audio import find_audio_files
 from ssl_audio.data.corpora.base import Corpus, Track, make_corpus, require
 from ssl_audio.errors import InputError
+from ssl_audio.utils.tables import read_text
 
 _HOME = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 FILES = dict.fromkeys(("validation_list.txt", "testing_list.txt"), _HOME)
@@ -25,7 +26,7 @@ def read(root: str | os.PathLike) -> Corpus:
     paths = {name: path for name, path in paths.items() if "/" in name and not name.startswith("_")}
     splits = {}
     for split, file in (("valid", "validation_list.txt"), ("test", "testing_list.txt")):
-        for name in (root / file).read_text(encoding="utf-8").split():
+        for name in read_text(root / file).split():
             if name not in paths:
                 raise InputError(f"{root / file} names {name}, which is not there; unpack all of {_HOME}")
             splits[name] = split

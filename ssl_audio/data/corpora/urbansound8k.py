@@ -6,7 +6,16 @@ lie in one fold; a random split would put them on both sides of it.
 
 import os
 
-from ssl_audio.data.corpora.base import Corpus, Missing, Track, make_corpus, read_table, require, split_of_fold
+from ssl_audio.data.corpora.base import (
+    Corpus,
+    Missing,
+    Track,
+    make_corpus,
+    numbered_folds,
+    read_table,
+    require,
+    split_of_fold,
+)
 
 _HOME = "https://urbansounddataset.weebly.com/urbansound8k.html, UrbanSound8K.tar.gz"
 FILES = {"metadata/UrbanSound8K.csv": _HOME}
@@ -24,7 +33,7 @@ def read(root: str | os.PathLike, fold: int = 10, missing: Missing = "error") ->
     """
     root = require("UrbanSound8K", root, FILES)
     rows = read_table(root / "metadata" / "UrbanSound8K.csv", ["slice_file_name", "fsID", "fold", "class"])
-    folds = sorted({row["fold"] for row in rows}, key=int)
+    folds = numbered_folds(rows, root / "metadata" / "UrbanSound8K.csv")
     tracks = [
         Track(
             row["slice_file_name"].removesuffix(".wav"),

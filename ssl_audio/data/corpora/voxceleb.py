@@ -10,6 +10,7 @@ from pathlib import Path
 from ssl_audio.audio import find_audio_files
 from ssl_audio.data.corpora.base import SPLITS, Corpus, Missing, Track, make_corpus, require
 from ssl_audio.errors import InputError
+from ssl_audio.utils.tables import read_lines
 
 _HOME = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html"
 FILES = {"iden_split.txt": f"{_HOME}, identification split", "wav": f"{_HOME}, vox1_dev_wav.zip and vox1_test_wav.zip"}
@@ -37,7 +38,7 @@ def read(root: str | os.PathLike, missing: Missing = "error", split: str = "iden
         return _verification(require("VoxCeleb1", root, {"wav": FILES["wav"]}))
     root = require("VoxCeleb1", root, FILES)
     tracks = []
-    for number, line in enumerate((root / "iden_split.txt").read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(root / "iden_split.txt"), 1):
         part, _, name = line.strip().partition(" ")
         places = name.strip().split("/")
         if part not in ("1", "2", "3") or len(places) != 3:

@@ -12,7 +12,7 @@ from ssl_audio.data.corpora import Corpus, load
 from ssl_audio.data.index import SHORTEST_SECONDS, AudioEntry, AudioIndex, Group, LeftOut
 from ssl_audio.data.scan import scan_folder
 from ssl_audio.data.sources.base import Labels, Source
-from ssl_audio.data.sources.folders import check_max_groups, current_copies
+from ssl_audio.data.sources.folders import check_max_groups, current_copies, make_copies
 from ssl_audio.errors import InputError
 
 _TRAIN, _VALID = 0, 1  # `Group.dataset` of the groups of each split
@@ -29,7 +29,7 @@ class NamedCorpus(Source):
         corpus: the name, and arguments of its reader.
         by_group: files of one artist or speaker are one group; if False each file is a group of its own.
         max_groups, seed: use at most so many groups, drawn by the seed.
-        store: see `Folders`.
+        store, copy_at: see `Folders`.
 
     Raises:
         InputError: not one folder, or no name of a corpus.
@@ -45,6 +45,7 @@ class NamedCorpus(Source):
         max_groups: int | None = None,
         seed: int = 0,
         store: str | None = None,
+        copy_at: int | None = None,
     ) -> None:
         dirs = [dataset_dirs] if isinstance(dataset_dirs, str) else list(dataset_dirs or ())
         if len(dirs) != 1:
@@ -59,6 +60,7 @@ class NamedCorpus(Source):
         self.max_groups = max_groups
         self.seed = seed
         self.store = store
+        self.copy_at = copy_at
 
     def __str__(self) -> str:
         return self.folder
@@ -74,8 +76,10 @@ class NamedCorpus(Source):
         return index_of(self.folder, self.corpus, self.by_group, progress).limited(self.max_groups, self.seed)
 
     def prepare(self) -> None:
-        """Scan once a machine."""
+        """Scan once a machine, and bring the copies up to date; where they cannot be written, warn."""
         self.scan()
+        if self.copy_at is not None:
+            make_copies(self.folder, self.copy_at, self.store)
 
     def find_copies(self, index: AudioIndex, sample_rate: int) -> tuple[AudioIndex, int]:
         """See `current_copies`."""

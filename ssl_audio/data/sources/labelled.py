@@ -87,6 +87,11 @@ class GroupsAsClasses(Source):
         return self.source.categories()
 
 
+def with_labels(source: Source) -> Source:
+    """The source, if it has labels; else with its groups as classes."""
+    return source if source.has_labels else GroupsAsClasses(source)
+
+
 class ListedFiles(Source):
     """Files with their targets and sides of the split, as a caller lists them.
 

@@ -1,1 +1,1 @@
-"""One kind of database a file, named as the scheme of its addresses."""
+"""Kinds of databases. Each module is named like the scheme of its addresses."""

@@ -1,5 +1,7 @@
-"""LanceDB: `lancedb://folder`, `lancedb:///absolute/folder`, `lancedb://s3://bucket/folder`; what follows the scheme is
-what `lancedb.connect` takes."""
+"""LanceDB: `lancedb://folder`, `lancedb:///absolute/folder` or `lancedb://s3://bucket/folder`.
+
+The part after `lancedb://` is the argument of `lancedb.connect`.
+"""
 
 from collections.abc import Sequence
 
@@ -14,7 +16,7 @@ from ssl_audio.errors import InputError
 class LanceCollection:
     """A Lance table with the columns of a row."""
 
-    batch_rows = 20_000  # each write is a version of the table and looks through its ids
+    batch_rows = 20_000  # large, because each write creates a version of the table and searches all ids
     errors = (OSError, RuntimeError, ValueError)
 
     def __init__(self, table: lancedb.table.Table) -> None:
@@ -34,7 +36,7 @@ class LanceCollection:
         return self.table.count_rows()
 
     def close(self) -> None:
-        self.table.optimize()  # many small files become few
+        self.table.optimize()  # merges small files
 
 
 def open_collection(address: str, name: str, dim: int) -> LanceCollection:
@@ -45,11 +47,11 @@ def open_collection(address: str, name: str, dim: int) -> LanceCollection:
         database = lancedb.connect(place)
         try:
             table = database.open_table(name)
-        except (ValueError, FileNotFoundError):  # not there yet
+        except (ValueError, FileNotFoundError):  # the table does not exist yet
             table = database.create_table(name, schema=schema_of(dim))
         there = table.schema.field("vector").type.list_size
     except (OSError, RuntimeError, ValueError) as error:
-        raise unreachable(address, error, "give a folder that can be written, or an object store") from error
+        raise unreachable(address, error, "give a folder that you can write to, or an object store") from error
     if there != dim:
         raise other_length(address, name, there, dim)
     return LanceCollection(table)

@@ -1,7 +1,7 @@
-"""PostgreSQL with pgvector: `postgresql://user@host:5432/database`, which is handed to libpq as it is.
+"""PostgreSQL with pgvector: `postgresql://user@host:5432/database`. libpq reads the address.
 
-Give the password in PGPASSWORD or ~/.pgpass. The extension is made in the database if it is not there, for which the
-user needs the right, once.
+Give the password in PGPASSWORD or ~/.pgpass. If the database does not have the extension `vector`, it is created; the
+user needs the right to do so.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _COLUMNS = ("id", "vector", "path", "start", "end", "group", "fingerprint", "dig
 
 
 class PostgresCollection:
-    """A table with the columns of a row; the vector is of pgvector's type `vector(dim)`."""
+    """A table with the columns of a row. The vector has the type `vector(dim)` of pgvector."""
 
     batch_rows = 1000
     errors = (psycopg.Error,)

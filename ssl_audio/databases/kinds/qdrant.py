@@ -1,7 +1,7 @@
 """Qdrant: `qdrant://host`, `qdrant://host:6333`, `qdrant://host?https=true`, or a folder without a server
-(`qdrant:///folder` relative, `qdrant:////data/folder` absolute). The key is read from QDRANT_API_KEY.
+(`qdrant:///folder` relative, `qdrant:////data/folder` absolute). The environment variable QDRANT_API_KEY has the key.
 
-The distance of the collection is the cosine, for which Qdrant stores vectors scaled to length 1.
+The collection uses the cosine, so Qdrant stores vectors scaled to unit length.
 """
 
 import os
@@ -22,9 +22,9 @@ _PAYLOAD = ("path", "start", "end", "group", "fingerprint", "digest")
 
 
 class QdrantCollection:
-    """A collection with one unnamed vector a point; the other columns of a row are its payload."""
+    """A collection. Each row is a point with one unnamed vector; the other columns are its payload."""
 
-    batch_rows = 250  # a request may hold 32 MB
+    batch_rows = 250  # a request may have 32 MB
     errors = _ERRORS
 
     def __init__(self, client: QdrantClient, name: str) -> None:
@@ -78,6 +78,6 @@ def _place(address: str) -> dict[str, Any]:
     try:
         port = parts.port or 6333
     except ValueError as error:
-        raise InputError(f"{address}: the port is no number up to 65535; leave it out for 6333") from error
+        raise InputError(f"{address}: the port must be a number up to 65535; leave it out for 6333") from error
     server = {"host": parts.hostname, "port": port, "https": https, "api_key": key}
-    return {**server, "timeout": 60, "check_compatibility": False}  # the check would warn of a server that is away
+    return {**server, "timeout": 60, "check_compatibility": False}  # the check would only warn if the server is away

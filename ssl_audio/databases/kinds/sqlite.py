@@ -1,6 +1,6 @@
-"""A SQLite file, addressed as by SQLAlchemy: `sqlite:///vectors.db` (relative), `sqlite:////data/vectors.db`.
+"""A SQLite file: `sqlite:///vectors.db` (relative) or `sqlite:////data/vectors.db` (absolute), as in SQLAlchemy.
 
-Vectors are BLOBs of little-endian float32, as sqlite-vec's functions take them. Writing needs no extension.
+Vectors are BLOBs of little-endian float32, the format of sqlite-vec. Writing needs no extension.
 """
 
 import sqlite3
@@ -13,11 +13,11 @@ import pyarrow as pa
 from ssl_audio.databases.collection import other_length, unreachable
 from ssl_audio.errors import InputError
 
-_AT_ONCE = 500  # ids in one question; old releases of SQLite take 999 at most
+_AT_ONCE = 500  # ids in one query; old releases of SQLite take 999 at most
 
 
 class SQLiteCollection:
-    """A table with the columns of a row; the vector is `(dim,)` float32 as bytes."""
+    """A table with the columns of a row. The vector is stored as the bytes of its float32 values."""
 
     batch_rows = 5000
     errors = (sqlite3.Error,)

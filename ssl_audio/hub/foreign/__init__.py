@@ -1,1 +1,1 @@
-"""Models of other people behind an address, one kind of address a file; see `ssl_audio.hub.address`."""
+"""Readers of models that other projects made. Each kind of address has one file; see `ssl_audio.hub.address`."""

@@ -1,4 +1,4 @@
-"""What encoders share that call something outside of the package, and what is tried once when they are loaded."""
+"""Base of encoders that call code outside of the package, and the trial passes that measure such an encoder."""
 
 import hashlib
 import logging
@@ -19,23 +19,23 @@ from ssl_audio.errors import InputError, first_line
 from ssl_audio.frontends import Waveform
 from ssl_audio.model import EmbeddingModel
 
-TOLERANCE = 1e-4  # of the largest value: two passes that should be equal
-_TRIALS = (1.0, 3.0, 10.0, 30.0)  # seconds of the first clip that a model is given
+TOLERANCE = 1e-4  # largest difference of two equal passes, relative to the largest value
+_TRIALS = (1.0, 3.0, 10.0, 30.0)  # lengths in seconds of the clip that a model is tried with, until one works
 
 logger = logging.getLogger("ssl_audio.hub.foreign")
 
 
 class External(Outside, ClipEncoder):
-    """Waveforms -> vectors by a function of others. A subclass defines `call`.
+    """An encoder of waveforms that calls a foreign function. A subclass defines `call`.
 
     Args:
         short, batched: see `ClipEncoder`.
-        locked: one call at a time, whichever thread it comes from, with all of torch's threads.
+        locked: run one call at a time, whichever thread makes it, and let the call use all threads of torch.
     """
 
     def __init__(self, short: str = "refuse", batched: bool = True, locked: bool = True) -> None:
         super().__init__(short, batched)
-        self.dim = 0  # until it is tried
+        self.dim = 0  # `finished` measures it
         self._turn = Turn() if locked else None
 
     def call(self, clips: Tensor) -> Any:
@@ -46,24 +46,27 @@ class External(Outside, ClipEncoder):
         """`(batch, samples)` -> `(batch, dim)`.
 
         Raises:
-            InputError: the function gives another shape or no numbers.
+            InputError: the function returns another shape, or values that are not floats.
         """
         with self._turn.taken() if self._turn is not None else torch.no_grad(), torch.no_grad():
             found = torch.as_tensor(self.call(clips))
         if not found.is_floating_point():
-            raise InputError(f"{self.origin} gives {found.dtype}; an embedding is made of floats")
+            raise InputError(f"{self.origin} returns {found.dtype}; an embedding must have floats")
         if found.ndim == 3:
             found = found.mean(dim=1)
         if found.ndim != 2 or len(found) != len(clips):
             raise InputError(
-                f"{self.origin} gives the shape {tuple(found.shape)} for {len(clips)} clips; an embedding is "
-                "(clips, dim), or (clips, time, dim)"
+                f"{self.origin} returns the shape {tuple(found.shape)} for {len(clips)} clips; it must return "
+                "(clips, dim) or (clips, time, dim)"
             )
         return found.float().to(clips.device)
 
 
 class Turn:
-    """A lock under which torch has all the threads that it had at first; copies are locks of their own."""
+    """A lock. Its holder computes with as many torch threads as there were when the lock was made.
+
+    A copy is a new lock, because locks cannot be copied.
+    """
 
     def __init__(self) -> None:
         self.lock, self.threads = threading.Lock(), torch.get_num_threads()
@@ -73,6 +76,7 @@ class Turn:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
+        """Hold the lock."""
         with self.lock:
             before = torch.get_num_threads()
             if before != self.threads:
@@ -91,22 +95,22 @@ def finished(
     shortest: int | None = None,
     dim: int | None = None,
 ) -> EmbeddingModel:
-    """The model around an encoder that was made but not tried: its size, shortest clip and independence are found out.
+    """Make a model of a new encoder. Trial passes measure its size, shortest clip and dependence on the batch.
 
     Args:
-        encoder: see `External`.
-        sample_rate: in Hz.
-        licence: of the weights.
-        shortest: samples that it needs, where something tells.
-        dim: what something tells of its size, to be compared.
+        encoder: the encoder, see `External`.
+        sample_rate: sample rate in Hz.
+        licence: licence of the weights.
+        shortest: samples of the shortest clip; None if unknown, then it is measured.
+        dim: size of the embedding that the model states, to compare with the measured one; None if it states none.
 
     Raises:
-        InputError: it fails on noise, draws random numbers, keeps a state, or has another size.
+        InputError: the encoder fails on noise, draws random numbers, keeps a state, or has another size than stated.
     """
     samples, vector = _first_clip(encoder, sample_rate, shortest)
     encoder.dim = vector.shape[1]
     if dim is not None and dim != encoder.dim:
-        raise InputError(f"{encoder.origin} says that its size is {dim} and gives {encoder.dim} numbers")
+        raise InputError(f"{encoder.origin} states the size {dim} but returns {encoder.dim} numbers; correct its dim")
     if shortest is None:
         shortest = shortest_clip(lambda length: encoder.vectors(noise(1, length)), samples)
     encoder.shortest = shortest
@@ -117,10 +121,10 @@ def finished(
 
 
 def independent(encoder: ClipEncoder, origin: str, samples: int) -> bool:
-    """Whether a clip has the same vector alone and in a batch; says so where it has not.
+    """Whether a clip has the same vector alone and in a batch. If not, a warning is logged.
 
     Raises:
-        InputError: it has another vector each time.
+        InputError: a clip has another vector in each pass.
     """
     clips = noise(2, min(samples, encoder.window or samples))
     with torch.no_grad():
@@ -130,10 +134,10 @@ def independent(encoder: ClipEncoder, origin: str, samples: int) -> bool:
         again = encoder.vectors(clips[:1])
     if not _close(again, alone):
         raise InputError(
-            f"{origin} gives one clip another embedding each time: it draws random numbers or keeps a state between "
-            "calls, so that nothing can be compared with it"
+            f"{origin} returns another embedding for the same clip in each call; turn off its random numbers, or the "
+            "state that it keeps between calls"
         )
-    logger.warning(f"{origin}: a clip's embedding depends on its batch, so that clips pass one at a time")
+    logger.warning(f"{origin}: a clip's embedding depends on its batch, so each clip gets its own forward pass")
     return False
 
 
@@ -144,12 +148,12 @@ def _close(vector: Tensor, other: Tensor) -> bool:
 def _try_batch(encoder: ClipEncoder, clips: Tensor) -> Tensor | None:
     try:
         return encoder.vectors(clips)
-    except Exception:  # whatever the code of others raises for more than one clip
+    except Exception:  # foreign code can raise anything for more than one clip
         return None
 
 
 def _first_clip(encoder: External, sample_rate: int, shortest: int | None) -> tuple[int, Tensor]:
-    """The length of a clip that works and its vector."""
+    """The length in samples of a clip on which the encoder works, and the vector of this clip."""
     problem: Exception | None = None
     tried = [encoder.window] if encoder.window else [round(seconds * sample_rate) for seconds in _TRIALS]
     for samples in tried:
@@ -159,11 +163,11 @@ def _first_clip(encoder: External, sample_rate: int, shortest: int | None) -> tu
                 vector = encoder.vectors(noise(1, samples))
         except InputError:
             raise
-        except Exception as error:  # whatever the code of others raises
+        except Exception as error:  # foreign code can raise anything
             problem = error
             continue
         if not vector.isfinite().all():
-            raise InputError(f"{encoder.origin} gives NaN or infinite values for noise of {samples} samples")
+            raise InputError(f"{encoder.origin} returns NaN or infinite values for {samples} samples of noise")
         return samples, vector
     assert problem is not None
     raise InputError(
@@ -172,7 +176,14 @@ def _first_clip(encoder: External, sample_rate: int, shortest: int | None) -> tu
 
 
 def shortest_clip(run: Callable[[int], Tensor], works: int) -> int:
-    """The least number of samples for which `run(samples)` gives finite values, by bisection below one that works."""
+    """The least number of samples for which `run(samples)` returns finite values.
+
+    Bisection finds it. It assumes that every longer clip works, too.
+
+    Args:
+        run: function of the number of samples.
+        works: a number of samples for which it works.
+    """
     fails = 0
     while works - fails > 1:
         middle = (works + fails) // 2
@@ -180,14 +191,14 @@ def shortest_clip(run: Callable[[int], Tensor], works: int) -> int:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 fine = bool(run(middle).isfinite().all())
-        except Exception:  # whatever a network raises for a clip that is too short
+        except Exception:  # a network can raise anything for a clip that is too short
             fine = False
         works, fails = (middle, fails) if fine else (works, middle)
     return works
 
 
 def noise(batch: int, samples: int) -> Tensor:
-    """`(batch, samples)`, the same each time, softer from clip to clip."""
+    """`(batch, samples)` noise, the same in each call. Each clip is softer than the one before it."""
     clips = torch.rand(batch, samples, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return clips * 0.3 / torch.arange(1, batch + 1).unsqueeze(1)
 
@@ -202,10 +213,10 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 
 def existing(origin: str, path: str) -> Path:
-    """The file of an address.
+    """The file that an address names.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such file.
     """
     found = Path(path).expanduser()
     if not found.is_file():
@@ -214,9 +225,9 @@ def existing(origin: str, path: str) -> Path:
 
 
 def needs_trust(origin: str, trusted: bool) -> None:
-    """Raise InputError where code of others would run and nobody has allowed it."""
+    """Raise InputError if foreign code would run and the user has not allowed it."""
     if not trusted:
         raise InputError(
-            f"{origin} runs code that is not part of ssl_audio; if you know where it comes from, add --trusted, or "
+            f"{origin} runs code that is not part of ssl_audio; if you trust its source, add --trusted, or "
             "trusted=True in Python"
         )

@@ -1,4 +1,4 @@
-"""Importing code of others by module name or path, and calling what it holds."""
+"""Import foreign code by module name or path, and call its functions."""
 
 import hashlib
 import importlib.util
@@ -18,10 +18,10 @@ from ssl_audio.hub.foreign._external import External, file_sha256
 
 
 def import_code(origin: str, name: str) -> ModuleType:
-    """A module by its dotted name or by the path of its file, whose folder it may import from.
+    """Import a module by its dotted name or by the path of its file. A file may import from its own folder.
 
     Raises:
-        InputError: there is none, or it fails when it is imported.
+        InputError: there is no such module, or its import fails.
     """
     path = Path(name).expanduser()
     try:
@@ -34,9 +34,11 @@ def import_code(origin: str, name: str) -> ModuleType:
         raise
     except ModuleNotFoundError as error:
         if error.name and name.startswith(error.name):
-            raise InputError(f"{origin}: there is no module {error.name!r}; install it, or give a path.py") from error
+            raise InputError(
+                f"{origin}: there is no module {error.name!r}; install it, or give the path of a .py file"
+            ) from error
         raise InputError(f"{origin} needs {error.name}; install it first") from error
-    except Exception as error:  # whatever somebody's module does when it is imported
+    except Exception as error:  # the code of a module can raise anything
         raise InputError(f"{origin} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
 
 
@@ -45,7 +47,7 @@ def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # data classes and pickles look for it there
+    sys.modules[name] = module  # data classes and pickle look modules up there
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
@@ -58,10 +60,10 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def attribute(origin: str, module: ModuleType, name: str) -> Any:
-    """`module.name`, also with dots in the name.
+    """`module.name`; the name may contain dots.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such attribute.
     """
     found: Any = module
     for part in name.split("."):
@@ -73,38 +75,43 @@ def attribute(origin: str, module: ModuleType, name: str) -> Any:
 
 
 def code_sha256(module: ModuleType) -> str:
-    """Of the file that a module was read from, else of its name."""
+    """Hexadecimal SHA-256 of the file of a module; of its name if it has no file."""
     file = getattr(module, "__file__", None)
     return file_sha256(file) if file else hashlib.sha256(module.__name__.encode()).hexdigest()
 
 
 def told_rate(origin: str, options: Mapping[str, Any], *holders: Any) -> int:
-    """The rate in Hz by the option `rate`, else by an attribute `sample_rate` or `sampling_rate`.
+    """The sample rate in Hz: the attribute `sample_rate` or `sampling_rate` of a holder, else the option `rate`.
+
+    Args:
+        origin: the address, for messages.
+        options: options of the address.
+        holders: objects that may have the attribute.
 
     Raises:
-        InputError: neither, or another than the attribute's.
+        InputError: there is neither, or the two differ.
     """
     names = ("sample_rate", "sampling_rate")
     told = next((getattr(one, name) for one in holders for name in names if getattr(one, name, None)), None)
     asked = options.get("rate")
     if told is None and asked is None:
-        raise InputError(f"{origin}: nothing says at which rate it takes audio; add it, such as ?rate=16000")
+        raise InputError(f"{origin}: its sample rate is unknown; add it, such as ?rate=16000")
     if told is not None and asked is not None and asked != int(told):
-        raise InputError(f"{origin} takes {told} Hz, not {asked}; leave rate out, audio is resampled")
+        raise InputError(f"{origin} takes {told} Hz, not {asked}; leave rate out, because audio is resampled")
     return int(told or asked or 0)
 
 
 class CallEncoder(External):
-    """Waveforms -> vectors by a function.
+    """An encoder of waveforms that calls a function.
 
     Args:
-        function: takes `(batch, samples)` float32 and gives `(batch, dim)` or `(batch, time, dim)`.
-        rate: given to it as its second argument; None gives none.
-        array: whether it takes an array of numpy instead of a tensor.
+        function: maps `(batch, samples)` float32 to `(batch, dim)` or `(batch, time, dim)`.
+        rate: sample rate, passed as the second argument; None passes no second argument.
+        array: pass a NumPy array instead of a tensor.
         short: see `ClipEncoder`.
 
     Raises:
-        InputError: `function` is not one.
+        InputError: `function` cannot be called.
     """
 
     def __init__(self, function: Any, rate: int | None = None, array: bool = False, short: str = "refuse") -> None:

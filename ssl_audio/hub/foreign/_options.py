@@ -8,7 +8,7 @@ from ssl_audio.hub.address import Option
 
 
 def one_of(*names: str) -> Callable[[str], str]:
-    """A parser of one of these words."""
+    """A parser that accepts one of these words."""
 
     def parse(text: str) -> str:
         if text not in names:
@@ -19,7 +19,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """A parser of whole numbers from `least`."""
+    """A parser of whole numbers that are at least `least`."""
 
     def parse(text: str) -> int:
         value = int(text)
@@ -31,12 +31,12 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def number_or_none(text: str) -> float | None:
-    """A number, or the word none."""
+    """Parse a number, or `none` as None."""
     return None if text == "none" else float(text)
 
 
 def layer(text: str) -> int | str | list[int]:
-    """A number, several with commas between, `mean` or `sweep`."""
+    """Parse a layer: a number, several numbers separated by commas, `mean` or `sweep`."""
     if text in ("mean", "sweep"):
         return text
     numbers = [int(part) for part in text.split(",")]
@@ -44,11 +44,11 @@ def layer(text: str) -> int | str | list[int]:
 
 
 def truth(text: str) -> bool:
-    """`yes` or `no`."""
+    """Parse `yes` or `no`."""
     return one_of("yes", "no")(text) == "yes"
 
 
-RATE = Option(whole(1), "the rate in Hz of the audio that the model takes, such as 16000")
-SHORT_CLIPS = Option(one_of(*SHORT), "what happens to clips that are too short: refuse (the default), repeat or pad")
-LAYER = Option(layer, "a layer's number (-1 is the last), several with commas, mean, or sweep")
+RATE = Option(whole(1), "the sample rate in Hz that the model takes, such as 16000")
+SHORT_CLIPS = Option(one_of(*SHORT), "what to do with clips that are too short: refuse (the default), repeat or pad")
+LAYER = Option(layer, "the number of a layer (-1 is the last), several separated by commas, mean, or sweep")
 POOL = Option(one_of(*POOLS), f"one of {', '.join(POOLS)}")

@@ -1,11 +1,12 @@
-"""`call:<module or path.py>:<name>`: any function or class of others, with `trusted`.
+"""`call:<module or path.py>:<name>`: any function or class. It runs foreign code, so it needs `trusted`.
 
     call:my_package.models:embed?rate=16000
     call:experiments/model.py:Model
 
-The function takes `(batch, samples)` float32, a tensor or an array, and also the rate if it has a second argument
-without a default; it gives `(batch, dim)`, or `(batch, time, dim)` of which the mean over time is taken. A class is
-made without arguments and called. Attributes `sample_rate`, `dim` and `minimum_samples` are used where they are there.
+The function takes `(batch, samples)` float32, as a tensor or an array. If it has a second argument without a default,
+it also gets the sample rate. It returns `(batch, dim)`, or `(batch, time, dim)`, which is averaged over time. A class
+is made without arguments, and its object is called. The attributes `sample_rate`, `dim` and `minimum_samples` are used
+if they exist.
 """
 
 import inspect
@@ -23,16 +24,19 @@ from ssl_audio.model import EmbeddingModel
 
 OPTIONS = {
     "rate": RATE,
-    "input": Option(one_of("tensor", "array"), "what it takes: tensor, or array (of numpy); without it both are tried"),
+    "input": Option(
+        one_of("tensor", "array"), "what the function takes: tensor, or array (NumPy); by default both are tried"
+    ),
     "short": SHORT_CLIPS,
 }
 
 
 def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
-    """The function as an encoder.
+    """The model of a function.
 
     Raises:
-        InputError: not trusted, nothing of that name, no rate, or a function that gives no embeddings.
+        InputError: the address is not trusted, there is no such name, the sample rate is unknown, or the function
+            returns no embeddings.
     """
     place, colon, name = address.rest.rpartition(":")
     if not colon or not place or not name:
@@ -43,7 +47,7 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
     if inspect.isclass(function):
         try:
             function = function()
-        except Exception as error:  # whatever a class of others raises
+        except Exception as error:  # foreign code can raise anything
             raise InputError(f"{address.text} cannot be made without arguments: {first_line(error)}") from error
     return model_of(address, options, function, code_sha256(module))
 
@@ -51,11 +55,17 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
 def model_of(
     address: Address, options: Mapping[str, Any], function: Any, sha256: str, **outside: Any
 ) -> EmbeddingModel:
-    """The model around a function that is there.
+    """The model of a function that has been imported.
 
     Args:
-        sha256: of the file that it came from.
+        address: the address, for messages and the record of its origin.
+        options: parsed options of the address.
+        function: the function.
+        sha256: SHA-256 of the file of the function.
         outside: see `encoders.outside.Outside`.
+
+    Raises:
+        InputError: the function cannot be called, or see `load`.
     """
     if not callable(function):
         raise InputError(f"{address.text} is a {type(function).__name__}, which cannot be called")
@@ -77,7 +87,7 @@ def model_of(
 
 
 def _takes_rate(function: Any) -> bool:
-    """Whether it has a second argument that must be given."""
+    """Whether the function has a second argument without a default."""
     try:
         signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
     except (TypeError, ValueError):

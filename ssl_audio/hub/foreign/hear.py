@@ -1,7 +1,10 @@
-"""`hear:<module or path.py>?weights=FILE`: a module with the interface of the HEAR benchmark, with `trusted`.
+"""`hear:<module or path.py>?weights=FILE`: a module with the interface of the HEAR benchmark; needs `trusted`.
 
-https://hearbenchmark.com: `load_model(path)`, `get_scene_embeddings(audio, model)`, and attributes `sample_rate` and
-`scene_embedding_size` of the model. `get_timestamp_embeddings` gives the frames.
+The interface (https://hearbenchmark.com) has
+
+- `load_model(path)`, which returns a model with the attributes `sample_rate` and `scene_embedding_size`;
+- `get_scene_embeddings(audio, model)`;
+- `get_timestamp_embeddings(audio, model)`, which gives the frames, if the module has it.
 """
 
 from collections.abc import Mapping
@@ -17,14 +20,15 @@ from ssl_audio.hub.foreign._importing import attribute, code_sha256, import_code
 from ssl_audio.hub.foreign._options import SHORT_CLIPS
 from ssl_audio.model import EmbeddingModel
 
-OPTIONS = {"weights": Option(str, "the file that its load_model is given"), "short": SHORT_CLIPS}
+OPTIONS = {"weights": Option(str, "the file to pass to its load_model"), "short": SHORT_CLIPS}
 
 
 def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
-    """The module's model as an encoder.
+    """The model of a module.
 
     Raises:
-        InputError: not trusted, no such module, not HEAR's interface, a model of another library than torch.
+        InputError: the address is not trusted, there is no such module, it has not the interface of HEAR, or its model
+            is not a torch module.
     """
     needs_trust(address.text, trusted)
     module = import_code(address.text, address.rest)
@@ -34,10 +38,10 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
     make, embed = (attribute(address.text, module, name) for name in ("load_model", "get_scene_embeddings"))
     try:
         made = make(weights) if weights else make()
-    except Exception as error:  # whatever the code of others raises
+    except Exception as error:  # foreign code can raise anything
         raise InputError(f"{address.text}: its load_model fails: {first_line(error)}") from error
     if not isinstance(made, nn.Module):
-        raise InputError(f"{address.text}: its model is a {type(made).__name__}; only those of torch fit")
+        raise InputError(f"{address.text}: its model is a {type(made).__name__}; it must be a torch module")
     frames = getattr(module, "get_timestamp_embeddings", None)
     encoder = HearEncoder(made, embed, frames, options.get("short", "refuse"))
     weights_sha256 = file_sha256(weights) if weights else ""
@@ -46,21 +50,22 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
 
 
 class HearEncoder(External):
-    """See `load`.
+    """The encoder of a HEAR module.
 
     Args:
-        model: that the module's functions are given.
-        scene, timestamp: its `get_scene_embeddings` and `get_timestamp_embeddings`, or None.
+        model: the model that the functions of the module take.
+        scene: the function `get_scene_embeddings`.
+        timestamp: the function `get_timestamp_embeddings`; None if the module has none.
         short: see `ClipEncoder`.
 
     Raises:
-        InputError: `model` is no module of torch.
+        InputError: `model` is not a torch module.
     """
 
     def __init__(self, model: nn.Module, scene: Any, timestamp: Any = None, short: str = "refuse") -> None:
         super().__init__(short)
         if not isinstance(model, nn.Module):
-            raise InputError(f"a {type(model).__name__} is no module of torch")
+            raise InputError(f"a {type(model).__name__} is not a torch module")
         self.model = model.eval()
         self.scene, self.timestamp = scene, timestamp
         size = getattr(model, "timestamp_embedding_size", None)

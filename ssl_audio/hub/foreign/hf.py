@@ -1,11 +1,11 @@
-"""`hf:<id or folder>`: audio models of Hugging Face transformers, as encoders of ours.
+"""`hf:<id or folder>`: audio models of Hugging Face transformers.
 
     hf:microsoft/wavlm-base-plus?layer=6&pool=mean
-    hf:microsoft/wavlm-base-plus-sv                 the x-vector head, by the class that its config names
+    hf:microsoft/wavlm-base-plus-sv                 the x-vector head, because its config names the class of it
     hf:openai/whisper-base?layer=mean
-    hf:m-a-p/MERT-v1-95M?layer=7                    its code is on the Hub: with `trusted`
+    hf:m-a-p/MERT-v1-95M?layer=7                    its code is on the Hub, so it needs `trusted`
 
-Families: see `encoders.huggingface.EXTRACTORS`. Such a model saves, is pushed and trains as any of ours does.
+`encoders.huggingface.EXTRACTORS` lists the families. Such a model can be saved, pushed and trained like any other.
 """
 
 import json
@@ -40,30 +40,38 @@ from ssl_audio.model import EmbeddingModel
 OPTIONS = {
     "layer": LAYER,
     "pool": POOL,
-    "masking": Option(truth, "yes keeps the model's random masking and layer dropping in training; no is the default"),
+    "masking": Option(
+        truth, "yes keeps the random masking and layer dropping of the model in training; no is the default"
+    ),
     "rate": RATE,
-    "revision": Option(str, "of the repository on the Hub: a branch, tag or commit"),
+    "revision": Option(str, "a branch, tag or commit of the repository on the Hub"),
     "short": SHORT_CLIPS,
 }
 _CONFIG, _EXTRACTOR, _CARD = "config.json", "preprocessor_config.json", "README.md"
 _INDEX = "model.safetensors.index.json"
 _WEIGHTS = ("model.safetensors", _INDEX, "pytorch_model.bin")
-_OWN_VECTOR = ("audio-spectrogram-transformer", "clap_audio_model")  # families whose vector is pool=model
-_UNUSED = ("masked_spec_embed", "classifier.", "objective.")  # weights that no embedding needs
+_OWN_VECTOR = ("audio-spectrogram-transformer", "clap_audio_model")  # families whose default is pool=model
+_UNUSED = (
+    "masked_spec_embed",
+    "classifier.",
+    "objective.",
+)  # prefixes of weights that no embedding needs
 
 logger = logging.getLogger("ssl_audio.hub.foreign")
 
 
 def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
-    """The model with its weights, its body or, with pool `model`, with the head that makes its vector.
+    """The model with its weights: the body alone, or with pool `model` the body and the head that makes the vector.
 
     Raises:
-        InputError: transformers is not installed, nothing of that name, files missing, an unknown family, code of
-            others that is not trusted, or options that do not fit the model.
+        InputError: transformers is not installed, there is no such model, files are missing, the family is unknown, its
+            code is not trusted, or options do not fit the model.
     """
     library()
     if options.get("layer") == "sweep":
-        raise InputError(f"{address.text}: layer=sweep is one model a layer; ssl-audio evaluate takes it, or say which")
+        raise InputError(
+            f"{address.text}: layer=sweep stands for one model per layer; give one layer, or use ssl-audio evaluate"
+        )
     folder = Path(address.rest).expanduser()
     if folder.is_dir():
         source, revision = str(folder.resolve()), None
@@ -87,7 +95,7 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
 
 
 def sweep(address: Address) -> list[str]:
-    """One address a layer, for `layer=sweep`."""
+    """The addresses that `layer=sweep` stands for: one for each layer."""
     folder = Path(address.rest).expanduser()
     if not folder.is_dir():
         repo, revision = address.rest, address.options.get("revision")
@@ -95,7 +103,9 @@ def sweep(address: Address) -> list[str]:
             folder = fetch(repo, repo, [(_CONFIG,)], **{**address.hub, "revision": revision})
     count = layers(cleaned(_read(address, folder / _CONFIG)))
     if count is None:
-        raise InputError(f"{address.text}: its config does not say how many layers it has; give their numbers")
+        raise InputError(
+            f"{address.text}: its config does not state the number of layers; give one layer, such as layer=1"
+        )
     return [address.text.replace("layer=sweep", f"layer={number}") for number in range(count + 1)]
 
 
@@ -117,7 +127,7 @@ def _downloaded(address: Address, revision: str | None, trusted: bool) -> Path:
 
 
 def _fetch_code(repo: str, options: dict[str, Any]) -> None:
-    """The repository's Python files; from the cache where there is no connection."""
+    """Download the Python files of a repository, or take them from the cache if there is no connection."""
     from huggingface_hub import snapshot_download
 
     with hub_errors(repo, repo, options.get("revision")):
@@ -128,15 +138,15 @@ def _read(address: Address, path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        own = " (it holds a model of ssl_audio: leave hf: out)" if path.with_name("config.yaml").is_file() else ""
+        own = "; this is a model of ssl_audio, so leave hf: out" if path.with_name("config.yaml").is_file() else ""
         raise InputError(f"{address.text}: {path} cannot be read: {first_line(error)}{own}") from error
     if not isinstance(found, dict):
-        raise InputError(f"{address.text}: {path} holds no settings of transformers")
+        raise InputError(f"{address.text}: {path} is not a mapping, as transformers writes it; download it again")
     return found
 
 
 def _code(address: Address, config: Mapping[str, Any], source: str, revision: str | None, trusted: bool) -> str | None:
-    """Where the model's own Python files are, if transformers does not have the model."""
+    """Folder or Hub id of the Python files of a model that is not part of transformers; None for any other model."""
     if "auto_map" not in config or config.get("model_type") in {*EXTRACTORS, "clap"}:
         return None
     needs_trust(address.text, trusted)
@@ -146,7 +156,7 @@ def _code(address: Address, config: Mapping[str, Any], source: str, revision: st
 def _arguments(
     address: Address, config: Mapping[str, Any], options: Mapping[str, Any], code: str | None
 ) -> dict[str, Any]:
-    """Arguments of `HuggingFace`, with what is usual for the family and layers counted from the front."""
+    """Arguments of `HuggingFace`: defaults of the family are filled in, and layers are counted from the first."""
     known = dict(config) if code else cleaned(config)
     if not code:
         try:
@@ -160,7 +170,7 @@ def _arguments(
         numbers = [layer] if isinstance(layer, int) else layer
         numbers = [number + there + 1 if number < 0 else number for number in numbers]
         if not all(0 <= number <= there for number in numbers):
-            raise InputError(f"{address.text}: there is no such layer; the model has 0 to {there}")
+            raise InputError(f"{address.text}: there is no such layer; the model has the layers 0 to {there}")
         layer = numbers[0] if isinstance(layer, int) else numbers
     return {
         "config": known,
@@ -175,23 +185,27 @@ def _arguments(
 def _with_rate(
     address: Address, extractor: dict[str, Any] | None, config: Mapping[str, Any], asked: int | None
 ) -> dict[str, Any] | None:
-    """The extractor's settings with the rate, which is asked for where nothing tells it."""
+    """Settings of the feature extractor with the sample rate.
+
+    Raises:
+        InputError: the rate is unknown, or differs from that of the settings.
+    """
     told = (extractor or {}).get("sampling_rate")
     if told is not None and asked is not None and told != asked:
-        raise InputError(f"{address.text} takes {told} Hz, not {asked}; leave rate out, audio is resampled")
+        raise InputError(f"{address.text} takes {told} Hz, not {asked}; leave rate out, because audio is resampled")
     if extractor is None and config.get("model_type") in EXTRACTORS:
-        logger.warning(f"{address.text}: has no {_EXTRACTOR}; the usual settings of its family are taken")
+        logger.warning(f"{address.text}: has no {_EXTRACTOR}; the default settings of its family are used")
         return None if asked is None else {"sampling_rate": asked}
     if told is None and asked is None and config.get("model_type") not in EXTRACTORS:
-        raise InputError(f"{address.text}: nothing says at which rate it takes audio; add it, such as ?rate=16000")
+        raise InputError(f"{address.text}: its sample rate is unknown; add it, such as ?rate=16000")
     return extractor if asked is None else {**(extractor or {}), "sampling_rate": asked}
 
 
 def _weights(address: Address, folder: Path, encoder: HuggingFace) -> dict[str, torch.Tensor]:
-    """The weights of the encoder's network in a folder, in float32, under the names of the installed transformers.
+    """Read the weights of the network of an encoder, in float32, with the names of the installed transformers.
 
     Raises:
-        InputError: damaged, or some are missing.
+        InputError: the files are damaged, or weights are missing.
     """
     config = encoder.config
     kind = net_class(config, encoder.pool, encoder.code)
@@ -208,19 +222,21 @@ def _weights(address: Address, folder: Path, encoder: HuggingFace) -> dict[str, 
                 ignore_mismatched_sizes=True,
                 local_files_only=True,
             )
-    except Exception as error:  # what transformers makes of a damaged file
+    except Exception as error:  # transformers can raise anything for a damaged file
         raise InputError(f"{address.text}: its weights cannot be read: {first_line(error)}") from error
     needed = set(encoder.net.state_dict())
     absent = [key for key in report["missing_keys"] if _is_needed(key, needed)]
     absent += [key[0] for key in report["mismatched_keys"] if _is_needed(key[0], needed)]
     if absent:
-        raise InputError(f"{address.text}: {len(absent)} weights are missing or of another shape, such as {absent[0]}")
+        raise InputError(
+            f"{address.text}: {len(absent)} weights are missing or have another shape, such as {absent[0]}"
+        )
     return trimmed(net).state_dict()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's bars and its report of unused weights."""
+    """Silence the progress bars of transformers and its report of unused weights."""
     logs = library().utils.logging
     verbosity, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
     logs.set_verbosity_error()
@@ -238,7 +254,7 @@ def _is_needed(key: str, needed: set[str]) -> bool:
 
 
 def _try(address: Address, encoder: HuggingFace) -> None:
-    """Find out what only a trial tells: the shortest clip, and whether clips may share a pass."""
+    """Measure by trial passes the shortest clip and whether clips may share a batch."""
     second = encoder.sample_rate
     encoder.minimum = encoder.input.shortest
     if encoder.window is None and encoder.input.shortest == 1:

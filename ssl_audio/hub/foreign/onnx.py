@@ -1,13 +1,13 @@
-"""`onnx:<file>`: a network in onnxruntime that reads waveforms or Kaldi filterbanks.
+"""`onnx:<file>`: a network in onnxruntime that takes waveforms or Kaldi filterbanks.
 
-    onnx:model.onnx                                         what `ssl-audio export` wrote: the rest is in model.json
+    onnx:model.onnx                                         written by `ssl-audio export`; model.json has the rest
     onnx:voxceleb_resnet34.onnx?front=kaldi80-hamming-scaled-cmn
-    onnx:campplus.onnx?front=kaldi80-povey-unit-cmn         3D-Speaker's
-    onnx:basic_pitch.onnx?rate=22050&output=note            a fixed window, which slides over longer clips
+    onnx:campplus.onnx?front=kaldi80-povey-unit-cmn         3D-Speaker
+    onnx:basic_pitch.onnx?rate=22050&output=note            a fixed window; longer clips are cut into windows
 
-What a network reads is taken from `front`, else from the file's metadata (sherpa-onnx), else from the names of its
-input and output, and is printed. Its rate is taken from `rate`, the JSON file beside it, or the metadata; networks that
-read 80 bands are taken to be for 16 kHz.
+The front end of a network is, in this order: the option `front`; what the metadata of the file say (sherpa-onnx); what
+the names of its input and output say. The sample rate is: the option `rate`; what the JSON file beside it says; what
+the metadata say; 16 kHz for networks that take 80 bands. A guess is logged.
 """
 
 import json
@@ -27,15 +27,16 @@ from ssl_audio.frontends import KALDI_WINDOWS, KaldiFilterbank
 from ssl_audio.hub.address import Address, Option
 from ssl_audio.hub.foreign._external import External, existing, file_sha256, finished
 from ssl_audio.hub.foreign._options import RATE, SHORT_CLIPS
+from ssl_audio.hub.levels import as_described
 from ssl_audio.model import EmbeddingModel
 
 _WAVEFORM = "waveform"
-_BANDS = range(24, 161)  # what a fixed dimension means that is neither a batch nor a window
-_BY_NAME = {  # names of input and output -> front end
+_BANDS = range(24, 161)  # a fixed dimension of this size is the number of bands
+_BY_NAME = {  # names of input and output: front end
     ("feats", "embs"): "kaldi80-hamming-scaled-cmn",  # wespeaker
     ("feature", "embedding"): "kaldi80-povey-unit-cmn",  # 3D-Speaker
 }
-_VECTORS = ("embedding", "embs", "embeddings", "emb")  # outputs that are taken where there are several
+_VECTORS = ("embedding", "embs", "embeddings", "emb")  # names by which an output is chosen among several
 _TYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
 
 logger = logging.getLogger("ssl_audio.hub.foreign")
@@ -43,13 +44,13 @@ logger = logging.getLogger("ssl_audio.hub.foreign")
 
 @dataclass(frozen=True)
 class Front:
-    """What a network reads: `waveform`, or `kaldi<bands>-<window>-<scaled or unit>[-cmn]`.
+    """The front end of a network, written as `waveform` or `kaldi<bands>-<window>-<scaled or unit>[-cmn]`.
 
     Attributes:
-        bands: 0 for waveforms.
-        window: of Kaldi's filterbank.
-        scaled: samples in steps of 16 bits, not in [-1, 1].
-        cmn: the mean over time is subtracted.
+        bands: number of bands; 0 for waveforms.
+        window: window of the Kaldi filterbank.
+        scaled: samples are in the range of 16 bits instead of [-1, 1].
+        cmn: the mean over time is subtracted (cepstral mean normalisation).
     """
 
     bands: int = 0
@@ -59,7 +60,7 @@ class Front:
 
     @classmethod
     def parse(cls, text: str) -> "Front":
-        """From its name; raises ValueError."""
+        """Read the written form. Raises ValueError if it is wrong."""
         first, *rest = text.split("-")
         if text == _WAVEFORM:
             return cls()
@@ -78,18 +79,19 @@ class Front:
 
 OPTIONS = {
     "front": Option(Front.parse, "waveform, or kaldi80-hamming-scaled-cmn: bands, window (povey, hamming, hanning), "
-        "samples scaled to 16 bits or unit, and cmn where the mean over time is subtracted"),
+        "samples scaled to 16 bits or unit, and cmn to subtract the mean over time"),
     "rate": RATE,
-    "output": Option(str, "the name of the output to take"),
+    "output": Option(str, "the name of the output to use"),
     "short": SHORT_CLIPS,
 }  # fmt: skip
 
 
 def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
-    """The network in onnxruntime, on the CPU.
+    """The model of a network, which runs in onnxruntime on the CPU.
 
     Raises:
-        InputError: no such file, no network of one waveform or filterbank, or something that must be asked for.
+        InputError: there is no such file, the network takes something else than one waveform or filterbank, or an
+            option is missing.
     """
     path = existing(address.text, address.rest)
     try:
@@ -102,13 +104,13 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
     front, why = _front(address, options.get("front"), facts, read, session)
     _check_bands(address, front, read)
     rate, known = _rate(address, options.get("rate"), facts, beside, front)
-    if front.bands and ("front" not in options or "rate" not in options):  # a waveform is seen, not guessed
+    if front.bands and ("front" not in options or "rate" not in options):  # for waveforms nothing is guessed
         logger.warning(f"{address.text}: takes {front} ({why}) at {rate} Hz ({known})")
     encoder = OnnxEncoder(path, front, read, _output(address, options.get("output"), session), rate, options)
     encoder.sessions[1] = session
     encoder.refer(address.text, file_sha256(path), front=str(front), output=encoder.output, short=encoder.short)
     shortest = beside.get("minimum_samples") if isinstance(beside.get("minimum_samples"), int) else None
-    return finished(encoder, rate, shortest=encoder.window or shortest)
+    return as_described(finished(encoder, rate, shortest=encoder.window or shortest), beside, address.text)
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,13 @@ class Read:
     """The input of a network.
 
     Attributes:
-        name: in the graph.
-        dtype: of its numbers.
-        rank: of its shape.
-        batch: None if any number of clips passes, else 1.
-        time: dimension along time.
-        length: of that dimension, where it is fixed.
-        bands: fixed size of the other one; None where it may be anything, 1 for waveforms.
+        name: name in the graph.
+        dtype: type of its numbers.
+        rank: number of its dimensions.
+        batch: None if it takes any number of clips, else 1.
+        time: index of the dimension along time.
+        length: size of that dimension; None if it is free.
+        bands: size of the remaining dimension; None if it is free, 1 for waveforms.
     """
 
     name: str
@@ -135,14 +137,17 @@ class Read:
 
 
 class OnnxEncoder(External):
-    """See `load`. Threads that call it at once share no lock; each uses as many threads as torch has in it.
+    """The encoder of an ONNX file.
+
+    Several threads may call it at the same time. A call uses as many threads as torch has in the calling thread.
 
     Args:
-        path: of the file.
-        front, read: what the network reads.
-        output: the output's name.
-        rate: in Hz.
-        options: of the address.
+        path: the file.
+        front: the front end.
+        read: the input of the network.
+        output: name of the output.
+        rate: sample rate in Hz.
+        options: options of the address.
     """
 
     def __init__(
@@ -177,19 +182,21 @@ class OnnxEncoder(External):
         return self.sessions[threads]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "sessions": {}}  # they are opened again where a copy is used
+        return {**self.__dict__, "sessions": {}}  # sessions cannot be copied; a copy opens its own
 
 
 def _input(address: Address, session: Any) -> Read:
     inputs = session.get_inputs()
     if len(inputs) != 1:
         names = ", ".join(f"{one.name} {one.shape}" for one in inputs)
-        raise InputError(f"{address.text} asks for {len(inputs)} inputs ({names}); only networks of one waveform fit")
+        raise InputError(
+            f"{address.text} takes {len(inputs)} inputs ({names}); only networks with one input are supported"
+        )
     one = inputs[0]
     shape = [size if isinstance(size, int) else None for size in one.shape]
     if one.type not in _TYPES or len(shape) not in (2, 3) or shape[0] not in (None, 1):
         raise InputError(
-            f"{address.text} reads {one.name}, {one.type} of shape {one.shape}; it must be floats of shape "
+            f"{address.text} takes {one.name}, {one.type} of shape {one.shape}; it must be floats of shape "
             "(batch, samples), (batch, frames, bands) or (batch, bands, frames)"
         )
     if len(shape) == 2:
@@ -202,12 +209,18 @@ def _input(address: Address, session: Any) -> Read:
 def _front(
     address: Address, asked: Front | None, facts: Mapping[str, str], read: Read, session: Any
 ) -> tuple[Front, str]:
-    """What the network reads, and how that is known."""
+    """The front end of the network, and the source of this information.
+
+    Raises:
+        InputError: it is unknown, or not supported.
+    """
     if asked is not None:
         return asked, "as given"
     framework = facts.get("framework", "").lower()
     if framework == "nemo":
-        raise InputError(f"{address.text} is NeMo's, whose mel spectrum is not Kaldi's; such files are not supported")
+        raise InputError(
+            f"{address.text} is a NeMo model; its mel spectrum is not supported, take a file of wespeaker or 3D-Speaker"
+        )
     if read.bands != 1 and "normalize_samples" in facts:
         window = "hamming" if framework == "wespeaker" else "povey"
         cmn = facts.get("feature_normalize_type") == "global-mean"
@@ -219,7 +232,7 @@ def _front(
             return Front.parse(front), f"by its names {names[0]} and {names[1]}"
     shape = session.get_inputs()[0].shape
     raise InputError(
-        f"{address.text} reads features of shape {shape}, and nothing says which; add front=, such as "
+        f"{address.text} takes features of shape {shape}, but their kind is unknown; add front=, such as "
         "?front=kaldi80-hamming-scaled-cmn (wespeaker) or kaldi80-povey-unit-cmn (3D-Speaker)"
     )
 
@@ -227,23 +240,29 @@ def _front(
 def _rate(
     address: Address, asked: int | None, facts: Mapping[str, str], beside: Mapping[str, Any], front: Front
 ) -> tuple[int, str]:
-    """The rate in Hz, and how it is known."""
+    """The sample rate in Hz, and the source of this information.
+
+    Raises:
+        InputError: it is unknown, or the option differs from the file.
+    """
     told = beside.get("sample_rate") or facts.get("sample_rate")
     if told is not None and asked is not None and asked != int(told):
-        raise InputError(f"{address.text}: its file says {told} Hz, not {asked}; leave rate out, audio is resampled")
+        raise InputError(f"{address.text} takes {told} Hz, not {asked}; leave rate out, because audio is resampled")
     if asked is not None:
         return asked, "as given"
     if told is not None:
         return int(told), "by its metadata"
     if front.bands == 80:
         return 16000, "usual for 80 bands"
-    raise InputError(f"{address.text}: nothing says at which rate it takes audio; add it, such as ?rate=16000")
+    raise InputError(f"{address.text}: its sample rate is unknown; add it, such as ?rate=16000")
 
 
 def _check_bands(address: Address, front: Front, read: Read) -> None:
     if bool(front.bands) != (read.bands != 1) or (front.bands and read.bands not in (None, front.bands)):
         reads = "a waveform" if read.bands == 1 else f"{read.bands or 'any number of'} bands"
-        raise InputError(f"{address.text}: front is {front}, and the network reads {reads}")
+        raise InputError(
+            f"{address.text}: front is {front}, but the network takes {reads}; change front, or leave it out"
+        )
 
 
 def _output(address: Address, asked: str | None, session: Any) -> str:
@@ -254,12 +273,12 @@ def _output(address: Address, asked: str | None, session: Any) -> str:
         return asked
     known = [name for name in names if name in _VECTORS]
     if len(names) > 1 and not known:
-        raise InputError(f"{address.text} has the outputs {', '.join(names)}; say which, such as ?output={names[0]}")
+        raise InputError(f"{address.text} has the outputs {', '.join(names)}; choose one, such as ?output={names[0]}")
     return (known or names)[0]
 
 
 def _beside(path: Path) -> dict[str, Any]:
-    """What `export.describe_onnx` wrote beside a file of ours."""
+    """The content of the JSON file that `export.describe_onnx` wrote beside an ONNX file; empty if there is none."""
     described = path.with_suffix(".json")
     if not described.is_file():
         return {}

@@ -1,7 +1,8 @@
-"""`package:resemblyzer`, `package:aisfx`, `package:musicnn`: weights that lie in PyPI's packages, as encoders of ours.
+"""`package:resemblyzer`, `package:aisfx`, `package:musicnn`: models whose weights are part of a package on PyPI.
 
-The network is built again from the file of weights; the package is never imported, and its dependencies are not
-needed: `pip install --no-deps resemblyzer`. Such a model saves, exports, is pushed and trains as any of ours does.
+Only the weights are read. The network is an encoder of this package, so the foreign package is never imported and its
+dependencies are not needed: `pip install --no-deps resemblyzer`. Such a model can be saved, exported, pushed and
+trained like any other.
 """
 
 import inspect
@@ -24,15 +25,15 @@ from ssl_audio.weights import load_strict
 
 @dataclass(frozen=True)
 class Package:
-    """What a package holds.
+    """A package with weights.
 
     Attributes:
-        version: whose files are known.
-        file: of the weights, in the package's folder.
-        encoder: the network.
-        read: the file's path -> the network's state dict.
-        sample_rate: in Hz.
-        licence: of the weights, as the package's own texts say.
+        version: supported version of the package.
+        file: path of the weights, relative to the folder of installed packages.
+        encoder: class of the network.
+        read: function from the path of the weights to the state dict of the network.
+        sample_rate: sample rate in Hz.
+        licence: licence of the weights, as the package states it.
     """
 
     version: str
@@ -52,22 +53,32 @@ PACKAGES = {
 }
 OPTIONS = {
     "short": SHORT_CLIPS,
-    "level": Option(number_or_none, "dBFS that softer clips are raised to (its own: -30), or none; of resemblyzer"),
-    "trim": Option(one_of(*resemblyzer.TRIMS), "webrtc, which cuts silence out (its own), or none; of resemblyzer"),
-    "weights": Option(one_of(*musicnn.TRAINED_ON), "MTT (MagnaTagATune, the default) or MSD; of musicnn"),
-    "vector": Option(one_of(*musicnn.VECTORS), "penultimate (200 numbers, the default) or pooled (1,506); of musicnn"),
+    "level": Option(
+        number_or_none,
+        "resemblyzer: level in dBFS to which softer clips are raised (-30 in the package), or none (the default)",
+    ),
+    "trim": Option(
+        one_of(*resemblyzer.TRIMS),
+        "resemblyzer: webrtc, which removes silence (as the package does), or none (the default)",
+    ),
+    "weights": Option(
+        one_of(*musicnn.TRAINED_ON), "musicnn: MTT (MagnaTagATune, the default) or MSD (Million Song Dataset)"
+    ),
+    "vector": Option(
+        one_of(*musicnn.VECTORS), "musicnn: penultimate (200 numbers, the default) or pooled (1,506 numbers)"
+    ),
 }
 
 
 def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
-    """The package's network with its weights.
+    """The model with the weights of a package.
 
     Raises:
-        InputError: no such package here, it is not installed, or an option of another one.
+        InputError: the package is unknown or not installed, or an option belongs to another package.
     """
     name = address.rest
     if name not in PACKAGES:
-        raise InputError(f"{address.text}: no weights of a package {name!r} are known{suggest(name, PACKAGES)}")
+        raise InputError(f"{address.text}: the package {name!r} is not supported{suggest(name, PACKAGES)}")
     package = PACKAGES[name]
     known = {*inspect.signature(package.encoder).parameters} - {"batched"} | ({"weights"} & {*_placeholders(package)})
     wrong = next((option for option in options if option not in known), None)
@@ -87,7 +98,11 @@ def _placeholders(package: Package) -> list[str]:
 
 
 def _located(name: str, package: Package, file: str) -> str:
-    """The path of a file of an installed package."""
+    """The path of a file of an installed package.
+
+    Raises:
+        InputError: the package is not installed, or lacks the file.
+    """
     install = f"pip install --no-deps {name}=={package.version}"
     try:
         found = distribution(name)
@@ -95,5 +110,5 @@ def _located(name: str, package: Package, file: str) -> str:
         raise InputError(f"package:{name} needs the package {name}; install it with: {install}") from error
     path = found.locate_file(file)
     if not path.is_file():  # type: ignore[attr-defined]
-        raise InputError(f"{name} {found.version} has no {file}; install the version that is known: {install}")
+        raise InputError(f"{name} {found.version} has no {file}; install the supported version: {install}")
     return str(path)

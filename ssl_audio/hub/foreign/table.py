@@ -1,12 +1,16 @@
-"""`table:<file>`: embeddings that were computed elsewhere, found by the path of a file.
+"""`table:<file>`: embeddings that another program computed, found by the path of the audio file.
 
-`.parquet` and `.npz` as `ssl-audio embed` writes them (`path`, `embedding`, and `start` and `end` in seconds where
-files are cut into windows), or `.csv` with a column `path` and numbers in all others. A file is found by its path, by
-as many of its last folders as the table has, or by its name where no other file in the table or asked for has it.
-Several rows of a file are averaged, unless windows are asked for and these are the rows.
+The table is
+
+- `.parquet` or `.npz`, as `ssl-audio embed` writes them: `path`, `embedding`, and `start` and `end` in seconds if files
+  are cut into windows; or
+- `.csv` with a column `path` and numbers in all other columns.
+
+A file is found by its whole path, or by as many of its last folders as the table has. It is found by its name alone if
+no other file has this name, neither in the table nor among the wanted files. Several rows of a file are averaged,
+unless the caller wants windows and the rows are these windows.
 """
 
-import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,44 +26,47 @@ from ssl_audio.hub.address import Address
 from ssl_audio.hub.foreign._external import existing, file_sha256
 from ssl_audio.hub.foreign._options import RATE
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.tables import read_rows
 
 OPTIONS = {"rate": RATE}
-_USUAL_RATE = 16000  # Hz; no audio is ever read at it
+_USUAL_RATE = 16000  # Hz; a model needs a rate, but no audio is read
 
 
 def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
-    """The table as a model that takes paths.
+    """A model that takes paths and looks their embeddings up in the table.
 
     Raises:
-        InputError: no such file, no table, rows without numbers, or of different sizes.
+        InputError: there is no such file, it is not a table, values are not finite, or rows have different sizes.
     """
     path = existing(address.text, address.rest)
     readers = {".parquet": _parquet, ".npz": _npz, ".csv": _csv}
     if path.suffix not in readers:
-        raise InputError(f"{address.text}: a table ends in {', '.join(readers)}")
+        raise InputError(f"{address.text}: the name of a table must end in {', '.join(readers)}")
     try:
         names, values, start, end, rate = readers[path.suffix](path)
     except InputError:
         raise
-    except Exception as error:  # what pyarrow, numpy and csv make of a damaged file
+    except Exception as error:  # pyarrow, NumPy and csv can raise anything for a damaged file
         raise InputError(f"{path}: cannot be read as a table of embeddings: {first_line(error)}") from error
     if not len(names) or values.ndim != 2 or not values.shape[1]:
         raise InputError(f"{path}: holds no embeddings")
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        raise InputError(f"{path}: {bad.sum()} rows hold NaN or infinity, the first is that of {names[bad.argmax()]}")
+        raise InputError(
+            f"{path}: {bad.sum()} rows have NaN or infinity, first {names[bad.argmax()]}; embed these files again"
+        )
     encoder = TableEncoder(names, values, start, end)
     encoder.refer(address.text, file_sha256(path))
     return EmbeddingModel(Waveform(), encoder, options.get("rate") or rate or _USUAL_RATE).eval()
 
 
 class TableEncoder(PathEncoder):
-    """See the module.
+    """The encoder of a table.
 
     Args:
-        names: `(rows,)` paths.
-        values: `(rows, dim)` float32.
-        start, end: `(rows,)` in seconds, or None.
+        names: path of each row.
+        values: `(rows, dim)` float32 embeddings.
+        start, end: `(rows,)` limits of each row in seconds; None for whole files.
     """
 
     def __init__(
@@ -79,21 +86,21 @@ class TableEncoder(PathEncoder):
         """The rows of each file, in order of time.
 
         Raises:
-            InputError: files that are not there, or two files that would be one row of the table.
+            InputError: the table lacks files, or two files would get the same row.
         """
         asked_names = Counter(path.name for path in set(paths))
         found = [self._name(path, asked_names[path.name] == 1) for path in paths]
         lacking = [path for path, name in zip(paths, found, strict=True) if name is None]
         if lacking:
             raise InputError(
-                f"{self.origin} lacks {len(lacking)} of {len(paths)} files, the first is {lacking[0]}; embed them too"
+                f"{self.origin} lacks {len(lacking)} of {len(paths)} files, first {lacking[0]}; embed them, too"
             )
         asked: dict[str, Path] = {}
         for path, name in zip(paths, found, strict=True):
             assert name is not None
             if asked.setdefault(name, path) != path:
                 raise InputError(
-                    f"{self.origin} has one row {name} for {asked[name]} and {path}; give it paths with their folders"
+                    f"{self.origin} has one row {name} for {asked[name]} and {path}; write its paths with their folders"
                 )
         return [self._of(name) for name in found if name is not None]
 
@@ -105,7 +112,12 @@ class TableEncoder(PathEncoder):
         return Rows(self.start[rows], self.end[rows], self.values[rows])
 
     def _name(self, path: Path, only: bool) -> str | None:
-        """What the table calls a file; by its name alone only if it is the only one of that name."""
+        """The path of a file as the table writes it; None if the table lacks the file.
+
+        Args:
+            path: the file.
+            only: whether no other wanted file has the same name. Then the name alone is enough.
+        """
         parts = _plain(path.as_posix()).split("/")
         ends = ("/".join(parts[i:]) for i in range(len(parts)))
         return next((end for end in ends if end in self.rows), self.by_file_name.get(parts[-1]) if only else None)
@@ -140,13 +152,15 @@ def _npz(path: Path) -> _Table:
         start, end = (archive[name] if name in archive.files else None for name in ("start", "end"))
         names, values = [str(name) for name in archive["path"]], archive["embedding"]
     if values.dtype.kind != "f" or len(values) != len(names):
-        raise InputError(f"{path}: {len(names)} paths and embeddings {values.dtype} {values.shape} do not match")
+        raise InputError(
+            f"{path}: {len(names)} paths do not fit embeddings {values.dtype} {values.shape}; write floats (paths, dim)"
+        )
     return names, values, start, end, None
 
 
 def _csv(path: Path) -> _Table:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        header, *lines = [line for line in csv.reader(file) if line] or [[]]
+    header, *lines = [cells for _, cells in read_rows(path)] or [[]]
+    header = [heading.strip() for heading in header]
     _need(path, [*header, "embedding"])
     times = {name: header.index(name) for name in ("start", "end") if name in header}
     skipped = {header.index("path"), *times.values()}
@@ -157,7 +171,9 @@ def _csv(path: Path) -> _Table:
     try:
         values = np.array([[float(line[i]) if line[i] else math.nan for i in columns] for line in lines], np.float32)
     except ValueError as error:
-        raise InputError(f"{path}: a column besides path is not made of numbers ({error})") from error
+        raise InputError(
+            f"{path}: a column other than path has values that are not numbers ({error}); remove the column"
+        ) from error
     start, end = (
         np.array([float(line[times[name]]) for line in lines]) if name in times else None for name in ("start", "end")
     )
@@ -167,9 +183,11 @@ def _csv(path: Path) -> _Table:
 def _need(path: Path, names: Sequence[str]) -> None:
     lacking = [name for name in ("path", "embedding") if name not in names]
     if lacking:
-        raise InputError(f"{path}: has no {' and no '.join(lacking)}; it has {', '.join(names) or 'nothing'}")
+        raise InputError(f"{path}: has no column {' and no '.join(lacking)}; it has {', '.join(names) or 'none'}")
 
 
 def _one_width(path: Path, widths: np.ndarray) -> None:
     if len(widths) > 1:
-        raise InputError(f"{path}: its rows have {', '.join(map(str, widths))} numbers; they must all have the same")
+        raise InputError(
+            f"{path}: its rows have {', '.join(map(str, widths))} numbers; all rows must have the same number"
+        )

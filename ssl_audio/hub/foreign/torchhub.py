@@ -1,4 +1,7 @@
-"""`torchhub:<folder or owner/repository[:branch]>?entry=NAME&rate=16000`: what a `hubconf.py` makes, with `trusted`."""
+"""`torchhub:<folder or owner/repository[:branch]>?entry=NAME&rate=16000`: a model of a `hubconf.py`.
+
+It runs foreign code, so it needs `trusted`.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,20 +20,25 @@ OPTIONS = {"entry": Option(str, "the name of a function in hubconf.py"), "rate":
 
 
 def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
-    """The entry's model as an encoder.
+    """The model that a function of `hubconf.py` makes.
 
     Raises:
-        InputError: not trusted, no entry given or none of that name, or a model that gives no embeddings.
+        InputError: the address is not trusted, the option `entry` is missing or wrong, or the model returns no
+            embeddings.
     """
     needs_trust(address.text, trusted)
     if "entry" not in options:
-        raise InputError(f"{address.text}: which of its models? add it, such as ?entry=NAME")
+        raise InputError(
+            f"{address.text}: the option entry is missing; add the function of hubconf.py, as in ?entry=NAME"
+        )
     folder = Path(address.rest).expanduser()
     local = folder.is_dir()
     if local and not (folder / "hubconf.py").is_file():
-        raise InputError(f"{address.text}: {folder} has no hubconf.py")
+        raise InputError(f"{address.text}: {folder} has no hubconf.py; give the folder that has it")
     if not local and address.rest.count("/") != 1:
-        raise InputError(f"{address.text}: no such folder, and no owner/repository on GitHub")
+        raise InputError(
+            f"{address.text}: neither a folder that exists nor owner/repository on GitHub; check the address"
+        )
     try:
         made = torch.hub.load(
             str(folder) if local else address.rest,
@@ -39,7 +47,7 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
             trust_repo=True,
             verbose=False,
         )
-    except Exception as error:  # whatever somebody's hubconf.py does, and what the network does
+    except Exception as error:  # the code of hubconf.py and the download can raise anything
         raise InputError(f"{address.text} cannot be loaded: {first_line(error)}") from error
     sha256 = file_sha256(folder / "hubconf.py") if local else "00" * 32
     return model_of(address, options, made, sha256, entry=options["entry"])

@@ -1,7 +1,7 @@
-"""`torchscript:<file>?rate=16000`: a TorchScript file of others that maps waveforms to vectors or frames.
+"""`torchscript:<file>?rate=16000`: a TorchScript program that maps waveforms to vectors or frames.
 
-A program with a state, or with arguments besides the audio, is refused. Its rate is never in the file; beside a model
-of ours it is in `config.yaml`.
+A program that keeps a state or takes other arguments than the audio is refused. A TorchScript file does not state its
+sample rate; the file `config.yaml` beside a model of this package does.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.hub.address import Address
 from ssl_audio.hub.foreign._external import External, existing, file_sha256, finished
 from ssl_audio.hub.foreign._options import RATE, SHORT_CLIPS
+from ssl_audio.hub.levels import as_described, level_facts
 from ssl_audio.hub.saved import CONFIG
 from ssl_audio.hub.torchscript import open_script
 from ssl_audio.model import EmbeddingModel
@@ -24,29 +25,29 @@ OPTIONS = {"rate": RATE, "short": SHORT_CLIPS}
 
 
 def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
-    """The program as an encoder.
+    """The model of a program.
 
     Raises:
-        InputError: no such file, a damaged one, no rate, or a program that asks for more than audio.
+        InputError: the file is missing or damaged, the sample rate is unknown, or the program takes more than audio.
     """
     path = existing(address.text, address.rest)
     script = open_script(path)
     wanted = [one.name for one in script._c._get_method("forward").schema.arguments[1:] if not one.has_default_value()]
     if len(wanted) != 1:
         raise InputError(
-            f"{address.text} asks for {', '.join(wanted) or 'nothing'}; only programs of one waveform fit, not those "
-            "that are told a rate or keep a state"
+            f"{address.text} takes {', '.join(wanted) or 'nothing'}; only programs that take the audio alone are "
+            "supported, without a rate or a state"
         )
-    rate = options.get("rate") or _rate_beside(path)
+    rate = options.get("rate") or _rate(_beside(path))
     if rate is None:
-        raise InputError(f"{address.text}: nothing says at which rate it takes audio; add it, such as ?rate=16000")
+        raise InputError(f"{address.text}: its sample rate is unknown; add it, such as ?rate=16000")
     encoder = TorchScriptEncoder(script, options.get("short", "refuse"))
     encoder.refer(address.text, file_sha256(path), short=encoder.short)
-    return finished(encoder, rate)
+    return as_described(finished(encoder, rate), level_facts(_beside(path).get("model")), address.text)
 
 
 class TorchScriptEncoder(External):
-    """See `load`.
+    """The encoder of a TorchScript program.
 
     Args:
         script: the program.
@@ -62,7 +63,12 @@ class TorchScriptEncoder(External):
         return self.script(clips)
 
 
-def _rate_beside(path: Path) -> int | None:
+def _beside(path: Path) -> Mapping[str, Any]:
+    """The config of a saved model of ours in the same folder."""
     config = path.with_name(CONFIG)
-    rate = read_yaml(config).get("sample_rate") if config.is_file() else None
+    return read_yaml(config) if config.is_file() else {}
+
+
+def _rate(config: Mapping[str, Any]) -> int | None:
+    rate = config.get("sample_rate")
     return rate if isinstance(rate, int) else None

@@ -1,8 +1,8 @@
-"""`xares:<file>`: an encoder written for the X-ARES benchmark, with `trusted`.
+"""`xares:<file>`: an encoder for the X-ARES benchmark; needs `trusted`.
 
-https://github.com/jimbozhang/xares: a file with one class whose name ends in `Encoder`, made without arguments; it has
-`sampling_rate` and `output_dim`, and maps `(batch, samples)` to frames `(batch, time, output_dim)`, whose mean over
-time is the embedding.
+The file has one class whose name ends in `Encoder` (https://github.com/jimbozhang/xares). The class takes no arguments
+and has the attributes `sampling_rate` and `output_dim`. Its objects map `(batch, samples)` to frames
+`(batch, time, output_dim)`; the embedding is their mean over time.
 """
 
 import inspect
@@ -22,23 +22,24 @@ OPTIONS = {"short": SHORT_CLIPS}
 
 
 def load(address: Address, options: Mapping[str, Any], trusted: bool) -> EmbeddingModel:
-    """The file's encoder.
+    """The model of a file.
 
     Raises:
-        InputError: not trusted, no such file, not one class of that name, or one that is not X-ARES's.
+        InputError: the address is not trusted, there is no such file, it has not exactly one class for X-ARES, or the
+            class cannot be used.
     """
     needs_trust(address.text, trusted)
     path = existing(address.text, address.rest)
     if path.suffix != ".py":
-        raise InputError(f"{address.text}: {path} is not a Python file")
+        raise InputError(f"{address.text}: {path} is not a Python file; give a file that ends in .py")
     module = import_code(address.text, str(path))
     kinds = {name: one for name, one in vars(module).items() if name.endswith("Encoder") and inspect.isclass(one)}
     if len(kinds) != 1:
-        raise InputError(f"{address.text} has {len(kinds)} classes whose name ends in Encoder; X-ARES wants one")
+        raise InputError(f"{address.text} has {len(kinds)} classes whose name ends in Encoder; it must have one")
     kind: Any = next(iter(kinds.values()))
     try:
         made = kind()
-    except Exception as error:  # whatever the code of others raises
+    except Exception as error:  # foreign code can raise anything
         raise InputError(f"{address.text}: {kind.__name__} cannot be made: {first_line(error)}") from error
     encoder = XaresEncoder(made, options.get("short", "refuse"))
     encoder.refer(address.text, code_sha256(module), short=encoder.short)
@@ -46,20 +47,20 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
 
 
 class XaresEncoder(External):
-    """See `load`.
+    """The encoder of an X-ARES file.
 
     Args:
-        model: the file's encoder.
+        model: an object of the class in the file.
         short: see `ClipEncoder`.
 
     Raises:
-        InputError: `model` is no module of torch.
+        InputError: `model` is not a torch module.
     """
 
     def __init__(self, model: nn.Module, short: str = "refuse") -> None:
         super().__init__(short)
         if not isinstance(model, nn.Module):
-            raise InputError(f"a {type(model).__name__} is no module of torch")
+            raise InputError(f"a {type(model).__name__} is not a torch module")
         self.model = model.eval()
         self.frame_dim = getattr(model, "output_dim", None)
 
