@@ -1,7 +1,7 @@
 """Trees of speakers: VoxCeleb2, VoxBlink and whatever has the same layout.
 
 Layout: `root/[dev or train, test, valid/][wav or aac/]<speaker>/<video>/<utterance>.wav`, of any depth below the
-speaker. VoxCeleb2 comes as m4a, which needs an extra to be decoded (or is converted to wav first).
+speaker. VoxCeleb2 comes as m4a, which the extra `media` reads.
 """
 
 import os
