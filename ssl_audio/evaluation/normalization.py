@@ -47,6 +47,21 @@ def normalize_scores(
         InputError: the kind is unknown, the cohort has fewer than two recordings or other dimensions, or its scores do
             not vary.
     """
+    mean, deviation = cohort_statistics(embeddings, cohort, kind, top, unbiased, cosine)
+    scores = score_trials(embeddings, pairs, cosine).astype(np.float64)
+    sides = [(scores - mean[side]) / deviation[side] for side in (pairs[:, 0], pairs[:, 1])]
+    return sides[0] if kind == "z" else (sides[0] + sides[1]) / 2
+
+
+def cohort_statistics(
+    embeddings: ArrayLike,
+    cohort: ArrayLike,
+    kind: str = "as",
+    top: int = 300,
+    unbiased: bool = False,
+    cosine: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(recordings,) mean and deviation of each recording's scores against the cohort; see `normalize_scores`."""
     if kind not in KINDS:
         raise InputError(f"unknown score normalisation {kind!r}; choose one of {', '.join(KINDS)}")
     unit, others = (unit_length(table) if cosine else finite(table) for table in (embeddings, cohort))
@@ -55,10 +70,7 @@ def normalize_scores(
     if others.shape[1] != unit.shape[1]:
         raise InputError(f"the cohort has {others.shape[1]} dimensions, the recordings {unit.shape[1]}")
     closest = min(top, len(others)) if kind == "as" else len(others)
-    mean, deviation = _cohort_statistics(unit, others, closest, int(unbiased))
-    scores = score_trials(unit, pairs, cosine).astype(np.float64)
-    sides = [(scores - mean[side]) / deviation[side] for side in (pairs[:, 0], pairs[:, 1])]
-    return sides[0] if kind == "z" else (sides[0] + sides[1]) / 2
+    return _statistics(unit, others, closest, int(unbiased))
 
 
 def reduce_cohort(cohort: ArrayLike, by: str, singers: Sequence[str], seed: int = 0) -> np.ndarray:
@@ -101,7 +113,7 @@ def parse_cohort(by: str) -> tuple[str, int]:
     raise InputError(f"--cohort_by {by} is unknown; give file, singer, or clusters:N with N of at least 2")
 
 
-def _cohort_statistics(unit: np.ndarray, cohort: np.ndarray, top: int, ddof: int) -> tuple[np.ndarray, np.ndarray]:
+def _statistics(unit: np.ndarray, cohort: np.ndarray, top: int, ddof: int) -> tuple[np.ndarray, np.ndarray]:
     """(recordings,) mean and standard deviation of each recording's `top` highest cohort scores."""
     mean, deviation = np.empty(len(unit)), np.empty(len(unit))
     for first in range(0, len(unit), _ROWS):
