@@ -182,9 +182,6 @@ def load_encoder(
     model = load_model(name, source or PUBLISHED_SOURCE, projection=projection, trusted=trusted)
     if projection and model.head is None:
         raise InputError(f"{name} was saved without its projection head; omit -p, or give the run folder")
-    wrong = next((key for key, value in model.state_dict().items() if not value.isfinite().all()), None)
-    if wrong is not None:
-        raise InputError(f"{name}: weights are not finite ({wrong}): training diverged; give an earlier checkpoint")
     if not projection and model.head is not None:
         model = model.with_parts(head=None)
     return model

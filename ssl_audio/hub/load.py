@@ -17,6 +17,7 @@ from ssl_audio.hub.readers import load_path
 from ssl_audio.hub.saved import CARD, CONFIG, WEIGHTS
 from ssl_audio.hub.torchscript import load_torchscript
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.weights import first_not_finite
 
 PUBLISHED_SOURCE = "BernardoTorres/singer-identity"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -69,8 +70,8 @@ def load_model(
         "unknown".
 
     Raises:
-        InputError: there is no such model, files are missing or damaged, weights do not fit, a file contains code, or
-            the calibration is of another model.
+        InputError: there is no such model, files are missing or damaged, weights do not fit or are not finite, a file
+            contains code, or the calibration is of another model.
     """
     if input_sr is not None and (not isinstance(input_sr, Integral) or input_sr < 1):
         raise InputError(f"input_sr is {input_sr!r}; it must be a whole number in Hz, such as 16000")
@@ -92,6 +93,9 @@ def load_model(
         if torchscript:
             return load_torchscript(folder, input_sr)
         loaded = load_path(folder, Options(projection, trusted, calibration))
+    wrong = first_not_finite(loaded)
+    if wrong is not None:
+        raise InputError(f"{model}: weights are not finite ({wrong}): training diverged; give an earlier checkpoint")
     if input_sr is not None and input_sr != loaded.sample_rate:
         loaded = _resampled(loaded, input_sr)
     return loaded.eval()

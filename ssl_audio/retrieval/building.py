@@ -68,7 +68,10 @@ def aggregated(embeddings: np.ndarray, metric: str, aggregate: str) -> np.ndarra
 
 
 def group_of(path: str, group: str) -> str:
-    """The group of a track; `path` is relative to the library and `group` one of `GROUPS`."""
+    """The group of a track; `path` is relative to the library and `group` one of `GROUPS`.
+
+    A track directly in the library has the group "", and is treated as the only one of its group.
+    """
     parents = Path(path).parent.parts
     return "/".join(parents if group == "folder" else parents[:1])
 

@@ -26,7 +26,8 @@ def index_quality(index: Index, labels: str | os.PathLike | None = None) -> dict
         InputError: the table has other columns, or names a file twice or a file that is not in the index; or every
             track is its own group and there are no labels.
     """
-    embeddings, groups = index.embeddings, index.groups
+    embeddings = index.embeddings
+    groups = [group or path for group, path in zip(index.groups, index.paths, strict=True)]  # "" is no common group
     tables = library_metrics(embeddings, groups)
     if labels is not None:
         label_of = _labels_of_paths(labels, index)

@@ -235,6 +235,20 @@ def test_the_blockwise_curve_is_that_of_all_the_scores(monkeypatch):
         all_pairs_curve(x, np.zeros(150, int))
 
 
+@pytest.mark.parametrize("spread", [1e-2, 1e-4])
+def test_the_blockwise_curve_of_cosines_that_lie_close_together(spread):
+    """As of a network before training: all cosines above 1 - spread^2."""
+    rng = np.random.default_rng(0)
+    singers = rng.integers(0, 8, 150)
+    x = 1 + spread * (0.5 * rng.standard_normal((8, 12))[singers] + rng.standard_normal((150, 12)))
+    a, b = np.triu_indices(150, 1)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    exact = error_curve(singers[a] == singers[b], -((unit[a] - unit[b]) ** 2).sum(1))
+    binned = all_pairs_curve(x, singers)
+    assert binned.equal_error_rate()[0] == pytest.approx(exact.equal_error_rate()[0], abs=0.01)
+    assert binned.area_under_roc() == pytest.approx(exact.area_under_roc(), abs=0.01)
+
+
 def test_a_recording_paired_with_itself_is_scored_and_not_ranked(tmp_path):
     """The published lists have such lines, and published error rates count them: their cosine is 1."""
     names = [f"{singer}/{number}.wav" for singer in "abc" for number in range(3)]

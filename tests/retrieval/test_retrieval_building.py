@@ -309,6 +309,18 @@ def test_the_commands_index_recommend_and_follow_the_folder(model, music, tmp_pa
     assert main(["index", "records", "--output", "a.index", "--moved"]) == 0
     assert "8 tracks (nothing changed)" in capsys.readouterr().out
 
+    os.symlink("records", "link")
+    assert main(["index", "link", "--output", "a.index"]) == 0
+    assert "8 tracks (nothing changed)" in capsys.readouterr().out
+    assert main(["recommend", "link/artist 1/album/song0.wav", "--index", "a.index", "-n", "8", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    paths = [os.path.realpath(hit["path"]) for hit in answer["recommendations"]]
+    assert len(paths) == 7 and os.path.realpath("records/artist 1/album/song0.wav") not in paths
+
+    os.rename("model", "elsewhere")  # the index keeps the new place
+    assert main(["index", "records", "--output", "a.index", "--model", "elsewhere"]) == 0
+    assert main(["index", "records", "--output", "a.index"]) == 0
+
 
 def test_quality_by_folders_and_by_labels(model, music, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -29,6 +29,7 @@ from ssl_audio.hub.foreign._external import External, existing, file_sha256, fin
 from ssl_audio.hub.foreign._options import RATE, SHORT_CLIPS
 from ssl_audio.hub.levels import as_described
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.extras import install_command
 
 _WAVEFORM = "waveform"
 _BANDS = range(24, 161)  # a fixed dimension of this size is the number of bands
@@ -97,7 +98,7 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
     try:
         session = open_session(path, 1)
     except ModuleNotFoundError as error:
-        install = "pip install 'ssl-audio[export]'"
+        install = install_command("export")
         raise InputError(f"{address.text} needs {error.name}; install it with: {install}") from error
     facts, beside = session.get_modelmeta().custom_metadata_map, _beside(path)
     read = _input(address, session)
