@@ -150,7 +150,7 @@ class AnyLength(nn.Module):
 
 def _key(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
     """A name that depends on the model, the clip settings and all files."""
-    return _name([fingerprint(model), level_name(level_of(model)), seconds, hop_seconds], paths)
+    return _name([fingerprint(model), level_name(level_of(model)), seconds, hop_seconds], paths, entry_times=True)
 
 
 def _key_in_0_1(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
@@ -163,12 +163,13 @@ def _key_in_0_1(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: 
     return _name([built, mark, seconds, hop_seconds], paths) if mark else ""
 
 
-def _name(what: list[Any], paths: Sequence[Path]) -> str:
+def _name(what: list[Any], paths: Sequence[Path], entry_times: bool = False) -> str:
     digest = hashlib.sha256(json.dumps(what, default=str).encode())
     for path in paths:
         try:
             status = os.stat(path)
-            facts = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+            changed = f"\0{status.st_ctime_ns}" if entry_times else ""  # files of one size may have equal times
+            facts = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}{changed}\n"
         except OSError:
             facts = f"{os.path.abspath(path)}\0\n"
         digest.update(facts.encode("utf-8", "surrogateescape"))

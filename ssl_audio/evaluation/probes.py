@@ -195,7 +195,7 @@ def cross_validate(
 
 def _occurring(targets: np.ndarray, classes: int) -> np.ndarray:
     """(classes,) bool, the classes that some of these items have."""
-    return targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=classes) > 0
+    return np.asarray(targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=classes) > 0)
 
 
 def probe(

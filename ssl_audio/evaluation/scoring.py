@@ -42,8 +42,9 @@ def all_pairs_curve(
     """The error curve of every pair of recordings, without keeping the scores in memory.
 
     The cosines are counted in 2^18 bins between the least and the largest cosine, block by block over the upper
-    triangle of the similarity matrix. Each point of the curve is exact for its threshold. The EER is interpolated between points. Its error is at
-    most the fraction of trials in the bin where the two error rates cross (3e-5 for 2 x 10^8 random scores).
+    triangle of the similarity matrix. Each point of the curve is exact for its threshold. The EER is interpolated
+    between points. Its error is at most the fraction of trials in the bin where the two error rates cross (3e-5 for
+    2 x 10^8 random scores).
 
     Args:
         embeddings: (recordings, dim).

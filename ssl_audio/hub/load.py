@@ -17,7 +17,7 @@ from ssl_audio.hub.readers import load_path
 from ssl_audio.hub.saved import CARD, CONFIG, WEIGHTS
 from ssl_audio.hub.torchscript import load_torchscript
 from ssl_audio.model import EmbeddingModel
-from ssl_audio.weights import first_not_finite
+from ssl_audio.weights import refuse_not_finite
 
 PUBLISHED_SOURCE = "BernardoTorres/singer-identity"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -93,9 +93,7 @@ def load_model(
         if torchscript:
             return load_torchscript(folder, input_sr)
         loaded = load_path(folder, Options(projection, trusted, calibration))
-    wrong = first_not_finite(loaded)
-    if wrong is not None:
-        raise InputError(f"{model}: weights are not finite ({wrong}): training diverged; give an earlier checkpoint")
+    refuse_not_finite(loaded, model)
     if input_sr is not None and input_sr != loaded.sample_rate:
         loaded = _resampled(loaded, input_sr)
     return loaded.eval()

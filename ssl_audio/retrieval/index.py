@@ -149,7 +149,7 @@ class Index:
             raise InputError(f"the embedding of {paths[int(np.argmin(np.isfinite(rows).all(1)))]} is not finite")
         if len(set(paths)) < len(paths):
             raise InputError("a path is given twice; the paths of an index must be distinct")
-        index._append(list(normalize(rows, metric)[:, None]), list(paths), list(groups), [(0, 0)] * len(rows))
+        index._append(list(normalize(rows, metric)[:, None]), list(paths), list(groups), [(0, 0, 0, 0)] * len(rows))
         return index
 
     @classmethod
