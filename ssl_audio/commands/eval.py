@@ -13,11 +13,14 @@ Writes:
 
 import argparse
 import csv
+import glob
 import io
 import json
+import os
 import re
 import sys
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,10 +232,40 @@ def _test(
 
 
 def experiment_name(args: argparse.Namespace) -> str:
-    """The name of the model's row and folder: the model, and what was done to the audio and the scores."""
+    """The name of the model's row and folder: the model, and what was done to the audio and the scores.
+
+    Where another model has left results under this name, the part of the path that differs comes in front.
+    """
     done = {"_16khz": args.downsample_upsample, "_reverb": args.reverb}
     done[f"_{args.normalize_scores}-norm"] = args.normalize_scores is not None
-    return model_name(args.model) + "".join(word for word, so in done.items() if so)
+    name = model_name(args.model) + "".join(word for word, so in done.items() if so)
+    here = _place(args.model, args.source)
+    while (other := _tested_as(args.metadata_dir, name) - {here}) and here not in _tested_as(args.metadata_dir, name):
+        columns = zip_longest(reversed(Path(here).parts), reversed(Path(other.pop()).parts), fillvalue="")
+        differing = next((mine for mine, theirs in columns if mine != theirs and not name.startswith(f"{mine}-")), "")
+        if differing in ("", os.sep):
+            raise InputError(f"{args.metadata_dir} has results of another model {name}; give another --metadata_dir")
+        name = f"{differing}-{name}"
+    return name
+
+
+def _place(model: str, source: str | None) -> str:
+    """Where a model lies, by which its results are told apart from those of others."""
+    path = Path(source or "", model)
+    return str(path.resolve()) if path.exists() else f"{source or ''}/{model}".lstrip("/")
+
+
+def _tested_as(folder: Path, name: str) -> set[str]:
+    """Places of the models whose results are under a name, from the records of earlier tests."""
+    found = set()
+    for path in folder.glob(f"{glob.escape(name)}_*.json"):
+        if path.stem.removeprefix(f"{name}_").isdigit():
+            try:
+                settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+                found.add(settings.get("place") or _place(settings["model"], settings.get("source")))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # a file of something else
+    return found
 
 
 def model_name(given: str) -> str:
@@ -314,7 +347,10 @@ def _write_record(
 
     record = {
         "command": sys.argv,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        "settings": {
+            **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+            "place": _place(args.model, args.source),
+        },
         "models": models,
         "trials": {name: {"file": listed.name, "sha256": listed.digest()} for name, listed in trials.items()},
         "results": results,

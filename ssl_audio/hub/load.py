@@ -7,7 +7,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from ssl_audio.errors import InputError
+from ssl_audio.errors import InputError, suggest
 from ssl_audio.hub import singer_identity
 from ssl_audio.hub.address import load_address, parse_address
 from ssl_audio.hub.calibration_files import ARRAYS, CALIBRATION
@@ -123,8 +123,18 @@ def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
     path = Path(name)
     if path.exists():
         return path
-    if isinstance(name, os.PathLike) or path.suffix == ".ckpt" or path.is_absolute() or str(name).count("/") > 1:
-        raise InputError(f"{path}: no such file or folder")
+    written = str(name)
+    folder = written.partition("/")[0]
+    if (
+        isinstance(name, os.PathLike)
+        or path.suffix in (".ckpt", ".ts", ".safetensors", ".yaml")
+        or path.is_absolute()
+        or written.count("/") > 1
+        or written.endswith("/")
+        or ("/" in written and Path(folder).is_dir())  # a mistyped run, not an owner on the Hub
+    ):
+        near = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+        raise InputError(f"{path}: no such file or folder{suggest(path.name, near)}")
     return None
 
 
@@ -142,7 +152,8 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
     except NotThere as absent:
         if absent.offline:
             raise
-        raise InputError(f"{repo} has no model {name!r}; it has {_names_there(repo, options)}") from absent
+        there = f"{repo} has no model {name!r}; it has {_names_there(repo, options)}"
+        raise InputError(there + ("" if whole_repository else "; and there is no such file or folder")) from absent
 
 
 def _names_there(repo: str, options: dict[str, Any]) -> str:
