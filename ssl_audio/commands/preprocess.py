@@ -229,7 +229,8 @@ def split(
         for clip in _segments(file, samples, sample_rate, max(1, _MAX_SECONDS_IN_MEMORY // seconds)):
             audio.write(next(names), clip, sample_rate, "PCM_16")
             count += 1
-    versions[name] = version
+    if count:
+        versions[name] = version
     return count
 
 

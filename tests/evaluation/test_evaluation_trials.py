@@ -1,5 +1,6 @@
 import csv
 import itertools
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -277,3 +278,12 @@ def test_trials_of_one_recording_with_itself_decide_nothing(tmp_path):
     (tmp_path / "list.txt").write_text("1,a/1.wav,a/1.wav\n0,a/1.wav,b/1.wav\n")
     with pytest.raises(InputError, match="no same-singer trial"):
         check_decidable(read_trials(tmp_path / "list.txt"))
+
+
+def test_copies_of_recordings_are_counted_and_said(tmp_path, write_tone, caplog):
+    for n, name in enumerate(("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav")):
+        write_tone(tmp_path / name, seconds=0.1, seed=n)
+    shutil.copy(tmp_path / "a/1.wav", tmp_path / "a/9.wav")
+    shutil.copy(tmp_path / "a/2.wav", tmp_path / "b/9.wav")
+    find_recordings(tmp_path)
+    assert "2 of 6 files are copies of others, such as a/9.wav of a/1.wav" in caplog.text
