@@ -5,6 +5,8 @@ No other module opens audio files. What this one returns:
 - is float32 and mono (the mean of all channels), in [-1, 1]; samples of float files beyond that range are kept;
 - is as long as the audio in the file, whatever its header says; no memory is allocated by the header's length;
 - never contains silence in place of audio that cannot be decoded, which is an `AudioError`.
+
+libsndfile decodes; what it does not know, PyAV does where it is installed (`media.py`).
 """
 
 import io
@@ -15,11 +17,13 @@ from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 
+from ssl_audio import media
 from ssl_audio.errors import InputError
 from ssl_audio.utils.files import write_atomically
 
@@ -36,14 +40,17 @@ _FORMATS = {  # suffix -> libsndfile's name of the format; without headerless on
     **{f".{name.lower()}": name for name in ("WVE",)},
 }
 
-EXTENSIONS = tuple(_FORMATS)
-"""Suffixes, in lower case, of audio files in a folder. When a file is opened, its content decides, not its suffix."""
+EXTENSIONS = tuple(_FORMATS) + (media.EXTENSIONS if media.AVAILABLE else ())
+"""Suffixes, in lower case, of audio files in a folder. When a file is opened, its content decides, not its suffix.
+Those of `media.EXTENSIONS` are among them where PyAV is installed (the extra `media`)."""
 
-UNSUPPORTED_EXTENSIONS = (
-    *(".m4a", ".m4b", ".m4r", ".mp4", ".aac", ".wma", ".ape", ".wv", ".webm", ".weba", ".mka", ".mkv", ".mov", ".3gp"),
-    *(".3g2", ".amr", ".awb", ".dsf", ".dff", ".mpc", ".tta", ".tak", ".ac3", ".eac3", ".dts", ".ra", ".spx", ".shn"),
+UNSUPPORTED_EXTENSIONS = tuple(
+    suffix for suffix in (*media.EXTENSIONS, ".awb", ".dff", ".ra", ".shn") if suffix not in EXTENSIONS
 )
-"""Suffixes of audio that libsndfile cannot decode. Such files are reported, not ignored."""
+"""Suffixes of audio that cannot be decoded here. Such files are reported, not ignored."""
+
+UNDECODABLE = "needs PyAV to be decoded; pip install 'ssl_audio[media]', or convert it to FLAC or WAV"
+"""The reason for which a file that libsndfile does not know is not used where PyAV is not installed."""
 
 SILENCE_PEAK = 1e-4
 """A file whose largest magnitude is below this (-80 dBFS) is silent."""
@@ -122,7 +129,7 @@ class AudioInfo:
         frames: samples per channel, at `sample_rate`; possibly more than can be decoded.
         sample_rate: in Hz.
         channels: number of channels.
-        format: libsndfile's names of format and sample format, such as WAV/PCM_16.
+        format: libsndfile's or FFmpeg's names of format and sample format or codec, such as WAV/PCM_16 or MOV/AAC.
     """
 
     path: str
@@ -155,10 +162,7 @@ class AudioFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        try:
-            self._file = _SoundFile(self.path)
-        except (soundfile.SoundFileError, OSError, ValueError) as error:
-            raise AudioError(self.path, _reason(self.path, error)) from error
+        self._file: Any = _open(self.path)
         file = self._file
         self.info = AudioInfo(self.path, file.frames, file.samplerate, file.channels, f"{file.format}/{file.subtype}")
         if file.frames <= 0:
@@ -401,6 +405,22 @@ def _listed_anyway(link: os.DirEntry[str], target: str, root: str) -> bool:
         return False
     suffixes = [os.path.splitext(name)[1].lower() for name in (link.name, target)]
     return link.is_dir() or suffixes[0] == suffixes[1]
+
+
+def _open(path: str) -> Any:
+    """What decodes the file: libsndfile, or PyAV for what libsndfile does not know. Both have the same members."""
+    try:
+        return _SoundFile(path)
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        readable = os.path.isfile(path) and os.access(path, os.R_OK) and os.path.getsize(path) > 0
+        if not readable or not media.is_media(path):
+            raise AudioError(path, _reason(path, error)) from error
+        if not media.AVAILABLE:
+            raise AudioError(path, UNDECODABLE) from error
+    try:
+        return media.MediaFile(path)
+    except (OSError, ValueError) as error:
+        raise AudioError(path, _reason(path, error)) from error
 
 
 def _reason(path: str, error: Exception) -> str:

@@ -16,6 +16,7 @@ from ssl_audio.audio import (
     EXTENSIONS,
     SILENCE_PEAK,
     SILENT,
+    UNDECODABLE,
     UNSUPPORTED_EXTENSIONS,
     AudioError,
     AudioFile,
@@ -76,6 +77,8 @@ def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress:
             continue
         path, status = entry.path[prefix:].replace(os.sep, "/"), entry.stat()
         fact = known.get(path)
+        if fact is not None and fact.problem == UNDECODABLE and suffix in EXTENSIONS:  # PyAV was installed since
+            fact = None
         now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if fact is None or (fact.size, fact.mtime_ns, fact.ctime_ns) != now:
             changed.append((path, *now))
@@ -119,7 +122,7 @@ def inspect(path: str | os.PathLike) -> tuple[int, int, str]:
     therefore be missed here; it is reported when training reads it.
     """
     if os.path.splitext(path)[1].lower() in UNSUPPORTED_EXTENSIONS:
-        return 0, 0, "is in a format that cannot be decoded here; convert it to FLAC or WAV"
+        return 0, 0, UNDECODABLE
     try:
         with AudioFile(path) as file:
             frames, rate = file.info.frames, file.info.sample_rate

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from ssl_audio import audio
+from ssl_audio import audio, media
 from ssl_audio.audio import AudioError, AudioFile
 from ssl_audio.errors import InputError
 
@@ -100,6 +100,16 @@ def declares(table_line):
     return (int(found[3]), int(found[1]), int(found[2])) if found else None
 
 
+# libsndfile cannot read these; PyAV can, where it is installed.
+OF_PYAV = {
+    "audiomentations/testing.m4a",
+    "mutagen/no-tags.m4a",
+    "mutagen/alac.m4a",
+    "mutagen/silence-1.wma",
+    "flac-testbench/uncommon_10_file_starting_at_frame_header.flac",
+}
+
+
 def test_every_odd_file_is_what_its_table_says_or_a_clean_error(shared):
     """No crash, no silence in place of audio, and no memory on the word of a header."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -109,7 +119,10 @@ def test_every_odd_file_is_what_its_table_says_or_a_clean_error(shared):
     for line in lines:
         name = line.split("`")[1]
         expected = declares(line)
-        if expected is None or expected[0] == 0 or "nonfinite" in line:
+        if name in OF_PYAV and media.AVAILABLE:
+            declared = audio.info(folder / name).frames  # with the padding of the codec, which is not always there
+            assert 16000 < declared - 1024 < len(audio.read(folder / name)) <= declared, name
+        elif expected is None or expected[0] == 0 or "nonfinite" in line:
             with pytest.raises(AudioError) as caught:
                 audio.read(folder / name)
             assert caught.value.reason and "\n" not in str(caught.value) and str(folder / name) in str(caught.value)

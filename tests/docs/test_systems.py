@@ -9,8 +9,8 @@ import pytest
 from pages import DOCS
 
 from ssl_audio import cli
-from ssl_audio.commands.train import split_arguments
 from ssl_audio.errors import InputError
+from ssl_audio.training.arguments import read_arguments
 from ssl_audio.training.config import load_config
 from ssl_audio.training.config_files import packaged_configs
 
@@ -102,7 +102,8 @@ def test_the_keys_of_its_trainings_exist():
     """Every `ssl-audio train` of the page is a stack of files and keys that can be put together."""
     lines = [line for line in re.findall(r"`ssl-audio train ([^`]+)`", TEXT) if "--help" not in line]
     for line in lines:
-        files, overrides = split_arguments(shlex.split(line))[:2]
+        typed = read_arguments(shlex.split(line))
+        files, overrides = typed.files, typed.overrides
         try:
             load_config(files, overrides)
         except InputError as error:
