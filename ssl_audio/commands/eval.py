@@ -24,7 +24,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_audio.commands._models import MODEL, add_trusted
+from ssl_audio.commands._models import MODEL, add_trusted, say_if_trained_on
 from ssl_audio.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
     backend = load_backend(tested, args.normalize_scores, args.cohort, args.calibrate, args.seed)
     results: list[dict[str, Any]] = []
     models: dict[str, Any] = {}
+    say_if_trained_on(args.model, [args.root / name for name in args.data])
     for case in cases:
         encoder = load_encoder(args.model, args.source, projection=case == "projection", trusted=args.trusted)
         model = EvalProtocol(encoder, args.downsample_upsample, args.seed if args.reverb else None)

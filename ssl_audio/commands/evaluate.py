@@ -14,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ssl_audio.commands._models import MODEL, add_trusted
+from ssl_audio.commands._models import MODEL, add_trusted, say_if_trained_on
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
@@ -79,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         [test_set.recordings for test_set in sets], args.normalize_scores, args.cohort, args.calibrate, args.seed
     )
     models = _load(args)
+    for name in args.model:
+        say_if_trained_on(name, args.data)
     _try(models, sets[0].recordings.paths(), args.device)
     evaluations = _evaluate(args, sets, models, backend)
     settings = {key: _plain(value) for key, value in vars(args).items()}

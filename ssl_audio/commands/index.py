@@ -118,8 +118,11 @@ def run(args: Namespace) -> int:
 
 
 def _print_quality(index: "Index", labels: str | None) -> None:
-    from ssl_audio.retrieval.quality import index_quality
+    from ssl_audio.retrieval.quality import index_quality, mean_cosine
 
+    alike = mean_cosine(index.embeddings)
+    if alike > 0.99:
+        print(f"note: two tracks have a cosine of {alike:.4f} on average: the model may have collapsed")
     for name, metrics in index_quality(index, labels).items():
         print(name.replace("_", " "))
         for metric, value in metrics.items():

@@ -41,7 +41,8 @@ def load_model(
     """Load a model with its weights, on the CPU and in evaluation mode.
 
         load_model("byol")                              a published model
-        load_model("runs/mine")                         a run folder (its best checkpoint, else its last)
+        load_model("runs/mine/0")                       a run folder (its best checkpoint, else its last)
+        load_model("runs/mine")                         the newest run of this name
         load_model("runs/mine/checkpoints/last.ckpt")   one checkpoint
         load_model("exported")                          a folder that `save_model` wrote
         load_model("somebody/their-model")              such a folder on the Hub

@@ -1,5 +1,6 @@
 """Models that are named wrongly: one line, at once, with a remedy that works."""
 
+import shutil
 import socket
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from helpers import tiny_model
 from ssl_audio import load_model, save_model
 from ssl_audio.cli import main
 from ssl_audio.errors import InputError
+from ssl_audio.hub.place import find_checkpoint
+from ssl_audio.provenance import fingerprint
 from ssl_audio.weights import first_not_finite
 
 
@@ -54,3 +57,14 @@ def test_weights_that_are_not_finite_are_refused_wherever_a_model_is_loaded(tmp_
     assert main(["embed", tone, "--model", str(tmp_path / "m"), "--output", str(tmp_path / "e.npz")]) == 2
     assert "weights are not finite (encoder.projection.weight)" in capsys.readouterr().err
     assert not (tmp_path / "e.npz").exists()
+
+
+def test_the_name_of_a_run_stands_for_its_newest_version(tmp_path, caplog):
+    stored = Path(__file__).parents[1] / "data" / "made_by_0_1" / "runs"
+    for number, run in (("2", "contrastive/0"), ("10", "byol/0")):
+        shutil.copytree(stored / run, tmp_path / "mine" / number)
+    (tmp_path / "mine" / "11").mkdir()  # has not saved a checkpoint yet
+    found = load_model(tmp_path / "mine")
+    assert fingerprint(found) == fingerprint(load_model(stored / "byol" / "0"))
+    assert f"holds 2 runs; the newest is taken, {tmp_path / 'mine' / '10'}" in caplog.text
+    assert find_checkpoint(tmp_path / "mine").parent.parent.name == "10"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ssl_audio.errors import InputError
 from ssl_audio.retrieval import Index
-from ssl_audio.retrieval.quality import index_quality
+from ssl_audio.retrieval.quality import index_quality, mean_cosine
 from ssl_audio.retrieval.ranking import Search, State
 from ssl_audio.retrieval.search import ApproximateSearch, ExactSearch, choose, normalize
 from ssl_audio.retrieval.select import maximal_marginal_relevance
@@ -233,3 +233,9 @@ def test_tracks_without_an_artist_folder_are_not_one_artist():
         paths = [hit.path for hit in index.recommend(0, 12, per_group=1, **options)]
         assert len(paths) == 10 and sum(path.startswith("a/") for path in paths) == 1
     assert index_quality(index)["same_artist"]["queries"] == 2
+
+
+def test_the_mean_cosine_of_two_tracks():
+    x, _ = library(12, 8)
+    pairs = [cosine(x[i], x[j]) for i in range(12) for j in range(12) if i != j]
+    assert mean_cosine(x) == pytest.approx(np.mean(pairs), abs=1e-6) and mean_cosine(x[:1]) == 0
