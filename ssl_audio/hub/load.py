@@ -3,11 +3,12 @@
 import os
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from ssl_audio.errors import InputError, suggest
+from ssl_audio.errors import InputError
 from ssl_audio.hub import singer_identity
 from ssl_audio.hub.address import load_address, parse_address
 from ssl_audio.hub.calibration_files import ARRAYS, CALIBRATION
@@ -125,17 +126,18 @@ def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
     if path.exists():
         return path
     written = str(name)
-    folder = written.partition("/")[0]
+    first = written.partition("/")[0]
     if (
         isinstance(name, os.PathLike)
         or path.suffix in (".ckpt", ".ts", ".safetensors", ".yaml")
         or path.is_absolute()
         or written.count("/") > 1
         or written.endswith("/")
-        or ("/" in written and Path(folder).is_dir())  # a mistyped run, not an owner on the Hub
+        or ("/" in written and Path(first).is_dir())  # a mistyped run, not an owner on the Hub
     ):
-        near = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
-        raise InputError(f"{path}: no such file or folder{suggest(path.name, near)}")
+        there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, there, n=1)
+        raise InputError(f"{path}: no such file or folder" + (f"; did you mean {near[0]!r}?" if near else ""))
     return None
 
 
