@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "export": "write a model as ONNX or TorchScript, checked against PyTorch",
     "train": "train an embedding from stacked config files",
     "configs": "list, show or copy the config files of the package",
+    "distil": "teach a small network to embed as a large one does, and say what is lost",
     "sweep": "train runs that differ in a few keys, and compare them in one table",
     "preprocess": "cut a data set into segments, one folder per singer",
     "pairs": "draw a list of verification trials from a data set",

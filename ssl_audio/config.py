@@ -34,6 +34,7 @@ MOVED: dict[str, str] = {
 """Old path of a class -> its present path. Saved models contain the old one, so entries are never removed."""
 
 ADDED: dict[str, dict[str, Any]] = {
+    "ssl_audio.heads.MLP": {"parts": 1},
     "ssl_audio.frontends.MelSpectrogram": {"edges": "reflect"},
     "ssl_audio.EmbeddingModel": {"level": "none", "level_in_forward": True},
     "ssl_audio.resampling.ResampledFrontend": {"zero_crossings": 32, "rolloff": 0.97},

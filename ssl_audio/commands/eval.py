@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_audio.commands._models import MODEL, add_trusted, say_if_trained_on
+from ssl_audio.commands._scoring import add_resamples, add_scoring_arguments, center_paths, crops, scoring_options
 from ssl_audio.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,23 +86,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
 
 
-def add_resamples(parser: argparse.ArgumentParser, default: int, help: str) -> None:
-    """The option `--resamples`, or `--draws` as in 0.1; its value is `args.draws`, the key in written files."""
-    parser.add_argument("--resamples", dest="draws", type=int, default=default, metavar="N", help=help)
-    parser.add_argument("--draws", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-
-
-def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options for normalising and calibrating scores, which `eval` and `evaluate` share."""
-    add = parser.add_argument
-    add("--normalize_scores", choices=("z", "s", "as"), default=None,
-        help="z-norm, s-norm or adaptive s-norm with a --cohort (default: plain cosines)")  # fmt: skip
-    add("--cohort", type=Path, default=None, metavar="FOLDER", help="singer/**/file, of singers who are in no trial")
-    add("--calibrate", nargs="?", const="across", default=None, metavar="FOLDER",
-        help="turn scores into log-likelihood ratios and report Cllr; the calibration is fitted on all pairs of "
-        "FOLDER (other singers), or without FOLDER on the tested trials by cross-validation over singers")  # fmt: skip
-
-
 def run(args: argparse.Namespace) -> int:
     """Test one model on every data set and print one table."""
     cases = _cases(args)
@@ -115,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{option} must not be negative, got {value}")
     if not compute_eer and (args.normalize_scores or args.calibrate):
         raise InputError("--normalize_scores and --calibrate change only the EER; add --compute_eer True")
+    cropped = crops(args)
     from ssl_audio.embedding.recordings import EvalProtocol
     from ssl_audio.evaluation.backend import load_backend
     from ssl_audio.evaluation.recordings import Recordings
@@ -129,17 +114,18 @@ def run(args: argparse.Namespace) -> int:
         check_before(listed, args.rank_protocol if args.compute_rank else None, args.seed)
         check_files(listed, args.root / name)
     tested = [Recordings(args.root / name, t.files, t.singers, t.files) for name, t in trials.items()]
-    backend = load_backend(tested, args.normalize_scores, args.cohort, args.calibrate, args.seed)
+    backend, center = load_backend(tested, **scoring_options(args)), center_paths(args)
     results: list[dict[str, Any]] = []
     models: dict[str, Any] = {}
     say_if_trained_on(args.model, [args.root / name for name in args.data])
     for case in cases:
         encoder = load_encoder(args.model, args.source, projection=case == "projection", trusted=args.trusted)
-        model = EvalProtocol(encoder, args.downsample_upsample, args.seed if args.reverb else None)
+        model = EvalProtocol(encoder, args.downsample_upsample, args.seed if args.reverb else None, cropped)
         models[case] = _describe(model)
-        scorer = _scorer(args, model, backend)
+        mean = _embed(args, model, center, "embedding the centre").mean(axis=0) if center else 0
+        scorer = _scorer(args, model, backend, mean)
         for name, listed in trials.items():
-            results.append(_test(args, model, case, name, listed, compute_eer, scorer))
+            results.append(_test(args, model, case, name, listed, compute_eer, scorer, mean))
     _write_tables(args, results)
     record = args.metadata_dir / f"{experiment_name(args)}_{args.seed}.json"
     _write_record(record, args, models, results, trials, time.perf_counter() - started)
@@ -162,15 +148,19 @@ def _cases(args: argparse.Namespace) -> list[str]:
     return cases
 
 
-def _scorer(args: argparse.Namespace, model: "EvalProtocol", backend: "Backend") -> "Scorer":
+def _embed(args: argparse.Namespace, model: "EvalProtocol", paths: list[Path], label: str) -> "np.ndarray":
+    from ssl_audio.embedding.recordings import embed_recordings
+
+    return embed_recordings(model, paths, args.batch_size, args.device, label)
+
+
+def _scorer(args: argparse.Namespace, model: "EvalProtocol", backend: "Backend", mean: Any) -> "Scorer":
     """Cosines, or what the cohort and the calibration trials make of them once this model has embedded them."""
     import numpy as np
 
-    from ssl_audio.embedding.recordings import embed_recordings
-
     paths = backend.paths()
-    options = (args.batch_size, args.device, "embedding other singers")
-    return backend.scorer(embed_recordings(model, paths, *options) if paths else np.empty((0, model.dim), np.float32))
+    others = _embed(args, model, paths, "embedding other singers") if paths else np.empty((0, model.dim), np.float32)
+    return backend.scorer(others - mean)
 
 
 def load_encoder(
@@ -216,12 +206,12 @@ def _test(
     trials: "Trials",
     compute_eer: bool,
     scorer: "Scorer",
+    mean: Any,
 ) -> dict[str, Any]:
-    from ssl_audio.embedding.recordings import embed_recordings
     from ssl_audio.evaluation.verification import verify
 
     paths = [args.root / name / file for file in trials.files]
-    embeddings = embed_recordings(model, paths, args.batch_size, args.device, f"embedding {name}")
+    embeddings = _embed(args, model, paths, f"embedding {name}") - mean
     result = verify(
         embeddings, trials, seed=args.seed, resamples=args.draws, rank_protocol=args.rank_protocol, eer=compute_eer,
         mnr=args.compute_rank, scorer=scorer,
@@ -238,6 +228,7 @@ def experiment_name(args: argparse.Namespace) -> str:
     Where another model has left results under this name, the part of the path that differs comes in front.
     """
     done = {"_16khz": args.downsample_upsample, "_reverb": args.reverb}
+    done |= {"_crops": args.crops is not None, "_centered": args.center is not None}
     done[f"_{args.normalize_scores}-norm"] = args.normalize_scores is not None
     name = model_name(args.model) + "".join(word for word, so in done.items() if so)
     here = _place(args.model, args.source)

@@ -7,9 +7,12 @@ from ssl_audio.encoders.compact_cnn import CompactCNN
 from ssl_audio.encoders.cpc import CPC
 from ssl_audio.encoders.ecapa_tdnn import ECAPATDNN
 from ssl_audio.encoders.efficientnet import EfficientNet
+from ssl_audio.encoders.eres2net import ERes2Net
 from ssl_audio.encoders.fast_resnet34 import FastResNet34
 from ssl_audio.encoders.huggingface import HuggingFace
+from ssl_audio.encoders.mobilenet_v3 import MobileNetV3
 from ssl_audio.encoders.musicnn import Musicnn
+from ssl_audio.encoders.patch_transformer import PatchTransformer
 from ssl_audio.encoders.resemblyzer import Resemblyzer
 from ssl_audio.encoders.resnet import ResNet50
 from ssl_audio.encoders.resnet34 import ResNet18, ResNet34
@@ -26,11 +29,14 @@ __all__ = [
     "ECAPATDNN",
     "CAMPlusPlus",
     "CompactCNN",
+    "ERes2Net",
     "EfficientNet",
     "Encoder",
     "FastResNet34",
     "HuggingFace",
+    "MobileNetV3",
     "Musicnn",
+    "PatchTransformer",
     "ResNet18",
     "ResNet34",
     "ResNet50",

@@ -30,6 +30,11 @@ _COLUMNS = {  # property -> columns that may hold it, in order of preference; th
     "gender": ("gender", "sex"),
     "genre": ("genre",),
 }
+# VoxCeleb and CN-Celeb: id10270/<video>/00001.wav, id00800/singing-01-001.flac, test/id00800-singing-01-001.wav
+_ID = re.compile(r"id\d{5,}")
+_LAYOUT = re.compile(r"(vox\w*|cn-celeb\w*|wav|aac|m4a|flac|audio|dev|test|eval|enroll|data)", re.IGNORECASE)
+_VIDEO = re.compile(r"(?:.*/)?id\d{5,}/([^/]+)/[^/]+")
+_SESSION = re.compile(r"(?:.*/)?id\d{5,}[-/]([a-z_]+-\d+)-\d+(?:\.\w+)?", re.IGNORECASE)
 _GENDERS = {
     **dict.fromkeys(("m", "male", "man", "boy"), "m"),
     **dict.fromkeys(("f", "female", "woman", "girl"), "f"),
@@ -169,8 +174,38 @@ def _digest(path: Path, size: int) -> bytes:
 
 
 def recording_name(file: str) -> str:
-    """Name of the recording of a file: its stem, without the end `_<start>_<end>_<n>s` of a segment's name."""
+    """Name of the recording of a file: its stem, without the end `_<start>_<end>_<n>s` of a segment's name.
+
+    In the trees of VoxCeleb and CN-Celeb, whose speakers are named `id10270`, it is the video or the session.
+    """
+    known = _VIDEO.fullmatch(file) or _SESSION.fullmatch(file)
+    if known:
+        return known[1]
     return _SEGMENT.sub("", Path(file).stem)
+
+
+def without_layout(name: str) -> str:
+    """A path without the folders of a speaker corpus's layout in front of a speaker named `id10270`.
+
+    without_layout("dev/wav/id10270/x6uYqmx31kE/00001.wav")     # id10270/x6uYqmx31kE/00001.wav
+    without_layout("eval/test/id00800-singing-01-001.wav")      # id00800-singing-01-001.wav
+    without_layout("test/take.wav")                             # test/take.wav: here test is a singer
+    """
+    parts = name.split("/")
+    first = next((i for i, part in enumerate(parts) if not _LAYOUT.fullmatch(part)), len(parts))
+    if first < len(parts) and _ID.match(parts[first]):
+        return "/".join(parts[first:])
+    return name
+
+
+def singer_of(name: str) -> str:
+    """The singer of a file, by its path below the data set: the first folder, after those of a corpus's layout.
+
+    In CN-Celeb's folders `enroll` and `test` the name of the file begins with the speaker.
+    """
+    rest = without_layout(name)
+    known = _ID.match(rest)
+    return known[0] if known and "/" not in rest and "/" in name else rest.partition("/")[0]
 
 
 def recording_names(folder: str | os.PathLike, paths: Sequence[str]) -> dict[str, str]:
@@ -215,10 +250,9 @@ def check_readable(recordings: Recordings) -> None:
 
 
 def _first_folder(name: str, root: Path) -> str:
-    singer, slash, _ = name.partition("/")
-    if not slash:
+    if "/" not in name:
         raise InputError(f"{root / name}: lies outside a singer folder; expected {root.name}/singer/{name}")
-    return singer
+    return singer_of(name)
 
 
 def _read_metadata(root: Path, given: str | os.PathLike | None) -> dict[str, dict[str, str]]:

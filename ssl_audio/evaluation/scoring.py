@@ -13,12 +13,14 @@ _ROWS = 1 << 10  # rows of a block of the similarity matrix
 _VALUES = 1 << 16  # floats gathered at a time when trials are scored; they fit in the cache, which is ten times faster
 
 
-def score_trials(embeddings: ArrayLike, pairs: np.ndarray) -> np.ndarray:
+def score_trials(embeddings: ArrayLike, pairs: np.ndarray, cosine: bool = True) -> np.ndarray:
     """Cosine of each pair.
 
     Args:
         embeddings: (recordings, dim).
         pairs: (trials, 2) positions in `embeddings`.
+        cosine: False gives dot products instead. Of means over the unit vectors of crops, they are the mean cosine over
+            all pairs of crops.
 
     Returns:
         (trials,) float32 in [-1, 1].
@@ -26,7 +28,7 @@ def score_trials(embeddings: ArrayLike, pairs: np.ndarray) -> np.ndarray:
     Raises:
         InputError: embeddings are NaN, infinite or all zero, or a pair holds a position that does not exist.
     """
-    unit = unit_length(embeddings)
+    unit = unit_length(embeddings) if cosine else finite(embeddings)
     check_positions(pairs, len(unit))
     scores = np.empty(len(pairs), dtype=np.float32)
     rows = max(1, _VALUES // unit.shape[1])
@@ -34,6 +36,12 @@ def score_trials(embeddings: ArrayLike, pairs: np.ndarray) -> np.ndarray:
         a, b = pairs[first : first + rows].T
         scores[first : first + rows] = np.einsum("td,td->t", unit[a], unit[b])
     return scores
+
+
+def finite(embeddings: ArrayLike) -> np.ndarray:
+    """The embeddings as float32, after the checks of `unit_length`."""
+    unit_length(embeddings)
+    return np.ascontiguousarray(embeddings, dtype=np.float32)
 
 
 def all_pairs_curve(

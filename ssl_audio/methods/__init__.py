@@ -4,9 +4,11 @@ from ssl_audio.methods.base import Method, Objective
 from ssl_audio.methods.byol import BYOL
 from ssl_audio.methods.contrastive import Contrastive
 from ssl_audio.methods.cpc import CPC
+from ssl_audio.methods.distillation import Distillation
 from ssl_audio.methods.nt_xent import NTXent
 from ssl_audio.methods.siamese import SiameseMethod
 from ssl_audio.methods.simsiam import SimSiam
+from ssl_audio.methods.sogclr import SogCLR
 from ssl_audio.methods.uniformity_alignment import UniformityAlignment
 from ssl_audio.methods.vicreg import VICReg
 
@@ -14,11 +16,13 @@ __all__ = [
     "BYOL",
     "CPC",
     "Contrastive",
+    "Distillation",
     "Method",
     "NTXent",
     "Objective",
     "SiameseMethod",
     "SimSiam",
+    "SogCLR",
     "UniformityAlignment",
     "VICReg",
 ]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_audio import audio
+from ssl_audio import audio, media
 from ssl_audio.audio import AudioFile
 from ssl_audio.data import scan
 from ssl_audio.data.index import AudioEntry, AudioIndex, Group
@@ -81,9 +81,10 @@ def test_every_odd_file_has_facts_or_a_reason(shared, tmp_path):
         if fact.problem:
             assert fact.frames == 0 and "\n" not in fact.problem
         else:
-            assert len(audio.read(tmp_path / "odd" / fact.path)) == fact.frames, fact.path
+            missing = fact.frames - len(audio.read(tmp_path / "odd" / fact.path))
+            assert missing == 0 or (fact.path.endswith((".m4a", ".wma")) and 0 < missing < 1024), fact.path
     problems = {fact.path: fact.problem for fact in facts}
-    assert "convert" in problems["audiomentations/testing.m4a"]
+    assert problems["audiomentations/testing.m4a"] == ("" if media.AVAILABLE else audio.UNDECODABLE)
     assert "silent" in problems["audiomentations/digital_silence.wav"]
     assert "NaN" in problems["derived/float_nan_inf.wav"]
     assert problems["derived/truncated_half.wav"].startswith("is cut off: 15999 bytes")

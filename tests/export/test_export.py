@@ -41,7 +41,13 @@ MODELS = {
     "Whitened": lambda: (mel(), encoders.Whitened(encoders.CompactCNN([8, 8], 16), encoders.Whitening(16))),
     "ECAPATDNN": lambda: (kaldi(), encoders.ECAPATDNN(16, 16, MEL["n_mels"], "speechbrain")),
     "FastResNet34": lambda: (mel("band_mean"), encoders.FastResNet34([1, 1], 8, 16)),
+    "ERes2Net": lambda: (mel(), encoders.ERes2Net([1, 1, 1], 8, MEL["n_mels"])),
     "EfficientNet": lambda: (mel("clip_max"), encoders.EfficientNet(embedding_dim=64)),
+    "MobileNetV3": lambda: (mel(), encoders.MobileNetV3("small", 0.25)),
+    "PatchTransformer": lambda: (
+        mel(),
+        encoders.PatchTransformer(MEL["n_mels"], [[8, 8]], embedding_dim=32, depth=1, heads=2, mlp_dim=32),
+    ),
     "ResNet18": lambda: (kaldi(snip_edges=False), encoders.ResNet18([1], 8, 16, MEL["n_mels"])),
     "ResNet34": lambda: (kaldi(), encoders.ResNet34([1, 1], 8, 16, MEL["n_mels"])),
     "ResNet50": lambda: (DecibelMelSpectrogram(**MEL), encoders.ResNet50(blocks=[1, 1, 1, 1], width=8)),

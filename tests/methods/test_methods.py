@@ -19,7 +19,18 @@ from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.heads import MLP, Identity, ProbeHead, Projection
 from ssl_audio.hub import save_model
-from ssl_audio.methods import BYOL, CPC, Contrastive, Method, NTXent, SimSiam, UniformityAlignment, VICReg
+from ssl_audio.methods import (
+    BYOL,
+    CPC,
+    Contrastive,
+    Distillation,
+    Method,
+    NTXent,
+    SimSiam,
+    SogCLR,
+    UniformityAlignment,
+    VICReg,
+)
 from ssl_audio.methods.distributed import rank
 from ssl_audio.methods.supervised import Supervised
 from ssl_audio.model import EmbeddingModel
@@ -55,6 +66,7 @@ METHODS = {
     "contrastive-coupled": (Contrastive, {"decoupled": False, "num_negatives": 5}),
     "contrastive-vc": (Contrastive, {"variance_weight": 25.0, "covariance_weight": 100.0}),
     "nt-xent": (NTXent, {}),
+    "sogclr": (SogCLR, {}),
     "uniformity-alignment": (UniformityAlignment, {}),
     "vicreg": (VICReg, {"gamma": 1.0}),
     "vicreg-normalised": (VICReg, {}),
@@ -67,8 +79,10 @@ METHODS = {
     "cpc-reverse": (CPC, cpc(encoder={"reverse": True}, scale_by_dim=False)),
     "cpc-within": (CPC, cpc(negatives_within=True)),
     "supervised": (Supervised, {"projection": None}),
+    "distil": (Distillation, {"projection": None, "loss_weights": {"cosine": 1.0, "mse": 0.5}}),
+    "distil-batch": (Distillation, {"projection": None, "loss_weights": {"contrastive": 1.0, "kl": 0.3}}),
 }
-MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "supervised")
+MEANS_OVER_CLIPS = ("byol", "wavebyol", "simsiam", "wav2rec", "supervised", "distil")
 
 
 def make(name: str, encoder: Encoder | None = None, **changes) -> Method:
@@ -82,6 +96,10 @@ def make(name: str, encoder: Encoder | None = None, **changes) -> Method:
     method = kind(**{**network, **arguments, **changes})
     if kind is Supervised:
         method.projection = ProbeHead(method.encoder.dim, ["a", "b", "c"])  # `setup` makes it, from the classes
+    if isinstance(method, Distillation):
+        method.make_heads([6, 4])  # `setup` makes them, from the tables of two teachers
+    if isinstance(method, SogCLR):
+        method.averages = torch.linspace(0.5, 2, 8).unsqueeze(1)  # `setup` makes room for the recordings
     return method
 
 
@@ -106,7 +124,9 @@ class Step(nn.Module):
         if isinstance(self.method, Supervised):
             targets = (4 * clip1[:, 0]).long().abs() % 3
             return self.method.training_step({"clip": clip1, "target": targets}, 0)["loss"]
-        return self.method.batch_objective({"clip1": clip1, "clip2": clip2}).terms["loss"]
+        batch = {"clip1": clip1, "clip2": clip2, "targets": clip2[:, :10]}
+        batch["index"] = torch.arange(len(clip1)) + rank() * len(clip1)
+        return self.method.batch_objective(batch).terms["loss"]
 
 
 def gradients(method: Method) -> dict[str, torch.Tensor]:
