@@ -9,6 +9,7 @@ from importlib import import_module
 from types import ModuleType
 
 from ssl_audio.errors import InputError
+from ssl_audio.utils.extras import install_command
 from ssl_audio.utils.files import NO_ROOM, write_problem
 from ssl_audio.utils.malloc import keep_freed_memory
 
@@ -101,7 +102,7 @@ def run_command(name: str, arguments: Sequence[str], program: str | None = None)
         extra = _EXTRA_OF.get((error.name or "").split(".")[0])
         if extra is None:
             raise
-        print(f"error: this needs {error.name}; install it with: pip install 'ssl-audio[{extra}]'", file=sys.stderr)
+        print(f"error: this needs {error.name}; install it with: {install_command(extra)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 0

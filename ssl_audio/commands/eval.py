@@ -13,15 +13,18 @@ Writes:
 
 import argparse
 import csv
+import glob
 import io
 import json
+import os
 import re
 import sys
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_audio.commands._models import MODEL, add_trusted
+from ssl_audio.commands._models import MODEL, add_trusted, say_if_trained_on
 from ssl_audio.commands._scoring import add_resamples, add_scoring_arguments, center_paths, crops, scoring_options
 from ssl_audio.errors import InputError
 
@@ -114,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
     backend, center = load_backend(tested, **scoring_options(args)), center_paths(args)
     results: list[dict[str, Any]] = []
     models: dict[str, Any] = {}
+    say_if_trained_on(args.model, [args.root / name for name in args.data])
     for case in cases:
         encoder = load_encoder(args.model, args.source, projection=case == "projection", trusted=args.trusted)
         model = EvalProtocol(encoder, args.downsample_upsample, args.seed if args.reverb else None, cropped)
@@ -172,9 +176,6 @@ def load_encoder(
     model = load_model(name, source or PUBLISHED_SOURCE, projection=projection, trusted=trusted)
     if projection and model.head is None:
         raise InputError(f"{name} was saved without its projection head; omit -p, or give the run folder")
-    wrong = next((key for key, value in model.state_dict().items() if not value.isfinite().all()), None)
-    if wrong is not None:
-        raise InputError(f"{name}: weights are not finite ({wrong}): training diverged; give an earlier checkpoint")
     if not projection and model.head is not None:
         model = model.with_parts(head=None)
     return model
@@ -222,11 +223,41 @@ def _test(
 
 
 def experiment_name(args: argparse.Namespace) -> str:
-    """The name of the model's row and folder: the model, and what was done to the audio and the scores."""
+    """The name of the model's row and folder: the model, and what was done to the audio and the scores.
+
+    Where another model has left results under this name, the part of the path that differs comes in front.
+    """
     done = {"_16khz": args.downsample_upsample, "_reverb": args.reverb}
     done |= {"_crops": args.crops is not None, "_centered": args.center is not None}
     done[f"_{args.normalize_scores}-norm"] = args.normalize_scores is not None
-    return model_name(args.model) + "".join(word for word, so in done.items() if so)
+    name = model_name(args.model) + "".join(word for word, so in done.items() if so)
+    here = _place(args.model, args.source)
+    while (other := _tested_as(args.metadata_dir, name) - {here}) and here not in _tested_as(args.metadata_dir, name):
+        columns = zip_longest(reversed(Path(here).parts), reversed(Path(other.pop()).parts), fillvalue="")
+        differing = next((mine for mine, theirs in columns if mine != theirs and not name.startswith(f"{mine}-")), "")
+        if differing in ("", os.sep):
+            raise InputError(f"{args.metadata_dir} has results of another model {name}; give another --metadata_dir")
+        name = f"{differing}-{name}"
+    return name
+
+
+def _place(model: str, source: str | None) -> str:
+    """Where a model lies, by which its results are told apart from those of others."""
+    path = Path(source or "", model)
+    return str(path.resolve()) if path.exists() else f"{source or ''}/{model}".lstrip("/")
+
+
+def _tested_as(folder: Path, name: str) -> set[str]:
+    """Places of the models whose results are under a name, from the records of earlier tests."""
+    found = set()
+    for path in folder.glob(f"{glob.escape(name)}_*.json"):
+        if path.stem.removeprefix(f"{name}_").isdigit():
+            try:
+                settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+                found.add(settings.get("place") or _place(settings["model"], settings.get("source")))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # a file of something else
+    return found
 
 
 def model_name(given: str) -> str:
@@ -308,7 +339,10 @@ def _write_record(
 
     record = {
         "command": sys.argv,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        "settings": {
+            **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+            "place": _place(args.model, args.source),
+        },
         "models": models,
         "trials": {name: {"file": listed.name, "sha256": listed.digest()} for name, listed in trials.items()},
         "results": results,

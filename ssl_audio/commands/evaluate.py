@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ssl_audio.commands._models import MODEL, add_trusted
+from ssl_audio.commands._models import MODEL, add_trusted, say_if_trained_on
 from ssl_audio.commands._scoring import add_resamples, add_scoring_arguments, center_paths, crops, scoring_options
 from ssl_audio.errors import InputError
 
@@ -95,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
     backend = load_backend([test_set.recordings for test_set in sets], **scoring_options(args))
     center = center_paths(args)
     models = _load(args)
+    for name in args.model:
+        say_if_trained_on(name, args.data)
     fusions = _fusions(args.fuse, list(models))
     kept = KeptEmbeddings(args.cache or args.output / CACHE, args.batch_size, args.device, cropped)
     _try(kept, models, conditions, sets[0].recordings.paths())

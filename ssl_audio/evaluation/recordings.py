@@ -1,10 +1,12 @@
 """The recordings of a test set: the files, their singers, and the metadata from a table."""
 
+import hashlib
 import logging
 import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +101,7 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
 
     Args:
         root: folder of the data set. The first folder below it names the singer, unless the table has the singer.
+            A warning says how many files have the content of another.
         metadata: CSV table with the column path (relative to the CSV or to `root`) and any of the columns singer or
             speaker, gender, genre, song, recording or utterance, source. Default: `manifest.csv` in the folder or in
             its parent folder, if there is one.
@@ -112,6 +115,13 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
     if not paths:
         raise InputError(f"{root}: no audio files; expected singer/file.wav below it")
     rows = _read_metadata(root, metadata)
+    copies = find_copies(paths)
+    if copies:
+        copy = next(iter(copies))
+        logger.warning(
+            "%s: %d of %d files are copies of others, such as %s of %s; metrics are too good until you remove them",
+            root, len(copies), len(paths), copy.relative_to(root), copies[copy].relative_to(root),
+        )  # fmt: skip
     known = [rows.get(plain(os.path.abspath(path)), {}) for path in paths]
     if rows and not any(known):
         problem = f"describes none of the {len(paths)} audio files in {root}"
@@ -126,6 +136,41 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
     ]
     columns = {name: [row.get(name, "") for row in known] for name in ("take", "song", "gender", "genre")}
     return Recordings(root, files, singers, recording, columns)
+
+
+def find_copies(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Find files of the same content.
+
+    Only files of one size are opened, and only those whose middle is the same are read.
+
+    Returns:
+        {a file: the first file of the same content}.
+    """
+    groups: dict[tuple, list[Path]] = {}
+    for path in paths:
+        groups.setdefault((os.path.getsize(path),), []).append(path)
+    for part in (_middle, _digest):
+        finer: dict[tuple, list[Path]] = {}
+        for key, alike in groups.items():
+            for path in alike if len(alike) > 1 and key[0] else ():
+                with suppress(OSError):  # told when it is read as audio
+                    finer.setdefault((*key, part(path, key[0])), []).append(path)
+        groups = finer
+    return {path: alike[0] for alike in groups.values() for path in alike[1:]}
+
+
+def _middle(path: Path, size: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(size // 2)
+        return file.read(1 << 12)
+
+
+def _digest(path: Path, size: int) -> bytes:
+    with open(path, "rb") as file:
+        digest = hashlib.blake2b()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 def recording_name(file: str) -> str:

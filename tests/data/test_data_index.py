@@ -188,3 +188,9 @@ def test_processes_share_every_epoch_equally(items, batch_size, world, epoch):
             assert [draw.item for draw in sampler] == seen[rank][middle:]
             sampler.set_epoch(epoch + 1)
             assert len(list(sampler)) == len(sampler)
+
+
+def test_a_folder_inside_another_is_refused_so_that_no_file_counts_twice(singers):
+    inner = next(path for path in singers.iterdir() if path.is_dir())
+    with pytest.raises(InputError, match=r"lies in .* its files would count twice"):
+        AudioIndex.scan([singers, inner], progress=False)
