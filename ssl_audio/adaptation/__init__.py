@@ -1,0 +1,1 @@
+"""Adapt a model to recordings without training, and test on people left out whether it pays."""
