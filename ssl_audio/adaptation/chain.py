@@ -126,6 +126,6 @@ def _layer(step: Step, chain: Chain, data: Embedded, places: np.ndarray) -> nn.M
     values, recording = data.parts(chain.views)
     here = np.isin(recording, places)
     parts = torch.from_numpy(values[here])
-    for layer in chain.layers:
-        parts = layer(parts)
+    for before in chain.layers:
+        parts = before(parts)
     return scatter_layer(parts, recording[here], float(shrinkage))

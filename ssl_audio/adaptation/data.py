@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def find_voices(folders: Sequence[str | os.PathLike], model: EmbeddingModel, gro
     kept = sorted(first.values())
     names, numbers = np.unique([people[i] for i in kept], return_inverse=True)
     return Voices(
-        names=[place.name for place in places],
+        names=_names(places),
         paths=[paths[i] for i in kept],
         collection=collection[kept],
         people=np.full(len(kept), -1) if groups == NONE else numbers,
@@ -107,6 +108,12 @@ def find_voices(folders: Sequence[str | os.PathLike], model: EmbeddingModel, gro
         person_names=[] if groups == NONE else [name.partition("/")[2] for name in names.tolist()],
         copies=len(clips) - len(kept),
     )
+
+
+def _names(places: Sequence[Path]) -> list[str]:
+    """Names of folders; whole paths where two folders have one name."""
+    short = [place.name for place in places]
+    return short if len(set(short)) == len(short) else [str(place) for place in places]
 
 
 def _listed(folder: Path, groups: str) -> Recordings:
@@ -146,19 +153,19 @@ class Embedded:
 
     def rows(self, views: Sequence[str]) -> np.ndarray:
         """(recordings, dim) float32 of unit length: what `Views(start, views)` gives."""
-        found = [self._once(view, lambda view=view: self._files(on_waveforms(self.start, [view]))) for view in views]
+        found = [self._once(view, partial(self._files, on_waveforms(self.start, [view]))) for view in views]
         mean = torch.from_numpy(np.stack(found)).mean(dim=0)
         return F.normalize(mean, dim=1).numpy()
 
     def parts(self, views: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """((parts, dim) embeddings of overlapping windows, (parts,) the recording of each)."""
         name = "parts-" + "-".join(views)
-        values = self._once(name, lambda: self._windows(views))
+        values = self._once(name, partial(self._windows, views))
         return values[:, :-1].astype(np.float32), values[:, -1].astype(np.int64)
 
     def mel(self) -> np.ndarray:
         """(recordings, 40) mean and deviation of MFCCs."""
-        return self._once("mfcc", lambda: self._files(mel_statistics(self.start)))
+        return self._once("mfcc", partial(self._files, mel_statistics(self.start)))
 
     def _files(self, model: Any) -> np.ndarray:
         found = [result.embedding for result in embed_files(model, self.voices.paths, **self.options)]

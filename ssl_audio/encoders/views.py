@@ -63,8 +63,8 @@ class Views(Encoder):
 def without_silence(clips: Tensor, frame: int) -> Tensor:
     """Clips `(batch, samples)` of the same shape, in which frames that are not silent take the place of silent ones.
 
-    A frame is silent if its energy is 40 dB below that of the loudest frame of the clip. The length stays, so that clips
-    of one length are one batch and the network can be exported.
+    A frame is silent if its energy is 40 dB below that of the loudest frame of the clip. The length stays, so that
+    clips of one length are one batch and the network can be exported.
 
     Args:
         clips: `(batch, samples)`.
