@@ -53,7 +53,7 @@ def scatter_layer(rows: Tensor, group: np.ndarray, shrinkage: float = 0.6, power
     if variance < 1e-12:
         raise InputError("no person and no recording has two embeddings that differ; there is no scatter to take down")
     eigenvalues, vectors = np.linalg.eigh((1 - shrinkage) * scatter / variance + shrinkage * np.eye(len(scatter)))
-    layer = Whitening(len(scatter))
+    layer = Whitening(len(scatter), shrinkage)
     layer.matrix.copy_(torch.from_numpy((vectors * eigenvalues**-power) @ vectors.T))
     return layer
 

@@ -77,8 +77,10 @@ def without_silence(clips: Tensor, frame: int) -> Tensor:
     heard = energy > _SILENCE * energy.amax(dim=1, keepdim=True)
     heard = heard | ~heard.any(dim=1, keepdim=True)  # digital silence stays as it is
     count = heard.sum(dim=1, keepdim=True)
-    order = torch.argsort((~heard).to(torch.int64), dim=1, stable=True)  # frames that are heard first, in order of time
-    place = torch.arange(pieces.shape[1], device=clips.device).unsqueeze(0) % count
+    frames = torch.arange(pieces.shape[1], device=clips.device).expand_as(heard)
+    rank = torch.where(heard, torch.cumsum(heard.to(torch.int64), dim=1) - 1, pieces.shape[1])
+    order = torch.zeros_like(F.pad(rank, (0, 1))).scatter(1, rank, frames)  # frames that are heard, in order of time
+    place = frames % count
     chosen = torch.gather(order, 1, place).unsqueeze(2).expand(-1, -1, frame)
     return torch.gather(pieces, 1, chosen).flatten(1)[:, :samples]
 
