@@ -108,7 +108,7 @@ def adapt(
     if keep:
         model = chain.model(start)
         if chain.cohort is not None:
-            model.calibration = _calibration(model, chain, data, steps, seed)
+            model.calibration = cohort_calibration(model, chain, data, steps, seed)
         model.to("cpu")
         save_model(model, output, card(model, output.resolve().name, report, voices))
     _write(output, report)
@@ -238,7 +238,7 @@ def _verdict(report: dict[str, Any]) -> tuple[str, bool]:
     return f"{sure}: {change}", True
 
 
-def _calibration(
+def cohort_calibration(
     model: EmbeddingModel, chain: Chain, data: Embedded, steps: Sequence[Step], seed: int
 ) -> ModelCalibration:
     """A calibration with the recordings as cohort, fitted on scores of people who were not in the cohort."""
