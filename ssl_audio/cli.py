@@ -35,6 +35,8 @@ COMMANDS: dict[str, str] = {
     "adapt": "fit a model to your recordings without training, where it helps people left out",
     "calibrate": "fit what turns a model's scores into probabilities and decisions",
     "compare": "compare recordings: one person or two, how probable, how certain",
+    "identify": "find who of a number of known people is heard, or none of them",
+    "cluster": "find how many voices are in a folder, and which recording belongs to which",
     "probe": "test what a frozen or fine-tuned encoder knows about a labelled corpus",
     "tag": "show the tags of a song over time: picture, table, JSON",
     "harness": "test a model in HEAR, X-ARES, EVAR, MARBLE, s3prl or MTEB",

@@ -1,6 +1,7 @@
 // What the page does with a model: tags of a recording, or, without labels, the similarity of two.
 // The model is that of `?model=path/to/model.json`, by default model/model.json beside this page.
 
+import { cosine, decision, score, warnings } from "./calibration.js";
 import { Recording } from "./recording.js";
 import { TagView } from "./tags.js";
 
@@ -41,24 +42,38 @@ class Engine {
   }
 }
 
-function cosine(a, b) {
-  const dot = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
-  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)) || 0;
-}
-
-function compare(recordings) {
-  const [output, meter] = [document.querySelector("#cosine"), document.querySelector("#cosine-meter")];
-  const embeddings = new Map();
+function compare(recordings, { calibration, window_seconds }) {
+  const find = (id) => document.querySelector(`#${id}`);
+  const [output, meter, answer, prior, list] = ["cosine", "cosine-meter", "answer", "prior", "warnings"].map(find);
+  const heard = new Map();
+  find("decision").hidden = !calibration;
+  find("uncalibrated").hidden = Boolean(calibration);
   const show = () => {
-    meter.hidden = embeddings.size < 2;
-    if (embeddings.size < 2) return void (output.textContent = "Give both recordings.");
-    const [a, b] = recordings.map((recording) => embeddings.get(recording));
-    meter.value = cosine(a, b);
-    output.textContent = meter.value.toFixed(4);
+    meter.hidden = heard.size < 2;
+    list.replaceChildren();
+    answer.textContent = "";
+    if (heard.size < 2) return void (output.textContent = "Give both recordings.");
+    const clips = recordings.map((recording) => heard.get(recording));
+    const value = score(clips[0].mean, clips[1].mean, calibration);
+    meter.value = cosine(clips[0].mean, clips[1].mean);
+    output.textContent = value.toFixed(4);
+    for (const warning of warnings(clips, value, calibration, window_seconds)) {
+      list.append(Object.assign(document.createElement("li"), { textContent: warning }));
+    }
+    if (!calibration) return;
+    const before = Number(prior.value);
+    if (!(before > 0 && before < 1)) return void (answer.textContent = "The prior must lie between 0 and 1.");
+    const found = decision(value, clips.map((clip) => clip.seconds), before, calibration);
+    const [low, high] = found.between.map((x) => x.toFixed(3));
+    answer.textContent = `Probability ${found.probability.toFixed(3)} (${low} to ${high}) that both are one person`;
+    find("llr").textContent = `Log-likelihood ratio ${found.llr.toFixed(2)}
+      (${found.interval.map((x) => x.toFixed(2)).join(" to ")}); ${(100 * found.falseAccepts).toPrecision(2)} % of pairs of
+      different people score as high.`;
   };
+  prior.addEventListener("input", show);
   for (const recording of recordings) {
-    recording.addEventListener("open", () => (embeddings.delete(recording), show()));
-    recording.addEventListener("done", ({ detail }) => (embeddings.set(recording, detail.mean), show()));
+    recording.addEventListener("open", () => (heard.delete(recording), show()));
+    recording.addEventListener("done", ({ detail }) => (heard.set(recording, { name: recording.name, ...detail }), show()));
   }
 }
 
@@ -72,7 +87,7 @@ function build(engine) {
   document.querySelector("#title").textContent = labels ? "Tags of a recording" : "Two voices compared";
   document.querySelector("#model").textContent = `${what}, ${sample_rate} Hz, windows of ${window_seconds.toFixed(1)} s`;
   if (labels) new TagView(labels, recordings[0], engine.model);
-  else compare(recordings);
+  else compare(recordings, engine.model);
 }
 
 const status = document.querySelector("#model");

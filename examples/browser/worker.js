@@ -2,9 +2,10 @@
 //
 // Messages in:  { type: "load", url } of a model.json, { type: "analyse", id, file | samples + rate }, { type: "cancel", id }
 // Messages out: { type: "ready", model }, { type: "window", id, start, end, values, done, total },
-//               { type: "done", id, mean, windows }, { type: "cancelled", id }, { type: "error", id, text }
+//               { type: "done", id, mean, windows, seconds, level, clipped } (the last two for pairs of voices), { type: "cancelled", id }, { type: "error", id, text }
 
 import { Resampler, samplesSource, wavSource } from "./audio.js";
+import { levelOf } from "./level.js";
 import * as ort from "./static/ort.wasm.min.mjs";
 
 ort.env.wasm.numThreads = 1; // more need headers that plain file servers do not send
@@ -48,7 +49,9 @@ async function analyse({ id, file, samples, rate }) {
     const [from, to] = [start / model.sample_rate, (start + count) / model.sample_rate];
     postMessage({ type: "window", id, start: from, end: to, values, done: index + 1, total: clips.length });
   }
-  postMessage({ type: "done", id, mean: Float32Array.from(sum, (value) => value / clips.length), windows: clips.length });
+  const mean = Float32Array.from(sum, (value) => value / clips.length);
+  const heard = model.labels ? {} : await levelOf(source);
+  postMessage({ type: "done", id, mean, windows: clips.length, seconds: source.frames / source.rate, ...heard });
 }
 
 /** Windows that cover the recording; the last ends with it, and a shorter recording is one window of its own length. */

@@ -4,6 +4,7 @@ A transform is called with `audio` (`(samples,)` float32), `sample_rate` and `rn
 draws only from `rng`, so the result depends on the clip's seed, not on the number of workers.
 
 Example:
+    >>> import numpy as np
     >>> noise = GaussianNoise(min_amplitude=0.01, max_amplitude=0.02, p=1.0)
     >>> noise(np.zeros(16000, np.float32), 16000, np.random.default_rng(0)).shape
     (16000,)

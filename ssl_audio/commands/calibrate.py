@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="person/**/file, people not in the training")
     parser.add_argument("--trials", metavar="LIST", help="trials label,person/file,person/file (default: all pairs)")
     parser.add_argument("--metadata", metavar="CSV", help="who speaks in which file (default: manifest.csv beside it)")
+    parser.add_argument("--corrections", metavar="CSV", help="columns first, second, same (yes or no): what you heard")
     parser.add_argument("--output", metavar="FOLDER", help="write the model with its calibration into this folder")
     parser.add_argument("--normalize_scores", choices=("z", "s", "as"), help="with --cohort: z-, s- or adaptive s-norm")
     parser.add_argument("--cohort", metavar="FOLDER", help="person/**/file of a third set of people")
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ssl_audio.decisions.calibrating import LENGTHS, calibrate, test_calibration
+    from ssl_audio.decisions.corrections import read_corrections
     from ssl_audio.hub import PUBLISHED_SOURCE, load_model, save_model
     from ssl_audio.hub.calibration_files import CALIBRATION, write_calibration
     from ssl_audio.utils.device import best_device
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         trials=args.trials,
         metadata=args.metadata,
+        corrections=read_corrections(args.corrections) if args.corrections else None,
         normalize=args.normalize_scores,
         cohort=args.cohort,
         lengths=lengths,

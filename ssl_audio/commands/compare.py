@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cost_miss", type=float, default=1.0, help="price of a miss, for the decision (1)")
     parser.add_argument("--cost_false_accept", type=float, default=1.0, help="price of a false accept (1)")
+    parser.add_argument("--corrections", metavar="CSV", help="columns first, second, same (yes or no): what you heard")
     parser.add_argument("--csv", metavar="FILE", help="write a row per pair")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="print the pairs as JSON, or write it")
     parser.add_argument("--batch_size", type=int, help="clips per forward pass")
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from ssl_audio.decisions.comparing import compare_files
+    from ssl_audio.decisions.corrections import read_corrections
     from ssl_audio.decisions.rule import Rule
     from ssl_audio.utils.device import best_device
     from ssl_audio.utils.files import write_text
@@ -62,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.pairs) == bool(args.recordings):
         raise InputError("give recordings, or a list of pairs with --pairs")
     paths, pairs = _listed(Path(args.pairs)) if args.pairs else _paired(args.recordings)
+    corrections = read_corrections(args.corrections) if args.corrections else None
     model = load(args)
     options = {"batch_size": args.batch_size, "device": best_device(args.device)}
-    found, failed = compare_files(paths, np.array(pairs), model, rule, **options)
+    found, failed = compare_files(paths, np.array(pairs), model, rule, corrections, **options)
     if not found:
         raise InputError(f"{failed[0][0]}: {failed[0][1]}; no pair is left")
     if args.csv:

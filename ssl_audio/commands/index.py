@@ -6,6 +6,7 @@ the index. The index is saved every two minutes; an interrupted run continues fr
 
 import os
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_audio.commands._models import MODEL, add_trusted, load
@@ -57,6 +58,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--rebuild", action="store_true", help="discard an existing index and start again")
     parser.add_argument("--moved", action="store_true", help="the library of the index has moved to this folder")
+    parser.add_argument(
+        "--corrections", metavar="CSV", help="columns first, second, same (yes or no): put tracks into other groups"
+    )
     parser.add_argument("--quality", action="store_true", help="print how often neighbours have the same artist")
     parser.add_argument("--labels", metavar="CSV", help="with --quality: columns path, label; score these too")
     parser.add_argument("--batch_size", type=int, metavar="N", help="clips per forward pass")
@@ -64,6 +68,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    from ssl_audio.decisions.corrections import read_corrections
     from ssl_audio.errors import InputError
     from ssl_audio.hub.address import lasting
     from ssl_audio.retrieval import Index
@@ -74,6 +79,7 @@ def run(args: Namespace) -> int:
         read_table(args.labels, ("path", "label"))  # before the library is embedded
     asked = {name: getattr(args, name) for name in _DEFAULTS if getattr(args, name) is not None}
     root = os.path.abspath(args.folder)
+    corrections = read_corrections(args.corrections) if args.corrections else None
     index = None
     if os.path.exists(args.output) and not args.rebuild:
         index = Index.load(args.output, root=root if args.moved else None)
@@ -99,6 +105,10 @@ def run(args: Namespace) -> int:
         print(f"skipped: {reason if path in reason else f'{path}: {reason}'}")
     if not len(index):
         raise InputError(f"{args.folder}: none of its {len(update.failed)} audio files can be embedded")
+    if corrections is not None:
+        names = [os.path.relpath(path, root) for path in index.paths]
+        index.set_groups(corrections.people(index.groups, names, [Path(path) for path in index.paths]))
+        index.save(args.output)
     print(f"{args.output}: {len(index):,} tracks ({update}); {index.description}")
     if args.quality or args.labels:
         _print_quality(index, args.labels)

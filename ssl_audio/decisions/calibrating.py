@@ -13,6 +13,7 @@ from torch import nn
 
 from ssl_audio import audio
 from ssl_audio.decisions.clips import Clip, inspect_files
+from ssl_audio.decisions.corrections import Corrections
 from ssl_audio.embedding import embed_files
 from ssl_audio.embedding.look_up import path_encoder
 from ssl_audio.errors import InputError
@@ -45,6 +46,7 @@ def calibrate(
     *,
     trials: str | os.PathLike | None = None,
     metadata: str | os.PathLike | None = None,
+    corrections: Corrections | None = None,
     normalize: str | None = None,
     cohort: str | os.PathLike | None = None,
     lengths: Sequence[float] = LENGTHS,
@@ -62,6 +64,7 @@ def calibrate(
         data: `person/**/file`, people who were not in the training.
         trials: a list `label,person/file,person/file`; None takes all pairs, at most 40,000 of them.
         metadata: see `evaluation.recordings.find_recordings`.
+        corrections: pairs of recordings of `data` that are, or are not, the same person; see `Corrections.people`.
         normalize: "z", "s" or "as" with `cohort`, a folder of other people; None for cosines.
         lengths: in seconds, of the cuts; none for whole recordings alone.
         apart_from: folders that it will be tested on, which must be of other people and recordings.
@@ -75,6 +78,11 @@ def calibrate(
     """
     facts = {"model": fingerprint(model), "level": level_rule(model)}
     recordings = find_recordings(data, metadata)
+    if corrections is not None:
+        if trials is not None:
+            raise InputError("a list of trials has its own labels; correct it, or leave the corrections")
+        people = corrections.people(recordings.singers, recordings.files, recordings.paths())
+        recordings = replace(recordings, singers=people)
     listed = _trials(recordings, trials, seed)
     if trials is not None:
         recordings = recordings.select(listed.files, listed.singers)
@@ -83,11 +91,11 @@ def calibrate(
     clips = check_clips(recordings, model)
     others = [] if backend.cohort is None else check_clips(backend.cohort, model)
     _check_apart(recordings, clips, backend.cohort, others)
-    people = _digests(recordings.singers)
+    digests = _digests(recordings.singers)
     heard = np.array(sorted({clip.digest for clip in [*clips, *others]}), dtype=np.int64)
     for test in apart_from:
         unseen = find_recordings(test)
-        check_unseen(people, heard, unseen, check_clips(unseen, model))
+        check_unseen(digests, heard, unseen, check_clips(unseen, model))
     listed = _without_copies(listed, clips)
     scored, used = _score(model, listed, recordings, backend, lengths, seed, embedding)
     facts |= {
@@ -108,7 +116,7 @@ def calibrate(
         resamples=resamples,
         normalization=normalize,
         cohort=used,
-        people=people,
+        people=digests,
         audio=heard,
         facts=facts,
     )
@@ -273,20 +281,20 @@ def _score(
     usable = sorted(x for x in lengths if x * model.sample_rate >= model.minimum_samples)
     if path_encoder(model) is not None:
         usable = []
-    tables = [_cuts(model, recordings.paths(), seconds, rng, embedding) for seconds in (None, *usable)]
+    tables = [embed_cut(model, recordings.paths(), seconds, rng, embedding) for seconds in (None, *usable)]
     values = np.concatenate([table[0] for table in tables])
     seconds = np.concatenate([table[1] for table in tables])
     # (cuts + 1, files) row of each file at each length; -1 where the file is not longer
     rows = np.stack([np.where(table[2], i * len(recordings) + np.arange(len(recordings)), -1)
                      for i, table in enumerate(tables)])  # fmt: skip
-    pairs, kinds = _draw_lengths(trials.pairs, rows, np.array([np.nan, *usable]), rng)
+    pairs, kinds = draw_lengths(trials.pairs, rows, np.array([np.nan, *usable]), rng)
     used = None if backend.cohort is None else _whole(model, backend.cohort.paths(), embedding)
     scorer = Scorer(backend.normalization, used) if calibration is None else calibration.scorer()
     people = trials.singer_codes()[0]
     return ScoredTrials(trials.labels, scorer(values, pairs), seconds[pairs], people, kinds), used
 
 
-def _draw_lengths(
+def draw_lengths(
     pairs: np.ndarray, rows: np.ndarray, nominal: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """((trials, 2) rows of the drawn cuts, (trials,) their common nominal length or NaN).
@@ -300,7 +308,7 @@ def _draw_lengths(
     return rows[drawn, pairs], np.where(alike, nominal[drawn[:, 0]], np.nan)
 
 
-def _cuts(
+def embed_cut(
     model: EmbeddingModel,
     paths: Sequence[Path],
     seconds: float | None,

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssl_audio.audio import AudioError
 from ssl_audio.decisions.clips import Clip, inspect, inspect_files, same_audio
+from ssl_audio.decisions.corrections import Corrections
 from ssl_audio.decisions.rule import Rule
 from ssl_audio.embedding import embed_files
 from ssl_audio.embedding.look_up import path_encoder
@@ -108,6 +109,7 @@ def compare_files(
     pairs: np.ndarray,
     model: EmbeddingModel,
     rule: Rule | None = None,
+    corrections: Corrections | None = None,
     **embedding: Any,
 ) -> tuple[list[Comparison], list[tuple[Path, str]]]:
     """Compare pairs of files.
@@ -117,6 +119,7 @@ def compare_files(
         pairs: (pairs, 2) positions in `paths`.
         model: see `compare`.
         rule: of the decision; None decides at a prior of .5.
+        corrections: what a person has heard; it replaces the decision on these pairs, with a warning.
         **embedding: `batch_size`, `device` of `embed_files`.
 
     Returns:
@@ -134,7 +137,25 @@ def compare_files(
     if failed:
         pairs = pairs[~np.isin(pairs, list(failed)).any(axis=1)]
     found = _compare([str(path) for path in paths], clips, values, pairs, model.calibration, rule)
+    if corrections is not None:
+        found = _corrected(found, pairs, corrections, paths)
     return found, [(paths[i], reason) for i, reason in sorted(failed.items())]
+
+
+def _corrected(
+    found: list[Comparison], pairs: np.ndarray, corrections: Corrections, paths: Sequence[Path]
+) -> list[Comparison]:
+    known = {}
+    for places, same in zip(corrections.places([str(path) for path in paths], paths, True), (True, False), strict=True):
+        known.update({frozenset(pair): same for pair in places.tolist()})
+    result = []
+    for one, pair in zip(found, pairs.tolist(), strict=True):
+        if frozenset(pair) in known:
+            same = known[frozenset(pair)]
+            said = f"decided by {corrections.source}: {'the same' if same else 'not the same'}"
+            one = replace(one, same=same, warnings=(*one.warnings, said))
+        result.append(one)
+    return result
 
 
 def embed_clips(

@@ -60,6 +60,28 @@ class ModelCalibration:
         clipped, inputs = self._inputs(scores, lengths)
         return self.line(clipped, inputs)
 
+    def ratio_matrix(self, scores: np.ndarray, lengths: np.ndarray, other_lengths: np.ndarray) -> np.ndarray:
+        """(files, others) scores of clips of (files,) and (others,) seconds -> log-likelihood ratios, as `ratios`."""
+        ratios = np.clip(scores, *self.score_range)  # from here on in place: this is done for all pairs of many files
+        if not self.uses_length:
+            ratios *= self.line.scale
+            ratios += self.line.offset
+            return ratios
+        logs, others = (
+            log_lengths(np.clip(x, *self.length_range)).astype(scores.dtype) for x in (lengths, other_lengths)
+        )
+        of_mean, of_difference, of_product = (*self.line.weights, 0.0, 0.0, 0.0)[:3]
+        mean = (logs[:, None] + others) / 2
+        ratios *= self.line.scale + of_product * mean
+        mean *= of_mean
+        ratios += mean
+        np.subtract(logs[:, None], others, out=mean)
+        np.abs(mean, out=mean)
+        mean *= of_difference
+        ratios += mean
+        ratios += self.line.offset
+        return ratios
+
     def intervals(self, scores: ArrayLike, lengths: ArrayLike) -> np.ndarray:
         """(trials, 2) between which 95 % of the refits on resampled people put each ratio; arguments as `ratios`."""
         clipped, inputs = self._inputs(scores, lengths)

@@ -37,6 +37,16 @@ def normalize_scores(
         InputError: the kind is unknown, the cohort has fewer than two recordings or other dimensions, or its scores do
             not vary.
     """
+    mean, deviation = cohort_statistics(embeddings, cohort, kind, top)
+    scores = score_trials(embeddings, pairs).astype(np.float64)
+    sides = [(scores - mean[side]) / deviation[side] for side in (pairs[:, 0], pairs[:, 1])]
+    return sides[0] if kind == "z" else (sides[0] + sides[1]) / 2
+
+
+def cohort_statistics(
+    embeddings: ArrayLike, cohort: ArrayLike, kind: str = "as", top: int = 300
+) -> tuple[np.ndarray, np.ndarray]:
+    """(recordings,) mean and deviation of each recording's scores against the cohort; see `normalize_scores`."""
     if kind not in KINDS:
         raise InputError(f"unknown score normalisation {kind!r}; choose one of {', '.join(KINDS)}")
     unit, others = unit_length(embeddings), unit_length(cohort)
@@ -44,13 +54,10 @@ def normalize_scores(
         raise InputError(f"normalisation needs at least two cohort recordings, got {len(others)} (top {top})")
     if others.shape[1] != unit.shape[1]:
         raise InputError(f"the cohort has {others.shape[1]} dimensions, the recordings {unit.shape[1]}")
-    mean, deviation = _cohort_statistics(unit, others, min(top, len(others)) if kind == "as" else len(others))
-    scores = score_trials(unit, pairs).astype(np.float64)
-    sides = [(scores - mean[side]) / deviation[side] for side in (pairs[:, 0], pairs[:, 1])]
-    return sides[0] if kind == "z" else (sides[0] + sides[1]) / 2
+    return _statistics(unit, others, min(top, len(others)) if kind == "as" else len(others))
 
 
-def _cohort_statistics(unit: np.ndarray, cohort: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+def _statistics(unit: np.ndarray, cohort: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     """(recordings,) mean and standard deviation of each recording's `top` highest cohort scores."""
     mean, deviation = np.empty(len(unit)), np.empty(len(unit))
     for first in range(0, len(unit), _ROWS):

@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,6 +297,12 @@ class Index:
         if None in positions:
             raise InputError(f"{tracks[positions.index(None)]} is not in the index")
         self._state = State(state.tracks.without([p for p in positions if p is not None]), self.settings)
+
+    def set_groups(self, groups: Sequence[str]) -> None:
+        """Give every track another group; `groups` is in the order of `ids`. Raises InputError for another number."""
+        if len(groups) != len(self):
+            raise InputError(f"{len(groups)} groups do not fit an index of {len(self)} tracks")
+        self._state = State(replace(self._state.tracks, groups=list(groups)), self.settings)
 
     def update(
         self,

@@ -3,6 +3,7 @@
 import html
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,7 +30,14 @@ def map_positions(embeddings: np.ndarray, projection: str = "pca") -> np.ndarray
     return (flat - middle) / max(float(np.abs(flat - middle).max()), 1e-12)
 
 
-def map_page(index: Index, folder: str | os.PathLike, projection: str = "pca", title: str | None = None) -> str:
+def map_page(
+    index: Index,
+    folder: str | os.PathLike,
+    projection: str = "pca",
+    title: str | None = None,
+    kind: str = "folder",
+    lists: Sequence[tuple[str, Sequence[tuple[int, str]]]] = (),
+) -> str:
     """The HTML of the map.
 
     Args:
@@ -37,6 +45,8 @@ def map_page(index: Index, folder: str | os.PathLike, projection: str = "pca", t
         folder: folder of the HTML file; audio files are linked relative to it.
         projection: "pca" or "umap", see `project`.
         title: title of the page; default: the name of the library's folder.
+        kind: what the groups of the index are, in the singular.
+        lists: shown before anything is played or searched: (title, (position of a track, note) of each entry).
 
     Raises:
         InputError: the index is empty, or the projection is unknown.
@@ -63,7 +73,8 @@ def map_page(index: Index, folder: str | os.PathLike, projection: str = "pca", t
     ]
     root = index.settings["root"]
     title = html.escape(title or f"Map of {Path(root).name if root else 'the library'}")
-    data = json.dumps({"tracks": tracks, "groups": groups}).replace("<", "\\u003c")  # a file name may hold `</script>`
+    content = {"tracks": tracks, "groups": groups, "kind": kind, "lists": lists}
+    data = json.dumps(content).replace("<", "\\u003c")  # a file name may hold `</script>`
     page = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     return page.replace("__TITLE__", title).replace("__TRACKS__", data)
 

@@ -120,7 +120,8 @@ def test_every_odd_file_is_what_its_table_says_or_a_clean_error(shared):
         name = line.split("`")[1]
         expected = declares(line)
         if name in OF_PYAV and media.AVAILABLE:
-            assert len(audio.read(folder / name)) == audio.info(folder / name).frames > 16000, name
+            declared = audio.info(folder / name).frames  # with the padding of the codec, which is not always there
+            assert 16000 < declared - 1024 < len(audio.read(folder / name)) <= declared, name
         elif expected is None or expected[0] == 0 or "nonfinite" in line:
             with pytest.raises(AudioError) as caught:
                 audio.read(folder / name)

@@ -4,6 +4,7 @@ import base64
 import functools
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -16,14 +17,18 @@ import soxr
 import torch
 from helpers import REPOSITORY, skip_without
 
-from ssl_audio import audio, encoders
+from ssl_audio import audio, compare, encoders
 from ssl_audio.cli import main
 from ssl_audio.downstream.tags import tag_file, write_json
 from ssl_audio.embedding import embed_files
+from ssl_audio.evaluation.calibration import Calibration
+from ssl_audio.evaluation.false_accepts import fit_false_accepts
+from ssl_audio.evaluation.model_calibration import ModelCalibration
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.heads import ProbeHead
 from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.provenance import fingerprint
 
 SOURCE = REPOSITORY / "examples" / "browser"
 TAGS = ["guitar", "drums", "voice", "piano", "a name of a tag that is <b>longer</b> than a phone is wide", *"fghijklm"]
@@ -57,6 +62,8 @@ def songs(tmp_path_factory):
     soundfile.write(folder / "a.wav", song(7.3, 44100, 220), 44100, "PCM_24")
     soundfile.write(folder / "a.flac", song(7.3, 44100, 220), 44100)
     soundfile.write(folder / "b.wav", song(5.0, 48000, 330), 48000)
+    cut = np.clip(40 * song(1.4, 44100, 190).mean(axis=1), -0.7, 0.7)
+    soundfile.write(folder / "cut.wav", cut, 44100)
     soundfile.write(folder / "short.wav", song(0.7, 44100, 150), 44100)
     (folder / "no audio.mp3").write_bytes(b"this is not a song" * 100)
     return folder
@@ -82,6 +89,28 @@ def voices(songs):
     return settle(EmbeddingModel(mel, encoder, 16000, level="peak", level_in_forward=False), songs)
 
 
+def calibrated(model, name):
+    """The model with a calibration whose every part matters: lengths, refits, and ("normalised") a cohort."""
+    other = model.with_parts()
+    rng = np.random.default_rng(0)
+    cohort = rng.standard_normal((12, 16)).astype(np.float32) if name == "normalised" else None
+    scale = 2.0 if cohort is None else 0.4
+    line = np.array([scale, -0.3, 0.5, -0.7, 0.2])
+    calibration = ModelCalibration(
+        line=Calibration(line[0], line[1], tuple(line[2:].tolist())),
+        false_accepts=fit_false_accepts(rng.normal(0.4, 0.6 if cohort is None else 3, 4000), rng.normal(0, 1, 4000)),
+        refits=line + 0.1 * rng.standard_normal((60, 5)),
+        score_range=(-8.0, 8.0),
+        length_range=(1.0, 1.3),
+        uses_length=True,
+        normalization=None if cohort is None else "as",
+        cohort=cohort,
+        facts={"model": fingerprint(other)},
+    )
+    other.calibration = calibration
+    return other
+
+
 def clips(model, songs):
     """Pieces of two songs: (6, samples)."""
     samples = round(WINDOW * model.sample_rate)
@@ -104,7 +133,11 @@ def site(tmp_path_factory, tagger, voices):
     folder = tmp_path_factory.mktemp("site") / "browser"
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("node_modules", "static", "model"))
     put_runtime(folder)
-    for name, model in [("tags", tagger), ("voices", voices)]:
+    for name, model in [
+        ("tags", tagger),
+        ("voices", voices),
+        *((n, calibrated(voices, n)) for n in ("plain", "normalised")),
+    ]:
         save_model(model, folder.parent / name)
         output = folder / "model" / name / "model.onnx"
         command = ["export", "--model", folder.parent / name, "--format", "onnx", "--output", output]
@@ -253,6 +286,36 @@ def test_two_voices_have_the_cosine_of_pytorch(open_page, voices, songs):
     assert float(page.inner_text("#cosine")) == pytest.approx(expected, abs=1e-3)
     give(page, songs / "a.wav", 1)
     assert float(page.inner_text("#cosine")) > 0.999
+
+
+@pytest.mark.parametrize("name", ["plain", "normalised"])
+def test_a_calibrated_model_gives_the_probability_of_compare(name, open_page, voices, songs, tmp_path):
+    page = open_page(f"{name}/model.json")
+    pair = songs / "short.wav", songs / "cut.wav"
+    for nth, path in enumerate(pair):
+        give(page, path, nth)
+    page.fill("#prior", "0.2")
+    found = compare(*pair, calibrated(voices, name), prior=0.2)
+    assert float(page.inner_text("#cosine")) == pytest.approx(found.score, abs=2e-3)
+    answer, note = page.inner_text("#answer"), page.inner_text("#llr")
+    shown = [float(x) for x in re.findall(r"[\d.]+", answer)]
+    assert shown == pytest.approx([found.probability, *found.probability_interval], abs=3e-3)
+    assert 0.01 < found.probability < 0.99  # the ends would be no test
+    ratio, low, high, rate = (float(x) for x in re.findall(r"-?\d+\.?\d*", note)[:4])
+    assert (ratio, low, high) == pytest.approx((found.llr, *found.llr_interval), abs=0.03)
+    assert rate / 100 == pytest.approx(found.false_accept, rel=0.1)
+    warned = page.locator("#warnings li").all_inner_texts()
+    assert any("cut.wav is clipped" in warning for warning in found.warnings)
+    assert warned == ["short.wav is short: 0.70 s", "cut.wav is clipped"]
+    give(page, pair[0], 1)
+    assert "both hold the same audio" in page.locator("#warnings li").all_inner_texts()
+
+
+def test_without_a_calibration_no_probability_is_given(open_page, songs):
+    page = open_page("voices/model.json")
+    give(page, songs / "short.wav", 0)
+    give(page, songs / "cut.wav", 1)
+    assert page.locator("#decision").is_hidden() and page.locator("#uncalibrated").is_visible()
 
 
 def test_playing_moves_the_tags_along(open_page, songs):

@@ -176,7 +176,9 @@ def test_print_config_has_every_default_and_is_a_config_itself(capsys, tmp_path)
     model, data = whole["model"]["init_args"], whole["data"]["init_args"]
     assert model["num_negatives"] == 250 and model["encoder"]["init_args"]["embedding_dim"] == 1000
     assert (data["batch_size"], data["dataset_dirs"]) == (7, None), "what is required and not given is null"
-    assert "callbacks" not in whole["trainer"] and whole["callbacks"]["best"]["init_args"]["monitor"] == "loss/val"
+    best = whole["callbacks"]["best"]
+    assert "callbacks" not in whole["trainer"] and best["class_path"] == "ssl_audio.callbacks.BestCheckpoint"
+    assert best["init_args"]["monitor"] is None
     (tmp_path / "whole.yaml").write_text(text)
     again, _ = printed(capsys, "--config", str(tmp_path / "whole.yaml"), "--print_config")
     assert again == text
