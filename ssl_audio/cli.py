@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "map": "draw an indexed library as an HTML page",
     "eval": "test one model on trial lists by the published protocol: EER and MNR with intervals",
     "evaluate": "compare several models in a report: which is better, by how much, is it significant",
+    "adapt": "fit a model to your recordings without training, where it helps people left out",
     "calibrate": "fit what turns a model's scores into probabilities and decisions",
     "compare": "compare recordings: one person or two, how probable, how certain",
     "identify": "find who of a number of known people is heard, or none of them",

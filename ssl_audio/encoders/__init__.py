@@ -19,9 +19,10 @@ from ssl_audio.encoders.resnet34 import ResNet18, ResNet34
 from ssl_audio.encoders.sample_cnn import SampleCNN, SampleCNNXL
 from ssl_audio.encoders.short_chunk_cnn import ShortChunkCNN
 from ssl_audio.encoders.sinc_net import SincNet
+from ssl_audio.encoders.views import Joined, Views
 from ssl_audio.encoders.vit import VisionTransformer
 from ssl_audio.encoders.wavebyol import WaveBYOL
-from ssl_audio.encoders.whitened import Whitened, Whitening
+from ssl_audio.encoders.whitened import NearestMean, Whitened, Whitening
 
 __all__ = [
     "AISFX",
@@ -34,8 +35,10 @@ __all__ = [
     "Encoder",
     "FastResNet34",
     "HuggingFace",
+    "Joined",
     "MobileNetV3",
     "Musicnn",
+    "NearestMean",
     "PatchTransformer",
     "ResNet18",
     "ResNet34",
@@ -45,6 +48,7 @@ __all__ = [
     "SampleCNNXL",
     "ShortChunkCNN",
     "SincNet",
+    "Views",
     "VisionTransformer",
     "WaveBYOL",
     "Whitened",

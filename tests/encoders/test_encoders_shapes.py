@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from helpers import tiny_model
 
 from ssl_audio import encoders
+from ssl_audio.baselines import mfcc_statistics
 from ssl_audio.errors import InputError
 from ssl_audio.frontends import LogMelSpectrogram, Waveform
 from ssl_audio.pooling import AttentiveStatisticsPooling, MeanPooling, StatisticsPooling
@@ -33,6 +35,16 @@ SMALL = {
         lambda: encoders.Whitened(encoders.CompactCNN([8, 8], embedding_dim=16), encoders.Whitening(16)),
         False,
         61,
+    ),
+    "views, nearest mean, joined": (
+        lambda: encoders.Joined(
+            encoders.Whitened(encoders.Views(tiny_model(), encoders.views.VIEWS), encoders.NearestMean(16, 2)),
+            mfcc_statistics(16000),
+            encoders.Whitening(40),
+            0.2,
+        ),
+        True,
+        8000,
     ),
     "ecapa": (lambda: encoders.ECAPATDNN(16, 6, BANDS, mfa_channels=12), False, 61),
     "ecapa, speechbrain": (
@@ -179,7 +191,7 @@ def test_the_contract_of_encoders_holds(small):
 def test_the_stated_minimum_is_the_minimum(small):
     encoder, samples, _ = small
     if encoder.minimum_frames > 1:
-        with pytest.raises(RuntimeError):
+        with pytest.raises((RuntimeError, InputError)):
             encoder(features(samples, encoder.minimum_frames - 1))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ssl_audio import encoders, export
+from ssl_audio.baselines import mfcc_statistics
 from ssl_audio.cli import main
 from ssl_audio.commands.export import error_rates
 from ssl_audio.errors import InputError
@@ -31,6 +32,12 @@ def mel(normalize="band"):
 
 def kaldi(**arguments):
     return KaldiFilterbank(RATE, MEL["n_mels"], cmn=True, **arguments)
+
+
+def views():
+    """Three views of a small model, less the nearest of two means."""
+    start = EmbeddingModel(mel(), encoders.CompactCNN(channels=[8], embedding_dim=16), RATE)
+    return encoders.Whitened(encoders.Views(start, ["plain", "speech", "level"]), encoders.NearestMean(16, 2))
 
 
 # Small enough to export in seconds; EfficientNet is what is published, so it is the real b0.
@@ -59,6 +66,8 @@ MODELS = {
         mel(),
         encoders.VisionTransformer(64, 16, embedding_dim=32, depth=1, heads=2, head_dim=8, mlp_dim=32),
     ),
+    "Views": lambda: (Waveform(), views()),
+    "Joined": lambda: (Waveform(), encoders.Joined(views(), mfcc_statistics(RATE), encoders.Whitening(40), 0.2)),
     "WaveBYOL": lambda: (Waveform(), encoders.WaveBYOL(channels=48)),
 }
 
@@ -79,7 +88,7 @@ OF_OTHERS = {"AISFX", "HuggingFace", "Musicnn", "Resemblyzer"}
 
 
 def test_every_encoder_is_exported_here():
-    assert set(MODELS) == set(encoders.__all__) - {"Encoder", "Whitening"} - OF_OTHERS
+    assert set(MODELS) == set(encoders.__all__) - {"Encoder", "NearestMean", "Whitening"} - OF_OTHERS
 
 
 LARGE = ("CAMPlusPlus", "ECAPATDNN")  # graphs of many nodes: more than 5 s
