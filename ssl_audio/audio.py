@@ -353,7 +353,8 @@ def write(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int, sub
 def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     """All files in a folder and its sub-folders that have a suffix of `EXTENSIONS`, sorted by path.
 
-    Hidden files and folders are skipped. Symbolic links are followed, except to a folder that contains them.
+    Hidden files and folders are skipped. Symbolic links are followed, except to what is in the folder itself or was
+    reached by another link, so that each file is listed once.
 
     Raises:
         InputError: the folder is missing, is not a folder, or cannot be listed.
@@ -364,15 +365,15 @@ def find_audio_files(folder: str | os.PathLike[str]) -> list[Path]:
 def walk_files(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
     """The directory entries of all files in a folder and its sub-folders: depth first, each folder sorted by name.
 
-    Hidden files and folders are skipped.
+    Hidden files and folders are skipped, and links as `find_audio_files` says.
 
     Raises:
         InputError: the folder is missing, is not a folder, or cannot be listed.
     """
-    yield from _walk(os.fspath(folder), ())
+    yield from _walk(os.fspath(folder), os.path.realpath(folder), (), set())
 
 
-def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
+def _walk(folder: str, root: str, parents: tuple[str, ...], linked: set[str]) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as listing:
             entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
@@ -384,11 +385,26 @@ def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
         raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
     real = os.path.realpath(folder)
     for entry in entries:
+        target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
+        if entry.is_symlink() and (target in (*parents, real) or _listed_anyway(entry, target, root)):
+            continue
+        if entry.is_symlink() or not target.startswith(os.path.join(root, "")):  # reached through a link
+            if target in linked:
+                continue
+            linked.add(target)
         if entry.is_dir():
-            if not (entry.is_symlink() and os.path.realpath(entry.path) in (*parents, real)):
-                yield from _walk(entry.path, (*parents, real))
+            yield from _walk(entry.path, root, (*parents, real), linked)
         elif entry.is_file():
             yield entry
+
+
+def _listed_anyway(link: os.DirEntry[str], target: str, root: str) -> bool:
+    """Whether the target of a link is in the walked folder, where it is not hidden and has the suffix of the link."""
+    start = os.path.join(root, "")
+    if not target.startswith(start) or any(part.startswith(".") for part in target[len(start) :].split(os.sep)):
+        return False
+    suffixes = [os.path.splitext(name)[1].lower() for name in (link.name, target)]
+    return link.is_dir() or suffixes[0] == suffixes[1]
 
 
 def _open(path: str) -> Any:

@@ -9,6 +9,7 @@ from importlib import import_module
 from types import ModuleType
 
 from ssl_audio.errors import InputError
+from ssl_audio.utils.extras import install_command
 from ssl_audio.utils.files import NO_ROOM, write_problem
 from ssl_audio.utils.malloc import keep_freed_memory
 
@@ -17,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "export": "write a model as ONNX or TorchScript, checked against PyTorch",
     "train": "train an embedding from stacked config files",
     "configs": "list, show or copy the config files of the package",
+    "distil": "teach a small network to embed as a large one does, and say what is lost",
     "sweep": "train runs that differ in a few keys, and compare them in one table",
     "preprocess": "cut a data set into segments, one folder per singer",
     "pairs": "draw a list of verification trials from a data set",
@@ -32,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "map": "draw an indexed library as an HTML page",
     "eval": "test one model on trial lists by the published protocol: EER and MNR with intervals",
     "evaluate": "compare several models in a report: which is better, by how much, is it significant",
+    "adapt": "fit a model to your recordings without training, where it helps people left out",
     "calibrate": "fit what turns a model's scores into probabilities and decisions",
     "compare": "compare recordings: one person or two, how probable, how certain",
     "identify": "find who of a number of known people is heard, or none of them",
@@ -100,7 +103,7 @@ def run_command(name: str, arguments: Sequence[str], program: str | None = None)
         extra = _EXTRA_OF.get((error.name or "").split(".")[0])
         if extra is None:
             raise
-        print(f"error: this needs {error.name}; install it with: pip install 'ssl-audio[{extra}]'", file=sys.stderr)
+        print(f"error: this needs {error.name}; install it with: {install_command(extra)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 0

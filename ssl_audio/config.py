@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import nn
 
-from ssl_audio.errors import InputError, suggest
+from ssl_audio.errors import InputError, first_line, suggest
 
 MOVED: dict[str, str] = {
     "ssl_audio.evaluation.baselines.MelStatistics": "ssl_audio.baselines.MelStatistics",
@@ -34,6 +34,7 @@ MOVED: dict[str, str] = {
 """Old path of a class -> its present path. Saved models contain the old one, so entries are never removed."""
 
 ADDED: dict[str, dict[str, Any]] = {
+    "ssl_audio.heads.MLP": {"parts": 1},
     "ssl_audio.frontends.MelSpectrogram": {"edges": "reflect"},
     "ssl_audio.EmbeddingModel": {"level": "none", "level_in_forward": True},
     "ssl_audio.resampling.ResampledFrontend": {"zero_crossings": 32, "rolloff": 0.97},
@@ -192,6 +193,26 @@ def _describe_value(value: Any, outside: bool) -> Any:
     return value
 
 
+def missing_arguments(description: Any) -> list[str]:
+    """Arguments of classes of ours that a description leaves to their defaults, as `class.argument`.
+
+    `describe` writes all of them. Those of `ADDED` are not listed.
+    """
+    if isinstance(description, (list, tuple)):
+        return [name for item in description for name in missing_arguments(item)]
+    if not isinstance(description, Mapping):
+        return []
+    given = description.get("init_args") or {} if "class_path" in description else description
+    found = []
+    path = canonical_path(str(description.get("class_path", "")))
+    if path.startswith("ssl_audio."):
+        known = {"self", *given, *ADDED.get(path, {})}
+        for name, parameter in inspect.signature(find(path).__init__).parameters.items():
+            if name not in known and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                found.append(f"{path.rpartition('.')[2]}.{name}")
+    return found + [name for value in given.values() for name in missing_arguments(value)]
+
+
 def refuse_outside(module: nn.Module, action: str) -> None:
     """Raise InputError if a part of the module stays outside the package, so that the action is impossible.
 
@@ -234,6 +255,10 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
     if "class_path" not in spec:
         return {key: build(value, trusted=trusted) for key, value in spec.items()}
     path = spec["class_path"]
+    if not isinstance(path, str):
+        raise InputError(f"a class_path in the config is {path!r}; it must be the full name of a class")
+    if not isinstance(spec.get("init_args") or {}, Mapping):
+        raise InputError(f"the init_args of {path} in the config must be names with values, not {spec['init_args']!r}")
     if not trusted and str(path).split(".")[0] != "ssl_audio":
         raise InputError(
             f"the config names the class {path!r}, which is not part of ssl_audio; "
@@ -255,8 +280,9 @@ def build(spec: Any, *positional: Any, trusted: bool = False) -> Any:
         return kind(*positional, **init_args)
     except InputError:
         raise
-    except (TypeError, ValueError, AttributeError) as error:  # raised by constructors for a value of a wrong type
-        raise InputError(f"{path} cannot be built from {sorted(init_args)}: {error}") from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError) as error:
+        # raised by constructors for a value of a wrong type or range
+        raise InputError(f"{path} cannot be built from {sorted(init_args)}: {first_line(error)}") from error
 
 
 def _refuse_code(kind: type, given: Mapping[str, Any]) -> None:

@@ -77,9 +77,11 @@ class MLP(nn.Module):
         activation: relu, silu or gelu.
         output_batch_norm: also apply batch normalisation to the output, without scale and shift (SimSiam).
         normalize: scale the output to unit length, in float32.
+        parts: number of vectors that lie side by side in the input. The layers see one of them at a time, and `dim` is
+            `parts` times the last of `dims`.
 
     Raises:
-        InputError: `dims` is empty, or the activation is unknown.
+        InputError: `dims` is empty, the activation is unknown, or `parts` does not divide `in_dim`.
 
     Example:
         >>> head = MLP(512, [512, 64], bias=False)
@@ -96,23 +98,27 @@ class MLP(nn.Module):
         activation: str = "relu",
         output_batch_norm: bool = False,
         normalize: bool = False,
+        parts: int = 1,
     ) -> None:
         super().__init__()
         if not dims:
             raise InputError("dims is empty; give the size of at least one layer, or take ssl_audio.heads.Identity")
         if activation not in ACTIVATIONS:
             raise InputError(f"activation is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
+        if parts < 1 or in_dim % parts:
+            raise InputError(f"MLP.parts is {parts}, which does not divide the size of the input, {in_dim}")
         self.in_dim = in_dim
+        self.parts = parts
         self.dims = list(dims)
         self.batch_norm = batch_norm
         self.bias = bias
         self.activation = activation
         self.output_batch_norm = output_batch_norm
         self.normalize = normalize
-        self.dim = self.dims[-1]
+        self.dim = self.dims[-1] * parts
 
         layers: list[nn.Module] = []
-        for i, (size_in, size_out) in enumerate(zip([in_dim, *self.dims], self.dims, strict=False)):
+        for i, (size_in, size_out) in enumerate(zip([in_dim // parts, *self.dims], self.dims, strict=False)):
             is_last = i == len(self.dims) - 1
             has_norm = output_batch_norm if is_last else batch_norm
             layers.append(nn.Linear(size_in, size_out, bias=not has_norm if bias is None else bias))
@@ -124,8 +130,63 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(batch, in_dim)` -> `(batch, dim)`."""
+        if self.parts > 1:
+            x = x.unflatten(-1, (self.parts, -1)).flatten(0, 1)
         x = self.net(x)
+        if self.parts > 1:
+            x = x.unflatten(0, (-1, self.parts)).flatten(1)
         return F.normalize(x.float(), dim=-1) if self.normalize else x
+
+
+class TeacherHead(nn.Module):
+    """An embedding -> the space of the teacher whose embeddings it was trained to predict.
+
+    With the head, the student takes the teacher's place beside embeddings that the teacher made. The network predicts
+    the difference from the teacher's mean, in units of `length`; `fit` sets both.
+
+    Args:
+        in_dim: size of the student's embedding.
+        dim: size of the teacher's embedding.
+        hidden: size of a hidden layer with SiLU; None for one linear layer.
+        normalize: give every output the distance `length` from the mean, as losses on directions leave it open.
+
+    Example:
+        >>> head = TeacherHead(128, 256)
+        >>> head(torch.randn(4, 128)).shape
+        torch.Size([4, 256])
+    """
+
+    mean: Tensor
+    length: Tensor
+
+    def __init__(self, in_dim: int, dim: int, hidden: int | None = None, normalize: bool = True) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.dim = dim
+        self.hidden = hidden
+        self.normalize = normalize
+        self.net = MLP(in_dim, [dim] if hidden is None else [hidden, dim], bias=True, activation="silu")
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("length", torch.ones(()))
+
+    @torch.no_grad()
+    def fit(self, mean: Tensor, length: float) -> None:
+        """Set the point `(dim,)` from which the teacher's embeddings are seen, and their root mean square distance."""
+        self.mean.copy_(mean)
+        self.length.fill_(length)
+
+    def units(self, embeddings: Tensor) -> Tensor:
+        """The teacher's embeddings `(batch, dim)` as the network should predict them, float32."""
+        return (embeddings.float() - self.mean) / self.length
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, in_dim)` -> `(batch, dim)`, float32."""
+        return self.in_space(self.net(x))
+
+    def in_space(self, predicted: Tensor) -> Tensor:
+        """Predictions of the network `(batch, dim)` -> the teacher's space, float32."""
+        predicted = predicted.float()
+        return self.mean + self.length * (F.normalize(predicted, dim=-1) if self.normalize else predicted)
 
 
 class DINOHead(nn.Module):

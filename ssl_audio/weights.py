@@ -156,3 +156,17 @@ def _refused_name(error: Exception) -> str:
 def _some(items: Iterable[str], separator: str = ", ") -> str:
     items = list(items)
     return separator.join(items[:_SHOWN]) + (f"{separator}..." if len(items) > _SHOWN else "")
+
+
+def first_not_finite(module: nn.Module) -> str | None:
+    """The name of the first weight or buffer that holds NaN or infinity; None if all are finite."""
+    return next((name for name, value in module.state_dict().items() if not value.isfinite().all()), None)
+
+
+def refuse_not_finite(module: nn.Module, name: str | os.PathLike[str]) -> None:
+    """Raise InputError if a weight or buffer of the module of this name holds NaN or infinity."""
+    wrong = first_not_finite(module)
+    if wrong is not None:
+        raise InputError(
+            f"{os.fspath(name)}: weights are not finite ({wrong}): training diverged; give an earlier checkpoint"
+        )

@@ -6,7 +6,8 @@ from importlib import import_module
 import pytest
 
 MODULES = [
-    "augmentations.batch", "augmentations.clip", "config", "encoders.base", "errors", "frontends.kaldi",
+    "augmentations.batch", "augmentations.clip", "config", "embedding.conditions", "encoders.base", "errors",
+    "evaluation.fusion", "frontends.kaldi",
     "frontends.mel", "frontends.nnaudio", "heads", "model", "pooling", "resampling", "schedules",
     "training.interpolation", "training.short_names",
 ]  # fmt: skip

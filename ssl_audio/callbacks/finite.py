@@ -1,4 +1,4 @@
-"""Stops a run at the first loss that is not finite, and names the clips of that batch."""
+"""Stops a run at the first loss that is not finite, and names the clips of that batch; saves no such weights."""
 
 from typing import Any
 
@@ -8,19 +8,24 @@ from torch import Tensor
 
 from ssl_audio.data.base import recording_data
 from ssl_audio.errors import InputError
+from ssl_audio.weights import first_not_finite
 
 _MAX_NAMED = 12  # clips of a batch that the message names
+_REMEDY = "Lower model.optimizer's lr, or set trainer.precision to 32-true"
 
 
 class FiniteLoss(Callback):
     """On a CPU, raises before the weights are changed. On another device, where a check makes the host wait, it checks
     every few steps and before each checkpoint, so that none is written after a loss that is not finite.
 
+    A finite loss can have gradients that are not. So the weights are checked before each checkpoint too, and the last
+    finite checkpoint stays.
+
     Args:
         every_n_steps: how often to check on devices other than the CPU.
 
     Raises:
-        InputError: the loss is not finite.
+        InputError: the loss or a weight is not finite.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -58,6 +63,12 @@ class FiniteLoss(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._check(trainer)
+        wrong = first_not_finite(pl_module)
+        if not trainer.strategy.reduce_boolean_decision(wrong is None):  # all ranks stop, or the others would wait
+            raise InputError(
+                f"the weights are not finite at step {trainer.global_step}{f' ({wrong})' if wrong else ''}; training "
+                f"stopped and earlier checkpoints are kept. {_REMEDY}"
+            )
 
     def _check(self, trainer: Trainer) -> None:
         if self._bad_step is not None and self._bad_step >= 0:
@@ -73,5 +84,5 @@ def _message(step: int, index: Tensor | None, trainer: Trainer) -> str:
     clips = f" on a batch of clips from {', '.join(names)}{more}" if names else ""
     return (
         f"the loss is not finite at step {step}{clips}; training stopped and earlier checkpoints are kept. "
-        "Lower model.optimizer's lr, or set trainer.precision to 32-true, or look at these clips"
+        f"{_REMEDY}, or look at these clips"
     )

@@ -118,14 +118,14 @@ def final_summary(folder: Path, checkpoint: dict[str, Any] | None) -> str:
         f"loss curve       {folder / 'plots' / 'loss.png'}",
         "",
         "next:",
-        f"  python eval.py -m {_word(folder)} -r DATA_ROOT -d DATASET -meta METADATA_ROOT",
+        f"  ssl-audio eval -m {_word(folder)} -r DATA_ROOT -d DATASET -meta METADATA_ROOT",
         f'  python -c "{load}"' if not set('"$`\\!') & set(load) else f"  python -c {shlex.quote(load)}",
         f"  tensorboard --logdir {_word(folder.parent)}",
     ]
     last = folder / "checkpoints" / "last.ckpt"
     if last.exists():
         lines.append(
-            f"  python train.py --config {_word(folder / 'config.yaml')} --ckpt_path {_word(last)}    # train on"
+            f"  ssl-audio train --config {_word(folder / 'config.yaml')} --ckpt_path {_word(last)}    # train on"
         )
     return "\n".join(lines)
 

@@ -54,6 +54,8 @@ def run(args: Namespace) -> int:
     if args.layout != "ours":  # in the published layout, who reads files sets the level
         model = model.with_parts(level_in_forward=False)
     output = Path(args.output_dir or checkpoint.with_suffix(""))
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file; give another folder as --output_dir")
     output.parent.mkdir(parents=True, exist_ok=True)
     # Write and compare beside the output, on the same file system, so that a refused model leaves nothing behind.
     with tempfile.TemporaryDirectory(prefix=".converting-", dir=output.parent) as folder:

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         "train", "--config", "common", "--config", args.method,
         "--config", "recipes/small-voices", "--config", "demo",
         "--data.dataset_dirs", folder / "singers",
+        *([] if args.singers >= 20 else ["--data.eval_frac", round(2 / args.singers, 3)]),  # two singers at least
         "--trainer.logger.save_dir", runs, "--seed_everything", args.seed, *args.overrides,
     )  # fmt: skip
     newest = max((path.parent for path in runs.rglob("config.yaml")), key=lambda path: path.stat().st_mtime)

@@ -13,15 +13,19 @@ Writes:
 
 import argparse
 import csv
+import glob
 import io
 import json
+import os
 import re
 import sys
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_audio.commands._models import MODEL, add_trusted
+from ssl_audio.commands._models import MODEL, add_trusted, say_if_trained_on
+from ssl_audio.commands._scoring import add_resamples, add_scoring_arguments, center_paths, crops, scoring_options
 from ssl_audio.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,23 +86,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
 
 
-def add_resamples(parser: argparse.ArgumentParser, default: int, help: str) -> None:
-    """The option `--resamples`, or `--draws` as in 0.1; its value is `args.draws`, the key in written files."""
-    parser.add_argument("--resamples", dest="draws", type=int, default=default, metavar="N", help=help)
-    parser.add_argument("--draws", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-
-
-def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options for normalising and calibrating scores, which `eval` and `evaluate` share."""
-    add = parser.add_argument
-    add("--normalize_scores", choices=("z", "s", "as"), default=None,
-        help="z-norm, s-norm or adaptive s-norm with a --cohort (default: plain cosines)")  # fmt: skip
-    add("--cohort", type=Path, default=None, metavar="FOLDER", help="singer/**/file, of singers who are in no trial")
-    add("--calibrate", nargs="?", const="across", default=None, metavar="FOLDER",
-        help="turn scores into log-likelihood ratios and report Cllr; the calibration is fitted on all pairs of "
-        "FOLDER (other singers), or without FOLDER on the tested trials by cross-validation over singers")  # fmt: skip
-
-
 def run(args: argparse.Namespace) -> int:
     """Test one model on every data set and print one table."""
     cases = _cases(args)
@@ -112,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{option} must not be negative, got {value}")
     if not compute_eer and (args.normalize_scores or args.calibrate):
         raise InputError("--normalize_scores and --calibrate change only the EER; add --compute_eer True")
+    cropped = crops(args)
     from ssl_audio.embedding.recordings import EvalProtocol
     from ssl_audio.evaluation.backend import load_backend
     from ssl_audio.evaluation.recordings import Recordings
@@ -126,16 +114,18 @@ def run(args: argparse.Namespace) -> int:
         check_before(listed, args.rank_protocol if args.compute_rank else None, args.seed)
         check_files(listed, args.root / name)
     tested = [Recordings(args.root / name, t.files, t.singers, t.files) for name, t in trials.items()]
-    backend = load_backend(tested, args.normalize_scores, args.cohort, args.calibrate, args.seed)
+    backend, center = load_backend(tested, **scoring_options(args)), center_paths(args)
     results: list[dict[str, Any]] = []
     models: dict[str, Any] = {}
+    say_if_trained_on(args.model, [args.root / name for name in args.data])
     for case in cases:
         encoder = load_encoder(args.model, args.source, projection=case == "projection", trusted=args.trusted)
-        model = EvalProtocol(encoder, args.downsample_upsample, args.seed if args.reverb else None)
+        model = EvalProtocol(encoder, args.downsample_upsample, args.seed if args.reverb else None, cropped)
         models[case] = _describe(model)
-        scorer = _scorer(args, model, backend)
+        mean = _embed(args, model, center, "embedding the centre").mean(axis=0) if center else 0
+        scorer = _scorer(args, model, backend, mean)
         for name, listed in trials.items():
-            results.append(_test(args, model, case, name, listed, compute_eer, scorer))
+            results.append(_test(args, model, case, name, listed, compute_eer, scorer, mean))
     _write_tables(args, results)
     record = args.metadata_dir / f"{experiment_name(args)}_{args.seed}.json"
     _write_record(record, args, models, results, trials, time.perf_counter() - started)
@@ -158,15 +148,19 @@ def _cases(args: argparse.Namespace) -> list[str]:
     return cases
 
 
-def _scorer(args: argparse.Namespace, model: "EvalProtocol", backend: "Backend") -> "Scorer":
+def _embed(args: argparse.Namespace, model: "EvalProtocol", paths: list[Path], label: str) -> "np.ndarray":
+    from ssl_audio.embedding.recordings import embed_recordings
+
+    return embed_recordings(model, paths, args.batch_size, args.device, label)
+
+
+def _scorer(args: argparse.Namespace, model: "EvalProtocol", backend: "Backend", mean: Any) -> "Scorer":
     """Cosines, or what the cohort and the calibration trials make of them once this model has embedded them."""
     import numpy as np
 
-    from ssl_audio.embedding.recordings import embed_recordings
-
     paths = backend.paths()
-    options = (args.batch_size, args.device, "embedding other singers")
-    return backend.scorer(embed_recordings(model, paths, *options) if paths else np.empty((0, model.dim), np.float32))
+    others = _embed(args, model, paths, "embedding other singers") if paths else np.empty((0, model.dim), np.float32)
+    return backend.scorer(others - mean)
 
 
 def load_encoder(
@@ -182,9 +176,6 @@ def load_encoder(
     model = load_model(name, source or PUBLISHED_SOURCE, projection=projection, trusted=trusted)
     if projection and model.head is None:
         raise InputError(f"{name} was saved without its projection head; omit -p, or give the run folder")
-    wrong = next((key for key, value in model.state_dict().items() if not value.isfinite().all()), None)
-    if wrong is not None:
-        raise InputError(f"{name}: weights are not finite ({wrong}): training diverged; give an earlier checkpoint")
     if not projection and model.head is not None:
         model = model.with_parts(head=None)
     return model
@@ -215,12 +206,12 @@ def _test(
     trials: "Trials",
     compute_eer: bool,
     scorer: "Scorer",
+    mean: Any,
 ) -> dict[str, Any]:
-    from ssl_audio.embedding.recordings import embed_recordings
     from ssl_audio.evaluation.verification import verify
 
     paths = [args.root / name / file for file in trials.files]
-    embeddings = embed_recordings(model, paths, args.batch_size, args.device, f"embedding {name}")
+    embeddings = _embed(args, model, paths, f"embedding {name}") - mean
     result = verify(
         embeddings, trials, seed=args.seed, resamples=args.draws, rank_protocol=args.rank_protocol, eer=compute_eer,
         mnr=args.compute_rank, scorer=scorer,
@@ -232,10 +223,41 @@ def _test(
 
 
 def experiment_name(args: argparse.Namespace) -> str:
-    """The name of the model's row and folder: the model, and what was done to the audio and the scores."""
+    """The name of the model's row and folder: the model, and what was done to the audio and the scores.
+
+    Where another model has left results under this name, the part of the path that differs comes in front.
+    """
     done = {"_16khz": args.downsample_upsample, "_reverb": args.reverb}
+    done |= {"_crops": args.crops is not None, "_centered": args.center is not None}
     done[f"_{args.normalize_scores}-norm"] = args.normalize_scores is not None
-    return model_name(args.model) + "".join(word for word, so in done.items() if so)
+    name = model_name(args.model) + "".join(word for word, so in done.items() if so)
+    here = _place(args.model, args.source)
+    while (other := _tested_as(args.metadata_dir, name) - {here}) and here not in _tested_as(args.metadata_dir, name):
+        columns = zip_longest(reversed(Path(here).parts), reversed(Path(other.pop()).parts), fillvalue="")
+        differing = next((mine for mine, theirs in columns if mine != theirs and not name.startswith(f"{mine}-")), "")
+        if differing in ("", os.sep):
+            raise InputError(f"{args.metadata_dir} has results of another model {name}; give another --metadata_dir")
+        name = f"{differing}-{name}"
+    return name
+
+
+def _place(model: str, source: str | None) -> str:
+    """Where a model lies, by which its results are told apart from those of others."""
+    path = Path(source or "", model)
+    return str(path.resolve()) if path.exists() else f"{source or ''}/{model}".lstrip("/")
+
+
+def _tested_as(folder: Path, name: str) -> set[str]:
+    """Places of the models whose results are under a name, from the records of earlier tests."""
+    found = set()
+    for path in folder.glob(f"{glob.escape(name)}_*.json"):
+        if path.stem.removeprefix(f"{name}_").isdigit():
+            try:
+                settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+                found.add(settings.get("place") or _place(settings["model"], settings.get("source")))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # a file of something else
+    return found
 
 
 def model_name(given: str) -> str:
@@ -317,7 +339,10 @@ def _write_record(
 
     record = {
         "command": sys.argv,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        "settings": {
+            **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+            "place": _place(args.model, args.source),
+        },
         "models": models,
         "trials": {name: {"file": listed.name, "sha256": listed.digest()} for name, listed in trials.items()},
         "results": results,

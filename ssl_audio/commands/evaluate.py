@@ -8,13 +8,15 @@ files are checked before a model runs. For the published protocol on one trial l
 import argparse
 import json
 import os
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ssl_audio.commands._models import MODEL, add_trusted
+from ssl_audio.commands._models import MODEL, add_trusted, say_if_trained_on
+from ssl_audio.commands._scoring import add_resamples, add_scoring_arguments, center_paths, crops, scoring_options
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:
@@ -29,12 +31,15 @@ EXAMPLES = """examples:
   ssl-audio evaluate --model runs/byol/0 --data singers --normalize_scores as --cohort others --output reports/as-norm
   log-likelihood ratios, and their cost (Cllr):
     ssl-audio evaluate --model runs/byol/0 --data singers --calibrate others --output reports/calibrated
+  through a codec, a telephone and noise; and with the scores of two models together:
+    ssl-audio evaluate --model runs/byol/0 --model package:resemblyzer --data singers --condition opus:16 \\
+      --condition telephone --condition noise:10 --fuse byol-0+resemblyzer --calibrate others --output reports/fused
 """
+
+CACHE = "embeddings"  # folder in the report's where embeddings are kept
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ssl_audio.commands.eval import add_resamples, add_scoring_arguments
-
     add = parser.add_argument
     add("--model", action="append", required=True, help=MODEL + "; repeatable")
     add("--source", default=None, help="folder or Hub id in which each --model is a name")
@@ -56,6 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rank_protocol", choices=("exact", "paper"), default="exact", help="see ssl-audio eval --help (exact)")
     add_scoring_arguments(parser)
     add("--probe", choices=("knn", "linear", "none"), default="knn", help="classifier that identifies singers (knn)")
+    add("--condition", action="append", default=[], metavar="KIND",
+        help="also test with both recordings changed: opus:16, mp3:32 (kbit/s), telephone (300 to 3400 Hz, mu-law), "
+        "reverb:0.6 (decay in s), noise:10 (dB below the clip), cut:2 (the middle 2 s); repeatable")  # fmt: skip
+    add("--fuse", action="append", default=[], metavar="A+B",
+        help="add a row of two rows' scores together, with weights from --calibrate FOLDER; repeatable")  # fmt: skip
+    add("--cache", type=Path, default=None, metavar="FOLDER",
+        help=f"where embeddings are kept; an interrupted report goes on (default: {CACHE} in --output)")  # fmt: skip
     add("--map", choices=("pca", "umap"), default="pca", help="projection for the picture of all embeddings (pca)")
     add("--batch_size", type=int, default=None, help="clips of equal length per pass (default: suits the device)")
     add("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
@@ -69,26 +81,35 @@ def run(args: argparse.Namespace) -> int:
 
     args.model = [one for given in args.model for one in expanded(given)]
     import ssl_audio.evaluation.report as report  # imports matplotlib: if it is missing, fail before the embedding
+    from ssl_audio.embedding.conditions import parse_condition
+    from ssl_audio.embedding.kept import KeptEmbeddings
     from ssl_audio.evaluation.backend import load_backend
+    from ssl_audio.evaluation.cost import machine
     from ssl_audio.utils.checkpoints import origin_text
     from ssl_audio.utils.device import best_device
 
     best_device(args.device)
+    conditions = list({condition.name: condition for condition in map(parse_condition, args.condition)}.values())
+    cropped = crops(args)
     sets = _test_sets(args)
-    backend = load_backend(
-        [test_set.recordings for test_set in sets], args.normalize_scores, args.cohort, args.calibrate, args.seed
-    )
+    backend = load_backend([test_set.recordings for test_set in sets], **scoring_options(args))
+    center = center_paths(args)
     models = _load(args)
-    _try(models, sets[0].recordings.paths(), args.device)
-    evaluations = _evaluate(args, sets, models, backend)
+    for name in args.model:
+        say_if_trained_on(name, args.data)
+    fusions = _fusions(args.fuse, list(models))
+    kept = KeptEmbeddings(args.cache or args.output / CACHE, args.batch_size, args.device, cropped)
+    _try(kept, models, conditions, sets[0].recordings.paths())
+    evaluations, arms = _evaluate(args, kept, sets, models, fusions, conditions, backend, center)
     settings = {key: _plain(value) for key, value in vars(args).items()}
     given = {name: model for name, (model, baseline) in models.items() if not baseline}
     settings["licences"] = {name: model.licence for name, model in given.items()}
     settings["checkpoints"] = {name: origin_text(model.checkpoint) for name, model in given.items() if model.checkpoint}
     for name, text in settings["checkpoints"].items():
         print(f"{name}: {text}")
+    settings["machine"] = machine(args.device)
     sentences = report.write_comparison_report(
-        evaluations, args.output, settings=settings, runs=args.runs, map_method=args.map, seed=args.seed
+        evaluations, args.output, settings=settings, arms=arms, runs=args.runs, map_method=args.map, seed=args.seed
     )
     notes = [test_set.trials.note() for test_set in sets if test_set.trials.note()]
     print("\n".join([*sentences, *notes]))
@@ -98,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse wrong arguments, before any recording is read."""
+    from ssl_audio.evaluation.backend import ACROSS_SINGERS
     from ssl_audio.evaluation.comparison import TRIALS_KINDS
 
     if args.trials and len(args.trials) != len(args.data):
@@ -116,13 +138,18 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--seed must not be negative, got {args.seed}")
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch_size must be at least 1, got {args.batch_size}")
+    if args.fuse and args.calibrate in (None, ACROSS_SINGERS):
+        raise InputError("--fuse fits its weights on other singers than are tested; give them with --calibrate FOLDER")
+    if args.fuse and args.crops is not None:
+        raise InputError("--fuse adds cosines of whole recordings; leave --fuse or --crops out")
     if args.runs is not None and not args.runs.is_dir():
         raise InputError(f"--runs {args.runs}: no such folder of reports")
-    there = next(path for path in (args.output, *args.output.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"--output {args.output}: {there} is a file; give a folder for the report")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"--output {args.output}: {there} cannot be written; give another folder")
+    for option, folder in (("--output", args.output), ("--cache", args.cache or args.output / CACHE)):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise InputError(f"{option} {folder}: {there} is a file; give a folder for the report")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise InputError(f"{option} {folder}: {there} cannot be written; give another folder")
     if args.map == "umap" and find_spec("umap") is None:
         raise ModuleNotFoundError("no umap", name="umap")
 
@@ -170,6 +197,14 @@ def _load(args: argparse.Namespace) -> dict[str, tuple[Any, bool]]:
     return models | {name + (" (baseline)" if name in models else ""): (m, True) for name, m in baselines.items()}
 
 
+def _fusions(given: list[str], names: list[str]) -> dict[str, tuple[str, str]]:
+    """{name of the row: the two rows}."""
+    from ssl_audio.evaluation.fusion import split_fusion
+
+    pairs = [split_fusion(text, names) for text in given]
+    return {f"{first} + {second}": (first, second) for first, second in pairs}
+
+
 def _names(given: list[str]) -> dict[str, str]:
     """{name in the report: what was given}. Equal names get the parts of their paths that differ in front."""
     from ssl_audio.commands.eval import model_name
@@ -188,46 +223,119 @@ def _names(given: list[str]) -> dict[str, str]:
     return dict(zip(names, given, strict=True))
 
 
-def _try(models: dict[str, tuple[Any, bool]], paths: list[Path], device: str | None) -> None:
-    """Embed a few files with every model, so that a broken model is found before hours of work."""
+def _try(kept: Any, models: dict[str, tuple[Any, bool]], conditions: list[Any], paths: list[Path]) -> None:
+    """Embed a few files with every model under every condition, so that what fails is found before hours of work."""
     from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings
 
     some = paths[:: max(1, len(paths) // 4)][:4]
     for name, (model, _) in models.items():
-        try:
-            found = embed_recordings(EvalProtocol(model), some, device=device, progress=None, standardize=False)
-        except InputError as error:
-            raise InputError(f"model {name}: {error}") from error
-        if len(some) > 1 and (found == found[0]).all():
-            raise InputError(
-                f"model {name}: {some[0]} and {len(some) - 1} other files have the same embedding: "
-                "the model has collapsed, or the files are copies or silent; leave out the model or the files"
-            )
-
-
-def _evaluate(args: argparse.Namespace, sets: list[Any], models: dict[str, tuple[Any, bool]], backend: Any) -> list:
-    from ssl_audio.embedding.recordings import EvalProtocol, embed_recordings, standardized
-    from ssl_audio.evaluation.comparison import evaluate_model
-
-    beside: dict[str, Any] = {}  # embeddings of cohort and calibration files, which serve every test set
-    found = []
-    for test_set in sets:
-        for name, (model, baseline) in models.items():
-            tested, label = EvalProtocol(model), f"{name} on {test_set.name}"
-            embed = partial(embed_recordings, tested, batch_size=args.batch_size, device=args.device, standardize=False)
-            if name not in beside and backend.paths():
-                beside[name] = embed(backend.paths(), progress=f"{name} on other singers")
-            raw = embed(test_set.recordings.paths(), progress=label)
-            embeddings, others = standardized(tested, raw, beside.get(name, raw[:0]))
+        for condition in (None, *conditions):
+            under = f" under {condition.name}" if condition else ""
             try:
-                found.append(evaluate_model(
-                    name, embeddings, test_set, baseline=baseline, seed=args.seed, resamples=args.draws,
-                    rank_protocol=args.rank_protocol, probe=None if args.probe == "none" else args.probe,
-                    scorer=backend.scorer(others),
-                ))  # fmt: skip
+                found = embed_recordings(
+                    EvalProtocol(model, crops=kept.crops), some, device=kept.device, progress=None, standardize=False,
+                    condition=condition,
+                )  # fmt: skip
             except InputError as error:
-                raise InputError(f"{label}: {error}") from error
-    return found
+                raise InputError(f"model {name}{under}: {error}") from error
+            if condition is None and len(some) > 1 and (found == found[0]).all():
+                raise InputError(
+                    f"model {name}: {some[0]} and {len(some) - 1} other files have the same embedding: "
+                    "the model has collapsed, or the files are copies or silent; leave out the model or the files"
+                )
+
+
+def _evaluate(
+    args: argparse.Namespace,
+    kept: Any,
+    sets: list[Any],
+    models: dict[str, tuple[Any, bool]],
+    fusions: dict[str, tuple[str, str]],
+    conditions: list[Any],
+    backend: Any,
+    center: list[Path],
+) -> tuple[list, list]:
+    """(evaluations, arms) of all models and fusions."""
+    from ssl_audio.evaluation.comparison import evaluate_condition, evaluate_model
+
+    options = {"seed": args.seed, "resamples": args.draws, "rank_protocol": args.rank_protocol}
+    probe = None if args.probe == "none" else args.probe
+    evaluations: list = []
+    arms: list = []
+    for test_set in sets:
+        clean, weights = _tables(kept, models, test_set, None, backend, center), {}
+        for name, (first, second) in fusions.items():
+            weights[name] = _weights(backend, clean[first][1], clean[second][1])
+            clean[name] = _fused(weights[name], clean[first], clean[second])
+            print(f"{name} on {test_set.name}: weights {weights[name][0]:.2f} and {weights[name][1]:.2f}")
+        costs = _costs(kept, models, fusions)
+        here = {}
+        for name, (embeddings, others) in clean.items():
+            baseline = name in models and models[name][1]
+            with _named(f"{name} on {test_set.name}"):
+                here[name] = evaluate_model(name, embeddings, test_set, baseline=baseline, probe=probe,
+                                            scorer=backend.scorer(others), cost=costs[name], **options)  # fmt: skip
+        evaluations += here.values()
+        for condition in conditions:
+            tables = _tables(kept, models, test_set, condition, backend, center)
+            for name, (first, second) in fusions.items():
+                tables[name] = _fused(weights[name], tables[first], tables[second])
+            for name, (embeddings, others) in tables.items():
+                with _named(f"{name} on {test_set.name} under {condition.name}"):
+                    arms.append(evaluate_condition(here[name], condition.name, embeddings,
+                                                   scorer=backend.scorer(others), **options))  # fmt: skip
+    return evaluations, arms
+
+
+def _tables(
+    kept: Any, models: dict[str, tuple[Any, bool]], test_set: Any, condition: Any, backend: Any, center: list[Path]
+) -> dict[str, tuple[Any, Any]]:
+    """{model: (embeddings of the test set, embeddings of the cohort and calibration files)}; only the test set goes
+    through the condition."""
+    from ssl_audio.embedding.recordings import standardized
+
+    tables = {}
+    for name, (model, _) in models.items():
+        label = f"{name} on {test_set.name}" + (f", {condition.name}" if condition else "")
+        raw = kept.embed(model, test_set.recordings.paths(), condition, label)
+        beside = kept.embed(model, backend.paths(), None, f"{name} on other singers") if backend.paths() else raw[:0]
+        middle = kept.embed(model, center, None, f"{name}, the centre") if center else raw[:0]
+        embeddings, others, middle = standardized(model, raw, beside, middle)
+        mean = middle.mean(axis=0) if len(middle) else 0
+        tables[name] = (embeddings - mean, others - mean)
+    return tables
+
+
+def _weights(backend: Any, first: Any, second: Any) -> tuple[float, float]:
+    from ssl_audio.evaluation.fusion import fusion_weights
+
+    (one, trials), (other, _) = (backend.calibration_part(others) for others in (first, second))
+    return fusion_weights(one, other, trials)
+
+
+def _fused(weights: tuple[float, float], first: tuple[Any, Any], second: tuple[Any, Any]) -> tuple[Any, Any]:
+    from ssl_audio.evaluation.fusion import fused
+
+    return fused(weights, first[0], second[0]), fused(weights, first[1], second[1])
+
+
+def _costs(kept: Any, models: dict[str, tuple[Any, bool]], fusions: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    from ssl_audio.evaluation.cost import model_cost
+
+    costs = {
+        name: model_cost(model, kept.seconds_per_hour(model), "-" if baseline else model.licence)
+        for name, (model, baseline) in models.items()
+    }
+    return costs | {name: costs[first] + costs[second] for name, (first, second) in fusions.items()}
+
+
+@contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Put the model and the data set in front of an error."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -83,7 +83,7 @@ def run(args: Namespace) -> int:
     index = None
     if os.path.exists(args.output) and not args.rebuild:
         index = Index.load(args.output, root=root if args.moved else None)
-        if index.settings["root"] != root:
+        if os.path.realpath(index.settings["root"] or "") != os.path.realpath(root):
             raise InputError(
                 f"{args.output} is the index of {index.settings['root']}; give another --output, or --rebuild, or "
                 "--moved if that folder is here now"
@@ -100,6 +100,8 @@ def run(args: Namespace) -> int:
         index = Index({**_DEFAULTS, **asked, "root": root, "model": lasting(name)})
     model = load(args, name)
     index.use(model)
+    if args.model:
+        index.settings["model"] = lasting(name)  # it may have moved
     update = index.update(save_to=args.output, batch_size=args.batch_size, device=best_device(args.device))
     for path, reason in update.failed:
         print(f"skipped: {reason if path in reason else f'{path}: {reason}'}")
@@ -116,8 +118,11 @@ def run(args: Namespace) -> int:
 
 
 def _print_quality(index: "Index", labels: str | None) -> None:
-    from ssl_audio.retrieval.quality import index_quality
+    from ssl_audio.retrieval.quality import index_quality, mean_cosine
 
+    alike = mean_cosine(index.embeddings)
+    if alike > 0.99:
+        print(f"note: two tracks have a cosine of {alike:.4f} on average: the model may have collapsed")
     for name, metrics in index_quality(index, labels).items():
         print(name.replace("_", " "))
         for metric, value in metrics.items():

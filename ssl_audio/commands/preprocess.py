@@ -8,18 +8,22 @@ The segments are mono, 16 bit, resampled; a remainder shorter than a segment is 
 their names: in "m4singer" the singer is the part of the folder's name before "#"; in "vocalset" the files lie three
 levels down and keep their own names.
 
-After an interruption, run the command again: it skips finished recordings. Files that cannot be used are listed in
-data_report.csv in the new folder.
+After an interruption, run the command again: it skips finished recordings. It cuts those again that have changed since,
+and names segments of recordings that are gone. Files that cannot be used are listed in data_report.csv in the new
+folder.
 
 Exit status: 0; 1 if a file could not be read; 2 if nothing was done.
 """
 
 import errno
+import json
 import os
+import re
 import shutil
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +34,7 @@ from ssl_audio.audio import AudioError, AudioFile, find_audio_files
 from ssl_audio.data.index import LeftOut, write_data_report
 from ssl_audio.errors import InputError
 from ssl_audio.utils.cpu import available_cores
-from ssl_audio.utils.files import write_atomically
+from ssl_audio.utils.files import write_atomically, write_text
 
 EXAMPLES = """examples:
   ssl-audio preprocess --dataset_root_dir data --dataset_name vocalset --segment_length 4 --sample_rate 44100
@@ -39,6 +43,7 @@ EXAMPLES = """examples:
 
 _MAX_SECONDS_IN_MEMORY = 600
 _WAV_HEADER = 44  # bytes
+_RECORD = ".recordings.json"  # in the new folder: size and time of each recording that was cut
 
 
 class Recording(NamedTuple):
@@ -80,9 +85,11 @@ def run(args: Namespace) -> int:
     recordings, left_out = plan(dataset)
     pool = ThreadPoolExecutor(args.workers or available_cores())  # decoding and resampling release Python's lock
     segments, unreadable = 0, 0
+    versions = _read_versions(target)
+    counts: dict[tuple[str, str], int] = {}
     try:
         jobs = {
-            pool.submit(split, recording, target, args.segment_length, args.sample_rate): recording
+            pool.submit(split, recording, target, args.segment_length, args.sample_rate, versions): recording
             for recording in recordings
         }
         for job in tqdm(as_completed(jobs), "splitting", len(jobs), unit="file", disable=None):
@@ -99,6 +106,7 @@ def run(args: Namespace) -> int:
                 left_out.append(LeftOut(os.fspath(jobs[job].path), "the names of its segments would be too long"))
                 continue
             segments += written
+            counts[jobs[job].singer, jobs[job].stem] = written
             if not written:
                 path = os.fspath(jobs[job].path)
                 left_out.append(LeftOut(path, f"is shorter than a segment of {args.segment_length} s"))
@@ -111,13 +119,45 @@ def run(args: Namespace) -> int:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+        if versions:
+            with suppress(OSError, InputError):  # a full disk is told above; without the record, times are compared
+                write_text(target / _RECORD, json.dumps(versions))
     if not segments:
         first = f"; for example, {' '.join(min(left_out))}" if left_out else ""
         raise InputError(f"{dataset}: none of {len(recordings)} recordings gave a segment{first}")
     write_data_report(target / "data_report.csv", sorted(left_out))
     more = f"; {len(left_out)} files left out, see {target / 'data_report.csv'}" if left_out else ""
     print(f"{segments} segments of {len(recordings)} recordings in {target}{more}")
+    older = _of_no_recording(target, recordings, counts, args.segment_length)
+    if older:
+        print(
+            f"{len(older)} segments in {target} are of recordings that are gone or were longer, the first: {older[0]}; "
+            "delete them, or tests will have them"
+        )
     return 1 if unreadable else 0
+
+
+def _read_versions(target: Path) -> dict[str, list[int]]:
+    """{recording: its size and time when it was cut}, from an earlier run."""
+    try:
+        found = json.loads((target / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of_no_recording(
+    target: Path, recordings: list[Recording], counts: dict[tuple[str, str], int], seconds: int
+) -> list[Path]:
+    """Segments that none of the recordings has, sorted. A recording without a count could not be cut now."""
+    planned = {(recording.singer, recording.stem) for recording in recordings}
+    pattern, found = re.compile(rf"(.+)_(\d+)_\d+_{seconds}s\.wav"), []
+    for path in sorted(target.glob("*/*.wav")):
+        if match := pattern.fullmatch(path.name):
+            key = path.parent.name, match[1]
+            if key not in planned or (key in counts and int(match[2]) >= counts[key] * seconds):
+                found.append(path.relative_to(target))
+    return found
 
 
 def plan(folder: Path) -> tuple[list[Recording], list[LeftOut]]:
@@ -155,8 +195,24 @@ def plan(folder: Path) -> tuple[list[Recording], list[LeftOut]]:
     return list(recordings.values()), left_out
 
 
-def split(recording: Recording, target: Path, seconds: int, sample_rate: int) -> int:
-    """Write the segments of one recording that are missing. Returns how many segments the recording has."""
+def split(
+    recording: Recording, target: Path, seconds: int, sample_rate: int, versions: dict[str, list[int]] | None = None
+) -> int:
+    """Write the segments of one recording, unless it has all of them.
+
+    Args:
+        recording: the source.
+        target: folder of the segments.
+        seconds: length of a segment.
+        sample_rate: of the segments in Hz.
+        versions: {recording: its size and time when it was cut}; its entry is brought up to date.
+
+    Returns:
+        How many segments the recording has.
+    """
+    versions = {} if versions is None else versions
+    status, name = os.stat(recording.path), f"{recording.singer}/{recording.stem}"
+    version = [status.st_size, status.st_mtime_ns]
     names = (
         target / recording.singer / f"{recording.stem}_{start}_{start + seconds}_{seconds}s.wav"
         for start in range(0, 1 << 62, seconds)
@@ -164,12 +220,17 @@ def split(recording: Recording, target: Path, seconds: int, sample_rate: int) ->
     samples = seconds * sample_rate
     with AudioFile(recording.path) as file:
         expected = file.info.frames * sample_rate // (file.info.sample_rate * samples)
-        if _finished(target / recording.singer, recording, expected, seconds, sample_rate):
+        older = versions.get(name, version) != version
+        cut_after = 0 if name in versions else status.st_mtime_ns
+        if not older and _finished(target / recording.singer, recording, expected, seconds, sample_rate, cut_after):
+            versions[name] = version
             return expected
         count = 0
         for clip in _segments(file, samples, sample_rate, max(1, _MAX_SECONDS_IN_MEMORY // seconds)):
             audio.write(next(names), clip, sample_rate, "PCM_16")
             count += 1
+    if count:
+        versions[name] = version
     return count
 
 
@@ -182,15 +243,16 @@ def _segments(file: AudioFile, samples: int, sample_rate: int, at_once: int) -> 
         start += len(part)
 
 
-def _finished(folder: Path, recording: Recording, expected: int, seconds: int, sample_rate: int) -> bool:
-    """Whether all segments exist, are newer than the recording, and have the size that this rate gives."""
-    newest = recording.path.stat().st_mtime_ns
+def _finished(
+    folder: Path, recording: Recording, expected: int, seconds: int, sample_rate: int, cut_after: int
+) -> bool:
+    """Whether all segments exist, are not older than a time in ns, and have the size that this rate gives."""
     for start in range(0, expected * seconds, seconds):
         try:
             status = os.stat(folder / f"{recording.stem}_{start}_{start + seconds}_{seconds}s.wav")
         except FileNotFoundError:
             return False
-        if status.st_size != _WAV_HEADER + 2 * seconds * sample_rate or status.st_mtime_ns < newest:
+        if status.st_size != _WAV_HEADER + 2 * seconds * sample_rate or status.st_mtime_ns < cut_after:
             return False
     return expected > 0
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_audio.commands._models import MODEL, add_trusted, load
-from ssl_audio.commands.eval import add_resamples, model_name
+from ssl_audio.commands._scoring import add_resamples
+from ssl_audio.commands.eval import model_name
 from ssl_audio.errors import InputError
 
 EXAMPLES = """examples:

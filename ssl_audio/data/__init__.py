@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from ssl_audio.data.index import AudioIndex
     from ssl_audio.data.musicnet import MusicNetDataModule
     from ssl_audio.data.sampler import EpochSampler
+    from ssl_audio.data.taught import TaughtDataModule
     from ssl_audio.data.windows import WindowDataModule
 
 __all__ = [
-    "AudioDataModule", "AudioIndex", "EpochSampler", "MusicNetDataModule", "TwoViewDataset", "WindowDataModule",
+    "AudioDataModule", "AudioIndex", "EpochSampler", "MusicNetDataModule", "TaughtDataModule", "TwoViewDataset",
+    "WindowDataModule",
 ]  # fmt: skip
 
 _HOME = {
@@ -28,6 +30,7 @@ _HOME = {
     "AudioIndex": "ssl_audio.data.index",
     "EpochSampler": "ssl_audio.data.sampler",
     "MusicNetDataModule": "ssl_audio.data.musicnet",
+    "TaughtDataModule": "ssl_audio.data.taught",
     "TwoViewDataset": "ssl_audio.data.dataset",
     "WindowDataModule": "ssl_audio.data.windows",
 }

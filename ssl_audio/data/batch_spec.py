@@ -1,7 +1,25 @@
 """What a data module promises a method: one small object, so that neither has to know the other's class."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Target(NamedTuple):
+    """The embeddings of a teacher that batches hold as what is to be predicted.
+
+    Attributes:
+        name: of their table, for messages.
+        mean: (dim,) float32 of the whole table.
+        length: root mean square distance from that mean.
+        fingerprint: of the teacher; "" if the table has none.
+    """
+
+    name: str
+    mean: np.ndarray
+    length: float
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -18,6 +36,7 @@ class BatchSpec:
         multi_label: a clip may have several classes.
         local_samples: of each short clip ("local1", ...); None: there are none.
         level: the rule by which the level of the clips was set, before any augmentation; see `ssl_audio.level`.
+        targets: of each teacher, whose embeddings lie side by side in "targets" (batch, sum of their sizes).
     """
 
     keys: tuple[str, ...]
@@ -29,6 +48,7 @@ class BatchSpec:
     multi_label: bool = False
     level: str = "none"
     local_samples: int | None = None
+    targets: tuple[Target, ...] = ()
 
 
 def batch_spec_of(data_module: Any) -> BatchSpec | None:

@@ -131,11 +131,7 @@ class RecordingDataset(Dataset):
     def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
         draw = Draw.of(draw)
         rng = np.random.default_rng([self.seed, draw.epoch, draw.item])
-        position = draw.item // self.multi_epoch
-        if self.batch_sampling_mode == "sample_groups":
-            group, index = position, int(rng.integers(self._first[position], self._first[position + 1]))
-        else:
-            group, index = int(np.searchsorted(self._first, position, side="right")) - 1, position
+        group, index = self.choose(draw.item // self.multi_epoch, rng)
         failures: list[LeftOut] = []
         while True:
             try:
@@ -150,8 +146,18 @@ class RecordingDataset(Dataset):
                     ) from None
                 if len(failures) > _TRIES_FOR_A_FILE // 2 or (index := self._another(group, index, rng)) == failed:
                     index = int(rng.integers(len(self.entries)))
-                    group = int(np.searchsorted(self._first, index, side="right")) - 1
+                    group = self.group_of(index)
         return {**content, "index": index, "failures": failures + content.get("failures", [])}
+
+    def choose(self, position: int, rng: Generator) -> tuple[int, int]:
+        """(group, index) of the recording that an epoch reads at a position."""
+        if self.batch_sampling_mode == "sample_groups":
+            return position, int(rng.integers(self._first[position], self._first[position + 1]))
+        return self.group_of(position), position
+
+    def group_of(self, index: int) -> int:
+        """The group of a recording."""
+        return int(np.searchsorted(self._first, index, side="right")) - 1
 
     def _another(self, group: int, index: int, rng: Generator) -> int:
         """Another recording of the same group; the same one if the group has no other."""

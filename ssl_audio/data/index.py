@@ -10,6 +10,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,12 +125,17 @@ class AudioIndex:
             workers, progress: see `scan_folder`.
 
         Raises:
-            InputError: no folder given, one given twice or missing, or one without any usable file.
+            InputError: no folder given, one given twice, in another or missing, or one without any usable file.
         """
         if not dataset_dirs:
             raise InputError("dataset_dirs is empty; name at least one folder laid out as dataset/singer/file")
         if len({os.path.realpath(folder) for folder in dataset_dirs}) < len(dataset_dirs):
             raise InputError(f"dataset_dirs names a folder twice: {', '.join(map(str, dataset_dirs))}")
+        for inner, outer in permutations([os.fspath(folder) for folder in dataset_dirs], 2):
+            if Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer)):
+                raise InputError(
+                    f"dataset_dirs: {inner} lies in {outer}, so its files would count twice; leave one out"
+                )
         groups: list[Group] = []
         left_out: list[LeftOut] = []
         for number, folder in enumerate(os.fspath(folder) for folder in dataset_dirs):

@@ -1,4 +1,4 @@
-"""Length and rate of each audio file in a folder, and whether it can be used; cached by size and time of the file."""
+"""Length and rate of each audio file in a folder, and whether it can be used; cached by size and times of the file."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from ssl_audio.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 _WHOLE_SECONDS = 30  # files up to this long are decoded whole by the scan, longer ones in _PROBES parts of one second
 _PROBES = 10
 
@@ -38,9 +38,10 @@ class FileFacts(NamedTuple):
 
     Attributes:
         path: relative to the scanned folder, with "/" between the parts.
-        size, mtime_ns: of the file when it was opened; while both stay, the facts are taken from the cache.
+        size, mtime_ns: of the file when it was opened.
         frames, sample_rate: samples that can be decoded, and their rate in Hz; 0 if there is a problem.
         problem: why the file cannot be used; "" if it can.
+        ctime_ns: when its entry was last changed. While size and times stay, the facts are taken from the cache.
     """
 
     path: str
@@ -49,6 +50,7 @@ class FileFacts(NamedTuple):
     frames: int
     sample_rate: int
     problem: str
+    ctime_ns: int = 0
 
 
 def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress: bool = True) -> list[FileFacts]:
@@ -68,7 +70,7 @@ def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress:
     prefix = len(os.path.join(folder, ""))
     known = _load_cache(folder)
     facts: dict[str, FileFacts | None] = {}
-    changed: list[tuple[str, int, int]] = []
+    changed: list[tuple[str, int, int, int]] = []
     for entry in walk_files(folder):
         suffix = os.path.splitext(entry.name)[1].lower()
         if suffix not in EXTENSIONS + UNSUPPORTED_EXTENSIONS or "_mic2" in entry.name or ".json" in entry.name:
@@ -77,8 +79,9 @@ def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress:
         fact = known.get(path)
         if fact is not None and fact.problem == UNDECODABLE and suffix in EXTENSIONS:  # PyAV was installed since
             fact = None
-        if fact is None or (fact.size, fact.mtime_ns) != (status.st_size, status.st_mtime_ns):
-            changed.append((path, status.st_size, status.st_mtime_ns))
+        now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if fact is None or (fact.size, fact.mtime_ns, fact.ctime_ns) != now:
+            changed.append((path, *now))
             fact = None
         facts[path] = fact
     if changed:
@@ -93,7 +96,7 @@ def scan_folder(folder: str | os.PathLike, workers: int | None = None, progress:
 
 def _look(
     folder: str,
-    changed: list[tuple[str, int, int]],
+    changed: list[tuple[str, int, int, int]],
     facts: dict[str, FileFacts | None],
     workers: int | None,
     progress: bool,
@@ -105,8 +108,8 @@ def _look(
         bar = tqdm(
             found, f"scanning {Path(folder).name}", len(changed), unit="file", disable=None if progress else True
         )
-        for (path, size, mtime_ns), (frames, sample_rate, problem) in zip(changed, bar, strict=True):
-            facts[path] = FileFacts(path, size, mtime_ns, frames, sample_rate, problem)
+        for (path, size, mtime_ns, ctime_ns), (frames, sample_rate, problem) in zip(changed, bar, strict=True):
+            facts[path] = FileFacts(path, size, mtime_ns, frames, sample_rate, problem, ctime_ns)
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -247,7 +247,7 @@ def _trials(recordings: Recordings, trials: str | os.PathLike | None, seed: int)
     if trials is None:
         listed = all_pairs(recordings, MAX_TRIALS, seed)
     else:
-        listed = read_trials(trials)
+        listed = read_trials(trials, recordings.root)
         absent = sorted(set(listed.files) - set(recordings.files))
         if absent:
             raise InputError(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from ssl_audio.data.scan import cache_path
 from ssl_audio.embedding import FileEmbedding
 from ssl_audio.embedding.table import EmbeddingTable, SourceFile
-from ssl_audio.errors import InputError
+from ssl_audio.errors import InputError, first_line
 from ssl_audio.level import Level, level_name, level_of
 from ssl_audio.provenance import description_in_0_1, fingerprint, fingerprint_in_0_1
 from ssl_audio.utils.device import best_device
@@ -104,13 +105,16 @@ def extract(
     output = folder / f"{_key(model, paths, seconds, hop_seconds)}.parquet"
     before = folder / f"{_key_in_0_1(model, paths, seconds, hop_seconds)}.parquet"
     level = level_of(model)
-    if before.is_file() and not output.is_file():
+    if before.is_file() and not output.is_file() and (found := _whole(before, "none")) is not None:
         if level != "none":
             logger.warning(
                 f"{label}: takes features of 0.1, which had no level rule, from the cache; to follow it delete {before}"
             )
-        output, level = before, "none"
+        return found
+    if output.is_file() and (found := _whole(output, level)) is not None:
+        return found
     if not output.is_file():
+        _check_writable(folder)
         files = [SourceFile(path, str(i), "") for i, path in enumerate(paths)]
         settings = {"window_seconds": seconds, "hop_seconds": hop_seconds, "aggregate": None}
         table = EmbeddingTable(AnyLength(model), files, output, settings)  # type: ignore[arg-type]
@@ -150,7 +154,7 @@ class AnyLength(nn.Module):
 
 def _key(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
     """A name that depends on the model, the clip settings and all files."""
-    return _name([fingerprint(model), level_name(level_of(model)), seconds, hop_seconds], paths)
+    return _name([fingerprint(model), level_name(level_of(model)), seconds, hop_seconds], paths, entry_times=True)
 
 
 def _key_in_0_1(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: float | None) -> str:
@@ -163,16 +167,42 @@ def _key_in_0_1(model: Any, paths: Sequence[Path], seconds: float, hop_seconds: 
     return _name([built, mark, seconds, hop_seconds], paths) if mark else ""
 
 
-def _name(what: list[Any], paths: Sequence[Path]) -> str:
+def _name(what: list[Any], paths: Sequence[Path], entry_times: bool = False) -> str:
     digest = hashlib.sha256(json.dumps(what, default=str).encode())
     for path in paths:
         try:
             status = os.stat(path)
-            facts = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+            changed = f"\0{status.st_ctime_ns}" if entry_times else ""  # files of one size may have equal times
+            facts = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}{changed}\n"
         except OSError:
             facts = f"{os.path.abspath(path)}\0\n"
         digest.update(facts.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]
+
+
+def _whole(path: Path, level: Level) -> Features | None:
+    """The features in a file; None if it is damaged, after removing it."""
+    try:
+        return _read(path, level)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's errors are of these classes
+        logger.warning(f"{path} is damaged and is made anew: {first_line(error)}")
+        path.unlink(missing_ok=True)
+        path.with_suffix(".unreadable.csv").unlink(missing_ok=True)
+        return None
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise InputError, with a remedy, if the cache folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); name another cache folder: SSL_AUDIO_CACHE=FOLDER"
+        ) from error
 
 
 def _read(path: Path, level: Level) -> Features:

@@ -52,6 +52,7 @@ def embed_files(
     device: str | torch.device | None = None,
     workers: int | None = None,
     on_error: Literal["raise", "report"] = "raise",
+    change: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> Iterator[FileEmbedding]:
     """Embed audio files of any length, sample rate and format. The level of each clip is set by the model's rule.
 
@@ -71,6 +72,8 @@ def embed_files(
         workers: threads that read files (libsndfile and soxr release the GIL); default: the number of cores, at most 8.
         on_error: what to do with a file that is unreadable, shorter than the model accepts, or not finite: "raise" its
             AudioError when it is the file's turn, or "report" it as a result with `error` and without `embedding`.
+        change: function `((samples,), sample rate) -> (samples,)` that every decoded file goes through, at its own
+            rate; only without windows.
 
     Returns:
         Results in the order of `paths`; the windows of a file in the order of time.
@@ -79,7 +82,9 @@ def embed_files(
         InputError: a setting is invalid or a table lacks files (raised by the call itself); or a file is bad and
             `on_error` is "raise" (AudioError, raised by the iterator).
     """
-    settings = _Settings.checked(model, batch_size, window_seconds, hop_seconds, aggregate, device, workers, on_error)
+    settings = _Settings.checked(
+        model, batch_size, window_seconds, hop_seconds, aggregate, device, workers, on_error, change
+    )
     table = path_encoder(model)
     if table is not None:
         files = [Path(path) for path in paths]
@@ -103,6 +108,7 @@ class _Settings:
     device: torch.device
     workers: int
     report: bool
+    change: Callable[[np.ndarray, int], np.ndarray] | None = None
 
     @classmethod
     def checked(
@@ -115,7 +121,10 @@ class _Settings:
         device: str | torch.device | None,
         workers: int | None,
         on_error: str,
+        change: Callable[[np.ndarray, int], np.ndarray] | None,
     ) -> "_Settings":
+        if change is not None and window_seconds is not None:
+            raise InputError("change takes whole files; leave window_seconds out")
         if hop_seconds is not None and window_seconds is None:
             raise InputError("hop_seconds needs window_seconds; give both")
         numbers = {"batch_size": batch_size, "workers": workers, "window_seconds": window_seconds}
@@ -144,6 +153,7 @@ class _Settings:
             device=device,
             workers=int(workers or min(8, available_cores())),
             report=on_error == "report",
+            change=change,
         )
 
 
@@ -236,7 +246,7 @@ def _read(segment: _Segment, settings: _Settings) -> list[_Clip]:
         if segment.error is not None:
             raise segment.error
         if window is None:
-            cut = [(0, audio.read(path, rate))]
+            cut = [(0, _changed(path, settings) if settings.change else audio.read(path, rate))]
         else:
             cut = _windows(path, segment.starts, segment.samples, window, rate)
         shortest = min((len(waveform) for _, waveform in cut), default=settings.minimum_samples)
@@ -266,6 +276,14 @@ def _windows(path: Path, starts: Sequence[int], samples: int, window: int, rate:
     if not found and first == 0:
         raise audio.AudioError(path, "holds no audio from sample 0 on")
     return found
+
+
+def _changed(path: Path, settings: _Settings) -> np.ndarray:
+    """A whole file after `settings.change`, at the rate of the model."""
+    assert settings.change is not None
+    with audio.AudioFile(path) as file:
+        decoded, rate = file.read(), file.info.sample_rate
+    return audio.resample(settings.change(decoded, rate), rate, settings.sample_rate)
 
 
 # --- batch and forward

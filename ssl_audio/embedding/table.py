@@ -196,6 +196,8 @@ class EmbeddingTable:
             watched = _watched(results, on_result)
             for shard, group in itertools.groupby(watched, key=lambda result: shard_of[result.index]):
                 self._write_part(shard, group, files)
+        except FileNotFoundError as error:
+            raise InputError(self._taken()) from error
         finally:
             results.close()  # type: ignore[attr-defined]
 
@@ -222,9 +224,7 @@ class EmbeddingTable:
             with write_atomically(self.output) as temporary:
                 clips = write(temporary, lambda: self._rows(problems), self.model.dim, self._description())
         except FileNotFoundError as error:
-            raise InputError(
-                f"{self.parts}: parts are missing, perhaps because another run has the same output; run this one again"
-            ) from error
+            raise InputError(self._taken()) from error
         if problems:
             with (
                 write_atomically(self.unreadable) as temporary,
@@ -233,8 +233,11 @@ class EmbeddingTable:
                 csv.writer(out).writerows([("path", "reason"), *problems])
         else:
             self.unreadable.unlink(missing_ok=True)
-        shutil.rmtree(self.parts)
+        shutil.rmtree(self.parts, ignore_errors=True)  # another run of this output may have removed some
         return clips, len(problems)
+
+    def _taken(self) -> str:
+        return f"{self.parts}: parts are missing, perhaps because another run has the same output; run this one again"
 
     def _rows(self, problems: list[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
         """The rows of all parts in order. Rows with an error are left out and added to `problems`."""

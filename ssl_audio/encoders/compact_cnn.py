@@ -35,7 +35,7 @@ class CompactCNN(Encoder):
             long-term spectrum (not `normalize="band"`).
 
     Raises:
-        InputError: `input_statistics` without `n_mels` or `embedding_dim`.
+        InputError: `input_statistics` without `n_mels` or `embedding_dim`, or a stride below 1.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class CompactCNN(Encoder):
         super().__init__()
         if input_statistics and (n_mels is None or embedding_dim is None):
             raise InputError("CompactCNN.input_statistics needs n_mels and embedding_dim; give both")
+        if stem_stride < 1:
+            raise InputError(f"CompactCNN.stem_stride is {stem_stride}; it must be at least 1")
         self.channels, self.embedding_dim = list(channels), embedding_dim
         self.momentum, self.dropout = momentum, dropout
         self.n_mels, self.stem_stride, self.normalize = n_mels, stem_stride, normalize

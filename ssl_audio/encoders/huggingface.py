@@ -15,6 +15,7 @@ from ssl_audio.encoders.clips import ClipEncoder
 from ssl_audio.encoders.huggingface_inputs import INPUTS, ExtractorInput, ModelInput
 from ssl_audio.errors import InputError, first_line, suggest
 from ssl_audio.pooling import MeanPooling, StatisticsPooling
+from ssl_audio.utils.extras import install_command
 
 POOLS = ("mean", "mean+std", "cls", "model")
 _WAVE = "Wav2Vec2FeatureExtractor"
@@ -269,7 +270,7 @@ def library() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "transformers":
             raise
-        raise InputError("this model needs transformers; install it with: pip install 'ssl-audio[hf]'") from error
+        raise InputError(f"this model needs transformers; install it with: {install_command('hf')}") from error
 
 
 def _input(config: Mapping[str, Any], extractor: Mapping[str, Any] | None, code: str | None) -> ModelInput:

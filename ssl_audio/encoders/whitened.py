@@ -69,18 +69,39 @@ class Whitening(nn.Module):
         self.matrix.copy_(inverse.T * ((1 + self.shrinkage) / variance).sqrt())
 
 
+class NearestMean(nn.Module):
+    """Subtract from each row the nearest of several means, such as those of collections.
+
+    Args:
+        dim: size of a row.
+        count: number of means.
+    """
+
+    means: Tensor
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__()
+        self.dim, self.count = dim, count
+        self.register_buffer("means", torch.zeros(count, dim))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """`(batch, dim)` -> `(batch, dim)`."""
+        distances = (rows.unsqueeze(1) - self.means).square().sum(dim=2)
+        return rows - self.means[distances.argmin(dim=1)]
+
+
 class Whitened(Encoder):
-    """An encoder whose embeddings pass through a fitted `Whitening`.
+    """An encoder whose embeddings pass through fitted statistics: a `Whitening` or a `NearestMean`.
 
     Args:
         encoder: features -> `(batch, dim)`. Its frames are not whitened.
-        whitening: a whitening of size `encoder.dim`.
+        whitening: a layer of size `encoder.dim`.
 
     Raises:
         InputError: the sizes differ.
     """
 
-    def __init__(self, encoder: Encoder, whitening: Whitening) -> None:
+    def __init__(self, encoder: Encoder, whitening: Whitening | NearestMean) -> None:
         super().__init__()
         if whitening.dim != encoder.dim:
             raise InputError(f"the whitening takes {whitening.dim} dimensions and the encoder gives {encoder.dim}")

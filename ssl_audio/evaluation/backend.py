@@ -14,7 +14,7 @@ import numpy as np
 
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.calibration import cross_calibrate, fit_calibration
-from ssl_audio.evaluation.normalization import KINDS, normalize_scores
+from ssl_audio.evaluation.normalization import KINDS, normalize_scores, parse_cohort, reduce_cohort
 from ssl_audio.evaluation.recordings import Recordings, check_readable, find_recordings
 from ssl_audio.evaluation.scoring import score_trials
 from ssl_audio.evaluation.trials import Trials, all_pairs, check_decidable
@@ -35,6 +35,8 @@ class Scorer:
         across_singers: fit the calibration on the tested trials, singer by singer (see `cross_calibrate`).
         cohort_name: description of the cohort for the report.
         held_out_name: description of the calibration trials for the report.
+        top, unbiased: see `normalize_scores`.
+        cosine: see `score_trials`.
     """
 
     normalization: str | None = None
@@ -43,6 +45,9 @@ class Scorer:
     across_singers: bool = False
     cohort_name: str = ""
     held_out_name: str = ""
+    top: int = 300
+    unbiased: bool = False
+    cosine: bool = True
 
     def __call__(self, embeddings: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         """Score trials.
@@ -55,14 +60,16 @@ class Scorer:
             (trials,).
         """
         if self.normalization is None:
-            return score_trials(embeddings, pairs)
+            return score_trials(embeddings, pairs, self.cosine)
         assert self.cohort is not None
-        return normalize_scores(embeddings, pairs, self.cohort, self.normalization)
+        return normalize_scores(
+            embeddings, pairs, self.cohort, self.normalization, self.top, self.unbiased, self.cosine
+        )
 
     @property
     def name(self) -> str:
-        """The kind of score: cosine, z-norm, s-norm or adaptive s-norm."""
-        return NAMES[self.normalization]
+        """The kind of score: cosine, z-norm, s-norm or adaptive s-norm; with "of crops" if it is a mean over crops."""
+        return NAMES[self.normalization] + ("" if self.cosine else " of crops")
 
     @property
     def calibrates(self) -> bool:
@@ -104,25 +111,43 @@ class Backend:
         normalization: see `Scorer`.
         cohort: recordings of the cohort, or None.
         held_out: recordings and calibration trials, or None.
-        across_singers: see `Scorer`.
+        across_singers, top, unbiased, cosine: see `Scorer`.
+        cohort_by: see `reduce_cohort`.
+        seed: of the clusters of a cohort.
     """
 
     normalization: str | None = None
     cohort: Recordings | None = None
     held_out: tuple[Recordings, Trials] | None = None
     across_singers: bool = False
+    cohort_by: str = "file"
+    top: int = 300
+    unbiased: bool = False
+    cosine: bool = True
+    seed: int = 0
 
     def paths(self) -> list[Path]:
         """Files that every model has to embed in addition to the test set."""
         return [path for part in self.parts() for path in part.paths()]
 
+    def calibration_part(self, embeddings: np.ndarray) -> tuple[np.ndarray, Trials]:
+        """(embeddings of the calibration recordings, their trials), of the (files, dim) embeddings of `paths()`."""
+        assert self.held_out is not None
+        return embeddings[len(embeddings) - len(self.held_out[0]) :], self.held_out[1]
+
     def scorer(self, embeddings: np.ndarray) -> Scorer:
         """The scorer of the model that made `embeddings`, the (files, dim) embeddings of `paths()`."""
         split = len(self.cohort) if self.cohort is not None else 0
-        cohort, name = (embeddings[:split], _describe(self.cohort)) if self.cohort is not None else (None, "")
+        cohort, name = None, ""
+        if self.cohort is not None:
+            cohort = reduce_cohort(embeddings[:split], self.cohort_by, self.cohort.singers, self.seed)
+            name = _describe(self.cohort) + ("" if self.cohort_by == "file" else f", {len(cohort)} means")
         held_out = (embeddings[split:], self.held_out[1]) if self.held_out is not None else None
         held_out_name = _describe(self.held_out[0]) if self.held_out is not None else ""
-        return Scorer(self.normalization, cohort, held_out, self.across_singers, name, held_out_name)
+        return Scorer(
+            self.normalization, cohort, held_out, self.across_singers, name, held_out_name, self.top, self.unbiased,
+            self.cosine,
+        )  # fmt: skip
 
     def parts(self) -> list[Recordings]:
         """The cohort and the calibration recordings, as far as there are any."""
@@ -135,6 +160,10 @@ def load_backend(
     cohort: str | os.PathLike | None = None,
     calibrate: str | os.PathLike | None = None,
     seed: int = 0,
+    cohort_by: str = "file",
+    top: int = 300,
+    unbiased: bool = False,
+    cosine: bool = True,
 ) -> Backend:
     """Read and check the cohort and the calibration recordings.
 
@@ -144,7 +173,9 @@ def load_backend(
         cohort: folder `singer/**/file`.
         calibrate: folder `singer/**/file`, whose pairs are the calibration trials; `ACROSS_SINGERS` to fit across the
             singers of the test set; None for no calibration.
-        seed: of the calibration trials that are drawn if there are more than `MAX_TRIALS` pairs.
+        seed: of the calibration trials that are drawn if there are more than `MAX_TRIALS` pairs, and of clusters.
+        cohort_by: see `reduce_cohort`.
+        top, unbiased, cosine: see `Scorer`.
 
     Raises:
         InputError: `normalize` without `cohort` or the reverse; a folder that cannot be used; singers who are also
@@ -156,6 +187,9 @@ def load_backend(
         raise InputError(f"--normalize_scores {normalize} needs --cohort FOLDER, recordings of other singers")
     if normalize is None and cohort is not None:
         raise InputError("--cohort needs --normalize_scores z, s or as; give both or neither")
+    parse_cohort(cohort_by)
+    if top < 2:
+        raise InputError(f"--cohort_top must be at least 2, got {top}")
     others, held_out = None, None
     if cohort is not None:
         others = find_recordings(cohort)
@@ -170,7 +204,7 @@ def load_backend(
         if others is not None:
             _check_apart(found, [others], "the calibration", "in the cohort")
         held_out = (found, trials)
-    backend = Backend(normalize, others, held_out, calibrate == ACROSS_SINGERS)
+    backend = Backend(normalize, others, held_out, calibrate == ACROSS_SINGERS, cohort_by, top, unbiased, cosine, seed)
     for part in backend.parts():
         check_readable(part)
     return backend

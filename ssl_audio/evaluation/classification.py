@@ -67,7 +67,8 @@ class ClassificationMetrics:
         scores: (items, classes) probabilities. The decision is the class of the largest probability; in a multi-label
             task, every class above .5.
         classes: names of the classes.
-        trained: (classes,) bool, which classes had examples in training; None for all.
+        trained: (classes,) bool, which classes had examples in the training that was then tested on them; None for
+            all.
 
     Raises:
         InputError: no items, NaN scores, or no class with a defined metric.

@@ -3,6 +3,7 @@
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.backend import Scorer
 from ssl_audio.evaluation.bootstrap import PairedTest, paired_test
-from ssl_audio.evaluation.metrics import equal_error_rate
+from ssl_audio.evaluation.cost import ModelCost
+from ssl_audio.evaluation.metrics import ErrorCurve, equal_error_rate
 from ssl_audio.evaluation.probes import ProbeResult, ProbeSettings, singer_probe
 from ssl_audio.evaluation.recordings import Recordings, check_readable, find_recordings
 from ssl_audio.evaluation.retrieval_metrics import library_metrics
@@ -88,6 +90,7 @@ class Evaluation:
         probe_note: the reason if it is not possible.
         retrieval: see `library_metrics`, with the singers as artists. Empty if no singer has two recordings and no
             genres are known.
+        cost: size, speed and licence of the model; None if they were not given.
     """
 
     model: str
@@ -99,6 +102,7 @@ class Evaluation:
     probe: ProbeResult | None = None
     probe_note: str = ""
     retrieval: dict[str, dict[str, float]] = field(default_factory=dict)
+    cost: ModelCost | None = None
 
     def metrics(self) -> dict[str, Any]:
         """All numbers, ready for JSON."""
@@ -112,17 +116,51 @@ class Evaluation:
             "probe": probe,
             "probe_note": self.probe_note,
             "retrieval": self.retrieval,
+            "cost": self.cost.summary() if self.cost else None,
         }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired test of two models on one test set; `test.difference` is the EER of `first` minus the EER of `second`."""
+    """Paired test of two models on one test set; `test.difference` is the EER of `first` minus the EER of `second`.
+
+    `condition` is what the recordings went through, "" for nothing.
+    """
 
     test_set: str
     first: str
     second: str
     test: PairedTest
+    condition: str = ""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Results of one model on one test set under one condition (noise, a codec), on the trials of its `Evaluation`.
+
+    Attributes:
+        model, baseline, test_set: as of the evaluation.
+        condition: its name, such as `noise:10`.
+        verification: verification metrics.
+        change: paired test; `change.difference` is the EER under the condition minus the EER without it.
+    """
+
+    model: str
+    baseline: bool
+    test_set: TestSet
+    condition: str
+    verification: VerificationResult
+    change: PairedTest
+
+    def metrics(self) -> dict[str, Any]:
+        """All numbers, ready for JSON."""
+        return {
+            "data_set": self.test_set.name,
+            "model": self.model,
+            "condition": self.condition,
+            **self.verification.metrics(),
+            "change": self.change.__dict__,
+        }
 
 
 def load_test_set(
@@ -138,7 +176,7 @@ def load_test_set(
 
     Args:
         folder: `singer/**/file`.
-        trials: a list of lines `label,singer/file,singer/file`; None generates trials.
+        trials: a list, see `read_trials`; None generates trials.
         metadata: see `find_recordings`.
         seed: of random trials.
         max_trials: maximum number of trials of the kind "all"; of more pairs, a random sample is used.
@@ -177,6 +215,7 @@ def evaluate_model(
     rank_protocol: str = "exact",
     probe: str | None = "knn",
     scorer: Scorer | None = None,
+    cost: ModelCost | None = None,
 ) -> Evaluation:
     """Compute all metrics of one model on one test set.
 
@@ -190,14 +229,12 @@ def evaluate_model(
         rank_protocol: see `verify`.
         probe: "linear", "mlp", "knn", or None for no probe.
         scorer: default: cosine. Normalised scores are evaluated on the sample of the pairs, not on all pairs.
+        cost: size, speed and licence of the model, for the report.
     """
-    if scorer is not None and scorer.normalization is not None:
+    if scorer is not None and not (scorer.normalization is None and scorer.cosine):
         test_set = replace(test_set, n_pairs=0)
     recordings, trials = test_set.recordings, test_set.trials
-    curve = None
-    if test_set.n_pairs:
-        singers, takes = (np.unique(v, return_inverse=True)[1] for v in (recordings.singers, recordings.recording))
-        curve = all_pairs_curve(embeddings, singers, takes, progress=True)
+    curve = _all_pairs_curve(embeddings, test_set)
     verification = verify(
         embeddings, trials, seed=seed, resamples=resamples, rank_protocol=rank_protocol, curve=curve, scorer=scorer
     )
@@ -211,8 +248,45 @@ def evaluate_model(
             note = str(error)
     return Evaluation(
         model, baseline, test_set, verification, _singer_eer(trials, verification), embeddings, result, note,
-        _retrieval(embeddings, recordings, seed),
+        _retrieval(embeddings, recordings, seed), cost,
     )  # fmt: skip
+
+
+def evaluate_condition(
+    clean: Evaluation,
+    condition: str,
+    embeddings: np.ndarray,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    rank_protocol: str = "exact",
+    scorer: Scorer | None = None,
+) -> Arm:
+    """Compute the verification metrics of a model on recordings that went through a condition.
+
+    Args:
+        clean: the evaluation without it.
+        condition: its name.
+        embeddings: (files, dim) of `clean.test_set.recordings` under the condition.
+        seed, resamples, rank_protocol, scorer: as for `clean`.
+    """
+    test_set, before = clean.test_set, clean.verification
+    after = verify(
+        embeddings, test_set.trials, seed=seed, resamples=resamples, rank_protocol=rank_protocol,
+        curve=_all_pairs_curve(embeddings, test_set), scorer=scorer,
+    )  # fmt: skip
+    assert after.eer is not None
+    change = paired_test(after.eer, _eer(clean), after.resampled["eer"], before.resampled["eer"])
+    return Arm(clean.model, clean.baseline, test_set, condition, after, change)
+
+
+def _all_pairs_curve(embeddings: np.ndarray, test_set: TestSet) -> ErrorCurve | None:
+    """The error curve of all pairs, if the trials are a sample of them."""
+    if not test_set.n_pairs:
+        return None
+    columns = (test_set.recordings.singers, test_set.recordings.recording)
+    singers, takes = (np.unique(column, return_inverse=True)[1] for column in columns)
+    return all_pairs_curve(embeddings, singers, takes, progress=True)
 
 
 def _count_pairs(recordings: Recordings) -> int:
@@ -221,18 +295,20 @@ def _count_pairs(recordings: Recordings) -> int:
     return math.comb(len(recordings), 2) - sum(math.comb(clips, 2) for clips in takes.values())
 
 
-def compare_all(evaluations: list[Evaluation]) -> list[Comparison]:
-    """Paired tests of every two models on every test set; the model with the lower EER is first."""
+def compare_all(evaluations: Sequence[Evaluation | Arm]) -> list[Comparison]:
+    """Paired tests of every two models on every test set and condition; the model with the lower EER is first."""
     found = []
-    for name in dict.fromkeys(e.test_set.name for e in evaluations):
-        here = sorted((e for e in evaluations if e.test_set.name == name), key=lambda e: _eer(e))
-        for a, b in combinations(here, 2):
+    by_case: dict[tuple[str, str], list[Evaluation | Arm]] = {}
+    for e in evaluations:
+        by_case.setdefault((e.test_set.name, e.condition if isinstance(e, Arm) else ""), []).append(e)
+    for (name, condition), here in by_case.items():
+        for a, b in combinations(sorted(here, key=_eer), 2):
             test = paired_test(_eer(a), _eer(b), a.verification.resampled["eer"], b.verification.resampled["eer"])
-            found.append(Comparison(name, a.model, b.model, test))
+            found.append(Comparison(name, a.model, b.model, test, condition))
     return found
 
 
-def _eer(evaluation: Evaluation) -> float:
+def _eer(evaluation: Evaluation | Arm) -> float:
     eer = evaluation.verification.eer
     assert eer is not None
     return eer

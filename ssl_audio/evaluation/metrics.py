@@ -14,6 +14,13 @@ from numpy.typing import ArrayLike
 from ssl_audio.errors import InputError
 
 USUAL_PRIORS = (0.01, 0.05)  # priors of a same-singer trial: the operating points of NIST SRE and VoxSRC
+CONVENTIONS = {
+    "eer": "where the error curve, linear between its points, has equal rates (WeSpeaker, scikit-learn's ROC)",
+    "eer_closest": "the larger rate at the point of the curve where both rates are closest (sslsv)",
+    "min_dcf": "min over thresholds of (p miss + (1 - p) false accept) / min(p, 1 - p): p .01, both costs 1",
+    "min_dcf_05": "the same with p .05",
+}
+"""What the metrics of a report mean, as written to its metrics.json."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,12 @@ class ErrorCurve:
                 break
         columns = (self.false_accept, self.miss, self.thresholds)
         return _eer_and_threshold(*((float(column[high]), float(column[low])) for column in columns))
+
+    def closest_error_rate(self) -> float:
+        """The EER of other systems: the larger rate at the point where both rates are closest, not interpolated."""
+        gap = np.abs(self.false_accept - self.miss)
+        closest = gap <= gap.min() + 1e-12  # of two points that are equally close, rounding must not choose
+        return float(np.maximum(self.false_accept, self.miss)[closest].max())
 
     def min_dcf(self, p_target: float = 0.01, c_miss: float = 1.0, c_false_accept: float = 1.0) -> tuple[float, float]:
         """(cost, threshold) of the cheapest point; for the arguments see the function `min_dcf`."""

@@ -175,8 +175,8 @@ def cross_validate(
         scores[test], best, learned_from = fit(train, validation, test)
         chosen.append(best)
         sizes.append(len(train) + len(validation))
-        labels = targets[learned_from]
-        trained |= labels.any(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes)) > 0
+        # A class that only the other folds train is tested by classifiers that never saw it.
+        trained |= _occurring(targets[learned_from], len(classes)) & _occurring(targets[test], len(classes))
     tested = np.flatnonzero(np.isfinite(scores[:, 0]))
     computed = ClassificationMetrics(targets[tested], scores[tested], list(classes), trained)
     return ProbeResult(
@@ -191,6 +191,11 @@ def cross_validate(
         scores=scores[tested],
         tested=tested,
     )
+
+
+def _occurring(targets: np.ndarray, classes: int) -> np.ndarray:
+    """(classes,) bool, the classes that some of these items have."""
+    return np.asarray(targets.any(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=classes) > 0)
 
 
 def probe(

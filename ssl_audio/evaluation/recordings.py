@@ -1,10 +1,12 @@
 """The recordings of a test set: the files, their singers, and the metadata from a table."""
 
+import hashlib
 import logging
 import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +30,11 @@ _COLUMNS = {  # property -> columns that may hold it, in order of preference; th
     "gender": ("gender", "sex"),
     "genre": ("genre",),
 }
+# VoxCeleb and CN-Celeb: id10270/<video>/00001.wav, id00800/singing-01-001.flac, test/id00800-singing-01-001.wav
+_ID = re.compile(r"id\d{5,}")
+_LAYOUT = re.compile(r"(vox\w*|cn-celeb\w*|wav|aac|m4a|flac|audio|dev|test|eval|enroll|data)", re.IGNORECASE)
+_VIDEO = re.compile(r"(?:.*/)?id\d{5,}/([^/]+)/[^/]+")
+_SESSION = re.compile(r"(?:.*/)?id\d{5,}[-/]([a-z_]+-\d+)-\d+(?:\.\w+)?", re.IGNORECASE)
 _GENDERS = {
     **dict.fromkeys(("m", "male", "man", "boy"), "m"),
     **dict.fromkeys(("f", "female", "woman", "girl"), "f"),
@@ -94,6 +101,7 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
 
     Args:
         root: folder of the data set. The first folder below it names the singer, unless the table has the singer.
+            A warning says how many files have the content of another.
         metadata: CSV table with the column path (relative to the CSV or to `root`) and any of the columns singer or
             speaker, gender, genre, song, recording or utterance, source. Default: `manifest.csv` in the folder or in
             its parent folder, if there is one.
@@ -107,6 +115,13 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
     if not paths:
         raise InputError(f"{root}: no audio files; expected singer/file.wav below it")
     rows = _read_metadata(root, metadata)
+    copies = find_copies(paths)
+    if copies:
+        copy = next(iter(copies))
+        logger.warning(
+            "%s: %d of %d files are copies of others, such as %s of %s; metrics are too good until you remove them",
+            root, len(copies), len(paths), copy.relative_to(root), copies[copy].relative_to(root),
+        )  # fmt: skip
     known = [rows.get(plain(os.path.abspath(path)), {}) for path in paths]
     if rows and not any(known):
         problem = f"describes none of the {len(paths)} audio files in {root}"
@@ -123,9 +138,74 @@ def find_recordings(root: str | os.PathLike, metadata: str | os.PathLike | None 
     return Recordings(root, files, singers, recording, columns)
 
 
+def find_copies(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Find files of the same content.
+
+    Only files of one size are opened, and only those whose middle is the same are read.
+
+    Returns:
+        {a file: the first file of the same content}.
+    """
+    groups: dict[tuple, list[Path]] = {}
+    for path in paths:
+        groups.setdefault((os.path.getsize(path),), []).append(path)
+    for part in (_middle, _digest):
+        finer: dict[tuple, list[Path]] = {}
+        for key, alike in groups.items():
+            for path in alike if len(alike) > 1 and key[0] else ():
+                with suppress(OSError):  # told when it is read as audio
+                    finer.setdefault((*key, part(path, key[0])), []).append(path)
+        groups = finer
+    return {path: alike[0] for alike in groups.values() for path in alike[1:]}
+
+
+def _middle(path: Path, size: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(size // 2)
+        return file.read(1 << 12)
+
+
+def _digest(path: Path, size: int) -> bytes:
+    with open(path, "rb") as file:
+        digest = hashlib.blake2b()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
+
+
 def recording_name(file: str) -> str:
-    """Name of the recording of a file: its stem, without the end `_<start>_<end>_<n>s` of a segment's name."""
+    """Name of the recording of a file: its stem, without the end `_<start>_<end>_<n>s` of a segment's name.
+
+    In the trees of VoxCeleb and CN-Celeb, whose speakers are named `id10270`, it is the video or the session.
+    """
+    known = _VIDEO.fullmatch(file) or _SESSION.fullmatch(file)
+    if known:
+        return known[1]
     return _SEGMENT.sub("", Path(file).stem)
+
+
+def without_layout(name: str) -> str:
+    """A path without the folders of a speaker corpus's layout in front of a speaker named `id10270`.
+
+    without_layout("dev/wav/id10270/x6uYqmx31kE/00001.wav")     # id10270/x6uYqmx31kE/00001.wav
+    without_layout("eval/test/id00800-singing-01-001.wav")      # id00800-singing-01-001.wav
+    without_layout("test/take.wav")                             # test/take.wav: here test is a singer
+    """
+    parts = name.split("/")
+    first = next((i for i, part in enumerate(parts) if not _LAYOUT.fullmatch(part)), len(parts))
+    if first < len(parts) and _ID.match(parts[first]):
+        return "/".join(parts[first:])
+    return name
+
+
+def singer_of(name: str) -> str:
+    """The singer of a file, by its path below the data set: the first folder, after those of a corpus's layout.
+
+    In CN-Celeb's folders `enroll` and `test` the name of the file begins with the speaker.
+    """
+    rest = without_layout(name)
+    known = _ID.match(rest)
+    return known[0] if known and "/" not in rest and "/" in name else rest.partition("/")[0]
 
 
 def recording_names(folder: str | os.PathLike, paths: Sequence[str]) -> dict[str, str]:
@@ -170,10 +250,9 @@ def check_readable(recordings: Recordings) -> None:
 
 
 def _first_folder(name: str, root: Path) -> str:
-    singer, slash, _ = name.partition("/")
-    if not slash:
+    if "/" not in name:
         raise InputError(f"{root / name}: lies outside a singer folder; expected {root.name}/singer/{name}")
-    return singer
+    return singer_of(name)
 
 
 def _read_metadata(root: Path, given: str | os.PathLike | None) -> dict[str, dict[str, str]]:

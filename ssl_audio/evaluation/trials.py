@@ -3,7 +3,6 @@
 This module reads, checks, writes and generates lists of trials.
 """
 
-import csv
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -13,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ssl_audio.errors import InputError
-from ssl_audio.evaluation.recordings import Recordings, unreadable_files
+from ssl_audio.evaluation.recordings import Recordings, singer_of, unreadable_files
+from ssl_audio.evaluation.trial_lists import FileNames, parse_trial
 from ssl_audio.utils.files import write_text
-from ssl_audio.utils.names import on_disk, plain
+from ssl_audio.utils.names import plain
 from ssl_audio.utils.tables import read_lines
 
 KINDS = ("balanced", "within-gender", "within-song", "cross-song")
@@ -104,13 +104,15 @@ def quoted_name(name: str) -> str:
 
 
 def read_trials(path: str | os.PathLike, root: str | os.PathLike | None = None) -> Trials:
-    """Read a list of lines `label,singer/file,singer/file`; the first folder of a path names the singer.
+    """Read a trial list; the forms are in `evaluation.trial_lists`. The first folder of a path names the singer.
 
     A path with a comma must be quoted, as in any CSV file. Empty lines are skipped. A recording may be paired with
     itself, as in some lines of the published lists; `Trials.note` gives their number.
 
     Args:
-        root: the data set. Names that are spelled otherwise there (accents, encoding) become those of its files.
+        path: the list.
+        root: the data set. Names that are spelled otherwise there (accents, encoding) become those of its files, and
+            names that are no paths are looked up (see `FileNames`). None: every name is `singer/file`.
 
     Raises:
         InputError: the list is missing or empty, or a line is malformed; the message has the line number.
@@ -122,54 +124,45 @@ def read_trials(path: str | os.PathLike, root: str | os.PathLike | None = None) 
         remedy = "" if path.exists() else "; ssl-audio pairs makes one"
         raise InputError(f"cannot read the list of trials: {error}{remedy}") from error
     spaced = all(", " in line for line in lines if line.strip())  # a blank after each comma belongs to no name
+    names_there = FileNames(None if root is None else Path(root))
     numbers: dict[str, int] = {}
-    spelled: dict[str, str] = {}
+    found: dict[str, str] = {}  # name in the list -> path below the data set
+    singers: dict[str, str] = {}
     pairs, labels, used = [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        label, *names = _parse(line, f"{path}, line {number}", spaced)
-        names = [spelled.setdefault(name, name if root is None else _as_there(Path(root), name)) for name in names]
-        pairs.append([numbers.setdefault(name, len(numbers)) for name in names])
-        labels.append(label)
+        place = f"{path}, line {number}"
+        same, *names = parse_trial(line, place, spaced)
+        for name in names:
+            if name not in found:
+                found[name] = _checked(name, names_there, place)
+                singers[name] = _singer(found[name])
+        if same != (singers[names[0]] == singers[names[1]]):
+            raise InputError(f"{place}: label {int(same)} contradicts the singers of {names[0]} and {names[1]}")
+        pairs.append([numbers.setdefault(found[name], len(numbers)) for name in names])
+        labels.append(same)
         used.append(number)
     if not labels:
         raise InputError(f"{path}: the trial list is empty")
     files = list(numbers)
-    singers = [_singer(name) for name in files]
-    return Trials(files, singers, np.array(pairs), np.array(labels), np.array(used), str(path))
-
-
-def _as_there(root: Path, name: str) -> str:
-    found = on_disk(root / name)
-    return found.relative_to(root).as_posix() if found.is_relative_to(root) else name
+    singers_of_files = [_singer(name) for name in files]
+    return Trials(files, singers_of_files, np.array(pairs), np.array(labels), np.array(used), str(path))
 
 
 def _singer(name: str) -> str:
-    return plain(name.partition("/")[0])
+    return plain(singer_of(name))
 
 
-def _parse(line: str, place: str, spaced: bool) -> tuple[bool, str, str]:
-    fields = line.split(",")
-    if len(fields) != 3 or any(field.strip()[:1] == field.strip()[-1:] == '"' for field in fields):
-        try:
-            fields = next(csv.reader([line], skipinitialspace=spaced))
-        except csv.Error as error:
-            raise InputError(f"{place}: is not a row of a list: {error}") from error
-    fields = [field.strip() if spaced or i == 0 else field for i, field in enumerate(fields)]
-    if len(fields) != 3:
-        raise InputError(
-            f"{place}: expected label,singer/file,singer/file (commas in names quoted), got {line.strip()!r}"
-        )
-    label, *names = fields
-    if label not in ("0", "1"):
-        raise InputError(f"{place}: the label must be 1 (same singer) or 0, got {label!r}")
-    for name in names:
-        if "/" not in name or set(name.split("/")) & {"", ".", ".."}:
-            raise InputError(f"{place}: expected singer/file below the data set, got {name!r}")
-    if (label == "1") != (_singer(names[0]) == _singer(names[1])):
-        raise InputError(f"{place}: label {label} contradicts the singers of {names[0]} and {names[1]}")
-    return label == "1", names[0], names[1]
+def _checked(name: str, files: FileNames, place: str) -> str:
+    """The path of a name in a trial list, checked to lie below the data set."""
+    try:
+        path = name if set(name.split("/")) & {"", ".", ".."} else files.find(name)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    if "/" not in path or set(path.split("/")) & {"", ".", ".."}:
+        raise InputError(f"{place}: expected singer/file below the data set, or a file's id in it, got {name!r}")
+    return path
 
 
 def check_decidable(trials: Trials) -> None:

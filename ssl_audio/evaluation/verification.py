@@ -34,6 +34,7 @@ class VerificationResult:
         n_paired_singers: number of singers with same-singer trials. The other singers are only impostors. The miss rate
             and the width of the intervals depend on these singers alone.
         eer, auc: equal error rate and area under the ROC curve.
+        eer_closest: equal error rate by another convention, see `metrics.CONVENTIONS`.
         threshold: threshold of the EER, on the scale of the scores.
         accuracy: fraction of correct decisions at this threshold.
         min_dcf, min_dcf_05: normalised minimum detection cost at a prior of .01 and of .05.
@@ -63,6 +64,7 @@ class VerificationResult:
     threshold: float | None = None
     accuracy: float | None = None
     auc: float | None = None
+    eer_closest: float | None = None
     min_dcf: float | None = None
     min_dcf_interval: Interval | None = None
     min_dcf_05: float | None = None
@@ -191,6 +193,7 @@ def _score_metrics(scores: np.ndarray, trials: Trials, curve: ErrorCurve | None)
     rate, threshold = curve.equal_error_rate()
     return {
         "eer": rate,
+        "eer_closest": curve.closest_error_rate(),
         "threshold": threshold,
         "accuracy": accuracy_at(threshold, trials.labels, scores),
         "auc": curve.area_under_roc(),

@@ -16,7 +16,7 @@ from ssl_audio.hub.place import Options, Place
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.utils.checkpoints import origin
 from ssl_audio.utils.yaml_files import read_yaml
-from ssl_audio.weights import load_strict
+from ssl_audio.weights import load_strict, refuse_not_finite
 
 LAYOUT = "checkpoints/*.ckpt"
 
@@ -47,14 +47,16 @@ def load_checkpoint(
         trusted: see `load_model`.
 
     Raises:
-        InputError: the checkpoint is damaged or of another kind, or does not agree with the config.
+        InputError: the checkpoint is damaged or of another kind, does not agree with the config, or has weights that
+            are not finite.
     """
     place, options = Place(Path(path)), Options(projection, trusted)
     if singer_identity_training.recognises(place):
-        return singer_identity_training.read(place, options, None if config is None else Path(config))
-    if clmr.recognises(place):
-        return clmr.read(place, options)
-    return _model(place, options, config)
+        model = singer_identity_training.read(place, options, None if config is None else Path(config))
+    else:
+        model = clmr.read(place, options) if clmr.recognises(place) else _model(place, options, config)
+    refuse_not_finite(model, path)
+    return model
 
 
 def _model(place: Place, options: Options, config: str | os.PathLike | None = None) -> EmbeddingModel:

@@ -45,12 +45,15 @@ def fetch(
     from huggingface_hub import errors, hf_hub_download
 
     absent: Exception | None = None
+    lacking = ""
     with hub_errors(name, repo, options.get("revision")):
         for files in layouts:
             try:
-                paths = [hf_hub_download(repo, file, subfolder=subfolder, **options) for file in files]
+                paths = []
+                for wanted in files:
+                    paths.append(hf_hub_download(repo, wanted, subfolder=subfolder, **options))
             except errors.EntryNotFoundError as error:  # its subclass means "offline and not in the cache"
-                absent = error
+                absent, lacking = error, lacking or wanted
                 if isinstance(error, errors.LocalEntryNotFoundError):
                     options["local_files_only"] = True  # the client has already tried five times to connect
                 continue
@@ -61,9 +64,10 @@ def fetch(
                     continue
             return Path(paths[0]).parent
     if isinstance(absent, errors.LocalEntryNotFoundError):
+        revision = f" at revision {options['revision']}" if options.get("revision") else ""
         raise NotThere(
-            f"{name!r} from {repo} is not in the cache, and the Hub cannot be reached or local_files_only is set; "
-            "load it once with a connection",
+            f"{name!r} from {repo}{revision} is not whole in the cache, which lacks {lacking}, and the Hub cannot be "
+            "reached or local_files_only is set; load it once with a connection",
             offline=True,
         )
     raise NotThere(f"{repo} has no {' and '.join(layouts[0])}", offline=False)

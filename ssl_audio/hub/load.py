@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ssl_audio.hub.readers import load_path
 from ssl_audio.hub.saved import CARD, CONFIG, WEIGHTS
 from ssl_audio.hub.torchscript import load_torchscript
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.weights import refuse_not_finite
 
 PUBLISHED_SOURCE = "BernardoTorres/singer-identity"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -40,7 +42,8 @@ def load_model(
     """Load a model with its weights, on the CPU and in evaluation mode.
 
         load_model("byol")                              a published model
-        load_model("runs/mine")                         a run folder (its best checkpoint, else its last)
+        load_model("runs/mine/0")                       a run folder (its best checkpoint, else its last)
+        load_model("runs/mine")                         the newest run of this name
         load_model("runs/mine/checkpoints/last.ckpt")   one checkpoint
         load_model("exported")                          a folder that `save_model` wrote
         load_model("somebody/their-model")              such a folder on the Hub
@@ -69,8 +72,8 @@ def load_model(
         "unknown".
 
     Raises:
-        InputError: there is no such model, files are missing or damaged, weights do not fit, a file contains code, or
-            the calibration is of another model.
+        InputError: there is no such model, files are missing or damaged, weights do not fit or are not finite, a file
+            contains code, or the calibration is of another model.
     """
     if input_sr is not None and (not isinstance(input_sr, Integral) or input_sr < 1):
         raise InputError(f"input_sr is {input_sr!r}; it must be a whole number in Hz, such as 16000")
@@ -92,6 +95,7 @@ def load_model(
         if torchscript:
             return load_torchscript(folder, input_sr)
         loaded = load_path(folder, Options(projection, trusted, calibration))
+    refuse_not_finite(loaded, model)
     if input_sr is not None and input_sr != loaded.sample_rate:
         loaded = _resampled(loaded, input_sr)
     return loaded.eval()
@@ -121,8 +125,19 @@ def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
     path = Path(name)
     if path.exists():
         return path
-    if isinstance(name, os.PathLike) or path.suffix == ".ckpt" or path.is_absolute() or str(name).count("/") > 1:
-        raise InputError(f"{path}: no such file or folder")
+    written = str(name)
+    first = written.partition("/")[0]
+    if (
+        isinstance(name, os.PathLike)
+        or path.suffix in (".ckpt", ".ts", ".safetensors", ".yaml")
+        or path.is_absolute()
+        or written.count("/") > 1
+        or written.endswith("/")
+        or ("/" in written and Path(first).is_dir())  # a mistyped run, not an owner on the Hub
+    ):
+        there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, there, n=1)
+        raise InputError(f"{path}: no such file or folder" + (f"; did you mean {near[0]!r}?" if near else ""))
     return None
 
 
@@ -140,7 +155,8 @@ def _download(name: str, source: str, torchscript: bool, **options: Any) -> Path
     except NotThere as absent:
         if absent.offline:
             raise
-        raise InputError(f"{repo} has no model {name!r}; it has {_names_there(repo, options)}") from absent
+        there = f"{repo} has no model {name!r}; it has {_names_there(repo, options)}"
+        raise InputError(there + ("" if whole_repository else "; and there is no such file or folder")) from absent
 
 
 def _names_there(repo: str, options: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """A path that may hold a model. Its checkpoint is read once, however many readers look at it."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from torch import Tensor
 from ssl_audio.errors import InputError
 from ssl_audio.utils.checkpoints import checkpoints
 from ssl_audio.weights import UnsafeFileError, read_weights, read_without_code
+
+logger = logging.getLogger("ssl_audio.hub")
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,25 @@ class Content:
         return weights if isinstance(weights, Mapping) else {}
 
 
+def newest_run(folder: Path) -> Path | None:
+    """The newest run of a name, `runs/byol/2` of `runs/byol`; None if the folder holds no runs with checkpoints.
+
+    It is said which run is taken.
+    """
+    numbers = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit() and checkpoints(entry)]
+    if not numbers:
+        return None
+    newest = folder / str(max(numbers))
+    logger.warning(f"{folder} holds {len(numbers)} run{'s'[: len(numbers) != 1]}; the newest is taken, {newest}")
+    return newest
+
+
 def find_checkpoint(path: str | os.PathLike) -> Path:
     """The checkpoint of a path.
 
     Args:
-        path: a checkpoint, or a run folder, of which the best checkpoint is taken, else the last.
+        path: a checkpoint, or a run folder, of which the best checkpoint is taken, else the last; or a folder of
+            runs, of which the newest is taken.
 
     Raises:
         InputError: there is no checkpoint.
@@ -101,7 +118,7 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
         return path
     if not path.is_dir():
         raise InputError(f"{path}: no such checkpoint or run folder")
-    found = checkpoints(path)
+    found = checkpoints(path) or checkpoints(newest_run(path) or path)
     if not found:
         raise InputError(f"{path} holds no checkpoints/*.ckpt; wait until the run has saved one")
     return found[0]

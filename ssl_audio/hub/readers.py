@@ -15,7 +15,7 @@ from typing import Protocol
 from ssl_audio.errors import InputError
 from ssl_audio.hub import checkpoint, clmr, saved, singer_identity, singer_identity_training, torchscript
 from ssl_audio.hub.calibration_files import read_calibration
-from ssl_audio.hub.place import Options, Place
+from ssl_audio.hub.place import Options, Place, newest_run
 from ssl_audio.model import EmbeddingModel
 
 
@@ -59,6 +59,9 @@ def load_path(path: Path, options: Options) -> EmbeddingModel:
             if options.calibration and not options.projection and path.is_dir():
                 model.calibration = read_calibration(path, model)
             return model
+    newest = newest_run(path) if path.is_dir() else None
+    if newest is not None:
+        return load_path(newest, options)
     listing = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
     layouts = ", or ".join(reader.LAYOUT for reader in READERS)
     raise InputError(f"{path} holds no model: it needs {layouts}; it has {listing}")

@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from ssl_audio.config import build, describe, without_pretrained
+from ssl_audio.config import build, describe, missing_arguments, without_pretrained
 from ssl_audio.errors import InputError
 from ssl_audio.hub.calibration_files import check_belongs, remove_calibration, write_calibration
 from ssl_audio.hub.card import card_licence, model_card
@@ -110,8 +110,23 @@ def read(place: Place, options: Options) -> EmbeddingModel:
     if not isinstance(model, EmbeddingModel):
         raise InputError(f"{folder / CONFIG}: the key 'model' describes no EmbeddingModel; write it with save_model")
     load_strict(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    missing = missing_arguments(config["model"])
+    if missing:  # the first format left some out; weights that fit do not show that a default is the right value
+        _check_runs(model, missing, folder / CONFIG)
     if not level_facts(config["model"]):
         as_tested(model, folder, config["model"])
     model.licence = card_licence(folder / CARD)
     model.checkpoint = dict(config.get("checkpoint") or {})
     return model
+
+
+def _check_runs(model: EmbeddingModel, missing: list[str], config: Path) -> None:
+    """Refuse a model without a sample rate, and one whose parts do not fit together with the defaults of arguments."""
+    lost = f"{config}: {', '.join(missing)} is missing; write the model again with save_model"
+    if "EmbeddingModel.sample_rate" in missing:
+        raise InputError(lost)
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, model.minimum_samples))
+    except (InputError, RuntimeError, ValueError) as error:
+        raise InputError(lost) from error

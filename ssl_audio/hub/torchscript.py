@@ -48,6 +48,11 @@ def load_torchscript(folder: Path, input_sr: int | None, name: str = NAME) -> Em
     if (folder / saved.CONFIG).is_file():
         config = read_yaml(folder / saved.CONFIG)
         sample_rate, dim, description = config.get("sample_rate"), config.get("dim"), config.get("model")
+    elif not (folder / singer_identity.HYPERPARAMS).is_file():
+        raise InputError(
+            f"{path}: has neither {saved.CONFIG} nor {singer_identity.HYPERPARAMS} beside it; if ssl-audio export or "
+            f"another program wrote it, name it torchscript:{path}"
+        )
     else:
         encoder = singer_identity.read_hyperparams(folder / singer_identity.HYPERPARAMS)["encoder"]
         sample_rate, dim = singer_identity.SAMPLE_RATE, encoder.get("embedding_dim", 1000)

@@ -2,6 +2,7 @@
 
 import os
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from ssl_audio.retrieval.tracks import Tracks
 if TYPE_CHECKING:
     from ssl_audio.model import EmbeddingModel
 
+_PART = 1 << 12  # bytes of each part of a file that its checksum covers
 GROUPS = ("folder", "top_folder")
 """The group of a track is the folder that holds it, or the first folder below the library (Artist/Album/song)."""
 
@@ -68,7 +70,10 @@ def aggregated(embeddings: np.ndarray, metric: str, aggregate: str) -> np.ndarra
 
 
 def group_of(path: str, group: str) -> str:
-    """The group of a track; `path` is relative to the library and `group` one of `GROUPS`."""
+    """The group of a track; `path` is relative to the library and `group` one of `GROUPS`.
+
+    A track directly in the library has the group "", and is treated as the only one of its group.
+    """
     parents = Path(path).parent.parts
     return "/".join(parents if group == "folder" else parents[:1])
 
@@ -151,7 +156,7 @@ def embed_array(
 
 
 def changes(tracks: Tracks, root: Path, files: Iterable[Path]) -> tuple[list[str], list[str], list[str]]:
-    """Compare a folder with an index, by the sizes and modification times of the files.
+    """Compare a folder with an index, by the stamps of the files.
 
     Args:
         tracks: tracks of the index.
@@ -168,19 +173,46 @@ def changes(tracks: Tracks, root: Path, files: Iterable[Path]) -> tuple[list[str
         position = tracks.position_of_path.get(relative)
         if position is None:
             new.append(relative)
-        elif tuple(tracks.stamps[position]) != stamp(path):
+        elif _changed(path, tracks.stamps[position].tolist()):
             changed.append(relative)
     removed = [path for path in tracks.paths if path not in present and not os.path.isabs(path)]
     return new, changed, removed
 
 
-def stamp(path: Path) -> tuple[int, int]:
-    """(size in bytes, modification time in ns) of a file; zeros if it does not exist."""
+def stamp(path: Path) -> tuple[int, int, int, int]:
+    """(size in bytes, modification time in ns, time of the last change of its entry in ns, checksum) of a file.
+
+    The checksum is of three parts of the content. All are zero if the file does not exist.
+    """
     try:
         status = path.stat()
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, _checksum(path, status.st_size)
     except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        return 0, 0, 0, 0
+
+
+def _checksum(path: Path, size: int) -> int:
+    with open(path, "rb") as file:
+        parts = []
+        for place in (0, size // 2, max(size - _PART, 0)):
+            file.seek(place)
+            parts.append(file.read(_PART))
+    return zlib.crc32(b"".join(parts))
+
+
+def _changed(path: Path, known: list[int]) -> bool:
+    """Whether a file is another than when it was stamped.
+
+    Archives and copying programs set modification times, so that two files may have one. The content is looked at
+    where the entry of the file has changed since. Stamps of 0.1 end after the modification time.
+    """
+    try:
+        status = path.stat()
+        if [status.st_size, status.st_mtime_ns] != known[:2]:
+            return True
+        return known[2] not in (0, status.st_ctime_ns) and _checksum(path, status.st_size) != known[3]
+    except OSError:
+        return True
 
 
 class Interval:

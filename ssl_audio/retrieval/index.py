@@ -150,7 +150,7 @@ class Index:
             raise InputError(f"the embedding of {paths[int(np.argmin(np.isfinite(rows).all(1)))]} is not finite")
         if len(set(paths)) < len(paths):
             raise InputError("a path is given twice; the paths of an index must be distinct")
-        index._append(list(normalize(rows, metric)[:, None]), list(paths), list(groups), [(0, 0)] * len(rows))
+        index._append(list(normalize(rows, metric)[:, None]), list(paths), list(groups), [(0, 0, 0, 0)] * len(rows))
         return index
 
     @classmethod
@@ -452,12 +452,15 @@ class Index:
         self._state = State(tracks, self.settings)
 
     def _relative(self, path: str | os.PathLike) -> str:
-        """A path as it is stored: relative if it is in the library, else absolute; unchanged without a library."""
+        """A path as it is stored: relative if it is in the library, else its real path; unchanged without a library."""
         root = self.settings["root"]
         if root is None:
             return os.fspath(path)
-        full = os.path.abspath(path)
-        return Path(full).relative_to(root).as_posix() if Path(full).is_relative_to(root) else full
+        full, real = Path(os.path.abspath(path)), Path(os.path.realpath(path))
+        if full.is_relative_to(root):
+            return full.relative_to(root).as_posix()
+        library = os.path.realpath(root)
+        return real.relative_to(library).as_posix() if real.is_relative_to(library) else os.fspath(real)
 
     def _full(self, path: str) -> str:
         return path if self.settings["root"] is None else os.path.join(self.settings["root"], path)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from ssl_audio.errors import InputError
 from ssl_audio.evaluation.retrieval_metrics import library_metrics
 from ssl_audio.retrieval.index import Index
@@ -26,7 +28,8 @@ def index_quality(index: Index, labels: str | os.PathLike | None = None) -> dict
         InputError: the table has other columns, or names a file twice or a file that is not in the index; or every
             track is its own group and there are no labels.
     """
-    embeddings, groups = index.embeddings, index.groups
+    embeddings = index.embeddings
+    groups = [group or path for group, path in zip(index.groups, index.paths, strict=True)]  # "" is no common group
     tables = library_metrics(embeddings, groups)
     if labels is not None:
         label_of = _labels_of_paths(labels, index)
@@ -36,6 +39,15 @@ def index_quality(index: Index, labels: str | os.PathLike | None = None) -> dict
     if not tables:
         raise InputError("every track is its own group and there are no labels; give --labels or index with --group")
     return tables
+
+
+def mean_cosine(embeddings: np.ndarray) -> float:
+    """Mean cosine of two different rows of `(tracks, dim)`; 0 for fewer than two."""
+    if len(embeddings) < 2:
+        return 0.0
+    x = np.asarray(embeddings, np.float64)
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
+    return float((np.square(x.sum(0)).sum() - len(x)) / (len(x) * (len(x) - 1)))
 
 
 def _labels_of_paths(path: str | os.PathLike, index: Index) -> dict[str, str]:

@@ -103,10 +103,11 @@ class Search:
         total = len(self.tracks.rows)
         while True:
             k = rows.shape[1]
-            positions, values = self._tracks(scores, rows, everything=k >= total)
+            complete = k >= total and bool((rows >= 0).all())  # an approximate search fills what it misses with -1
+            positions, values = self._tracks(scores, rows, everything=complete)
             keep = positions != (-1 if own is None else own)
             hits, examined = self._pick(positions[keep], values[keep])
-            if k >= total or (len(hits) == self.n and examined >= self.pool):
+            if complete or (len(hits) == self.n and examined >= self.pool):
                 return hits
             # Limits of groups, missing files or many windows of one track left too few candidates: search for more.
             k = min(4 * k, total)

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from ssl_audio.errors import InputError
+from ssl_audio.utils.extras import install_command
 
 METRICS = ("cosine", "euclidean")
 SEARCHES = ("auto", "exact", "hnsw", "ivf")
@@ -117,7 +118,7 @@ class ExactSearch:
         self.rows, self.metric = rows, metric
         self.description = f"exact search over {len(rows):,} vectors"
         if len(rows) > EXACT_ROWS and find_spec("faiss") is None:
-            self.description += " (for a faster search, install FAISS: pip install 'ssl-audio[search]')"
+            self.description += f" (for a faster search, install FAISS: {install_command('search')})"
 
     def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """`(q, dim)` queries -> `(q, k)` scores and row numbers; k is reduced to the number of rows."""

@@ -13,7 +13,7 @@ def select(scores: np.ndarray, groups: Sequence[str], n: int, per_group: int | N
 
     Args:
         scores: `(candidates,)`, best first.
-        groups: group of each candidate, such as its artist.
+        groups: group of each candidate, such as its artist; one of "" is in a group of its own.
         n: number of candidates to select.
         per_group: maximum number of candidates of one group; None for no limit.
 
@@ -25,7 +25,7 @@ def select(scores: np.ndarray, groups: Sequence[str], n: int, per_group: int | N
     for position in range(len(scores)):
         if len(chosen) == n:
             break
-        if per_group is None or taken[groups[position]] < per_group:
+        if per_group is None or not groups[position] or taken[groups[position]] < per_group:
             taken[groups[position]] += 1
             chosen.append(position)
     return chosen
@@ -48,7 +48,7 @@ def maximal_marginal_relevance(
     Args:
         scores: `(candidates,)`, best first.
         vectors: `(candidates, dim)` from `search.normalize`.
-        groups: group of each candidate.
+        groups: group of each candidate; one of "" is in a group of its own.
         n: number of candidates to select.
         weight: lambda of the paper, in [0, 1]; 1 keeps the order of the scores.
         metric: "cosine" or "euclidean".
@@ -70,6 +70,6 @@ def maximal_marginal_relevance(
         chosen.append(best)
         available[best] = False
         taken[groups[best]] += 1
-        if per_group is not None and taken[groups[best]] >= per_group:
+        if per_group is not None and groups[best] and taken[groups[best]] >= per_group:
             available &= np.array([group != groups[best] for group in groups])
     return chosen

@@ -18,7 +18,7 @@ class Tracks:
         rows: `(rows, dim)` float32 from `search.normalize`. The rows of a track are adjacent.
         offsets: `(tracks + 1,)` int64; rows `offsets[t]` to `offsets[t + 1] - 1` belong to track `t`.
         ids: `(tracks,)` int64, ascending. The id of a track never changes.
-        stamps: `(tracks, 2)` int64 size in bytes and modification time in ns of each file when it was embedded.
+        stamps: `(tracks, 4)` int64 what `building.stamp` gave for each file when it was embedded.
         paths: paths of the files, relative to the library if they are in it.
         groups: group of each track, such as its artist or folder.
     """
@@ -34,7 +34,7 @@ class Tracks:
     def empty(cls, dim: int = 0) -> "Tracks":
         """No tracks."""
         integers = np.empty(0, np.int64)
-        return cls(np.empty((0, dim), np.float32), np.zeros(1, np.int64), integers, np.empty((0, 2), np.int64), [], [])
+        return cls(np.empty((0, dim), np.float32), np.zeros(1, np.int64), integers, np.empty((0, 4), np.int64), [], [])
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -78,7 +78,7 @@ class Tracks:
         rows: Sequence[np.ndarray],
         paths: Sequence[str],
         groups: Sequence[str],
-        stamps: Sequence[tuple[int, int]],
+        stamps: Sequence[tuple[int, int, int, int]],
         next_id: int,
     ) -> "Tracks":
         """The tracks with new tracks at the end; a track with the same path is replaced.
@@ -87,7 +87,7 @@ class Tracks:
             rows: `(rows, dim)` of each new track.
             paths: path of each new track.
             groups: group of each new track.
-            stamps: (size, modification time) of each new track.
+            stamps: of each new track.
             next_id: id of the first new track.
 
         Raises:
@@ -101,7 +101,7 @@ class Tracks:
             rows=np.concatenate([old.rows, *rows]) if len(old) else np.concatenate(rows),
             offsets=np.concatenate([old.offsets, old.offsets[-1] + lengths]),
             ids=np.concatenate([old.ids, np.arange(next_id, next_id + len(paths), dtype=np.int64)]),
-            stamps=np.concatenate([old.stamps, np.array(stamps, np.int64).reshape(-1, 2)]),
+            stamps=np.concatenate([old.stamps, np.array(stamps, np.int64).reshape(-1, 4)]),
             paths=[*old.paths, *paths],
             groups=[*old.groups, *groups],
         )
@@ -138,4 +138,6 @@ class Tracks:
         """The tracks that `to_arrays` returned."""
         names = json.loads(arrays["names"].tobytes())
         columns = {name: arrays[name] for name in ("rows", "offsets", "ids", "stamps")}
+        missing = 4 - columns["stamps"].shape[1]  # 0.1 has two columns
+        columns["stamps"] = np.pad(columns["stamps"], ((0, 0), (0, missing)))
         return cls(**columns, paths=names["paths"], groups=names["groups"])

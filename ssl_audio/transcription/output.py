@@ -27,7 +27,7 @@ def write_midi(notes: Notes, path: str | os.PathLike) -> None:
         own = notes.instrument == number
         for onset, offset, pitch in zip(notes.onset[own], notes.offset[own], notes.pitch[own], strict=True):
             # A note that begins and ends at one tick would sound until the next one of its pitch.
-            begin = midi.time_to_tick(float(onset))
+            begin = int(midi.time_to_tick(float(onset)))
             end = max(float(offset), midi.tick_to_time(begin + 1))
             track.notes.append(pretty_midi.Note(_VELOCITY, int(pitch), float(onset), end))
         midi.instruments.append(track)

@@ -198,6 +198,21 @@ def test_finding_files_is_sorted_and_survives_loops(tmp_path, write_tone):
     assert found == ["a, b #1/deep/er/x.mp3", "a, b #1/歌.wav", "b/10.flac", "b/2.WAV"]
 
 
+def test_each_file_is_found_once_however_many_links_lead_to_it(tmp_path):
+    home, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    for path in (home / "anna/1.wav", home / ".store/key", elsewhere / "2.wav", elsewhere / "deep/3.wav"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    os.symlink("anna", home / "zoe")  # what the folder itself has
+    os.symlink("1.wav", home / "anna" / "same.wav")
+    os.symlink("../.store/key", home / "anna" / "stored.wav")  # as git-annex keeps content
+    os.symlink(elsewhere, home / "link")
+    os.symlink(elsewhere, home / "link2")
+    os.symlink(elsewhere / "2.wav", home / "anna" / "b.wav")
+    found = [path.relative_to(home).as_posix() for path in audio.find_audio_files(home)]
+    assert found == ["anna/1.wav", "anna/b.wav", "anna/stored.wav", "link/deep/3.wav"]
+
+
 def test_a_missing_folder_and_a_file_in_its_place_are_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="no such folder"):

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.nn.functional import normalize
 from torch.optim import SGD
 
@@ -48,9 +49,9 @@ def batches(views: list[torch.Tensor], loss: float = 0.0) -> list[dict]:
 
 def fit(callback, training, validation=None, module=None, **settings) -> Trainer:
     trainer = Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False,
-        num_sanity_val_steps=0, log_every_n_steps=1, callbacks=[callback],
-        enable_progress_bar=isinstance(callback, DataWaitProgressBar), **settings,
+        max_epochs=1, accelerator="cpu", logger=False, enable_model_summary=False,
+        num_sanity_val_steps=0, log_every_n_steps=1, callbacks=callback if isinstance(callback, list) else [callback],
+        enable_progress_bar=isinstance(callback, DataWaitProgressBar), **{"enable_checkpointing": False, **settings},
     )  # fmt: skip
     loaders = [torch.utils.data.DataLoader(b, batch_size=None) for b in (training, validation) if b is not None]
     with warnings.catch_warnings():
@@ -141,6 +142,30 @@ def test_a_loss_that_is_not_finite_names_step_and_clips_before_the_weights_are_t
     training = batches(views[:2]) + batches(views[2:], loss=math.nan)
     with pytest.raises(InputError, match="not finite at step 2 on a batch of clips from 100, 101, 102;"):
         fit(FiniteLoss(), training)
+
+
+class Root(Outputs):
+    """Its loss is 0 and finite at weight 0; the gradient is infinite."""
+
+    def training_step(self, batch, batch_idx):
+        return self.weight.sum().sqrt()
+
+
+def test_weights_that_a_finite_loss_made_infinite_are_never_saved(tmp_path):
+    module, training = Root(), batches([torch.randn(3, 2, 4)])
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+    callbacks = [FiniteLoss(), ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)]
+    fit(callbacks, training, module=module, enable_checkpointing=True)
+    before = list(tmp_path.iterdir())
+    assert [path.name for path in before] == ["step=1.ckpt"]
+    with torch.no_grad():
+        module.weight.zero_()
+    with pytest.raises(InputError, match=r"the weights are not finite at step 1 \(weight\); .* lr"):
+        callbacks = [FiniteLoss(), ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)]
+        fit(callbacks, training, module=module, enable_checkpointing=True)
+    assert list(tmp_path.iterdir()) == before
+    assert torch.load(before[0], weights_only=True)["state_dict"]["weight"].isfinite().all()
 
 
 def test_the_bar_shows_the_share_of_time_spent_waiting(capsys):

@@ -1,5 +1,6 @@
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -100,6 +101,17 @@ def test_impossible_settings_are_one_line(data, model_folder, capsys, flags, say
     assert evaluate(data, model_folder, "--draws", 0, *flags) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert says in line
+
+
+def test_models_of_one_name_in_two_folders_keep_their_results(data, model_folder, tmp_path, capsys):
+    for folder in "ab":
+        shutil.copytree(model_folder, tmp_path / folder / "final")
+    for folder in "abab":
+        assert evaluate(data, tmp_path / folder / "final", "-ce", "-s", 1, "--draws", 0) == 0
+    names = [line.split(",")[0] for line in (data / "meta" / "eer_1.csv").read_text().splitlines()]
+    assert names == ["model", "final", "b-final"]
+    assert {path.name for path in (data / "meta").glob("*_1.json")} == {"final_1.json", "b-final_1.json"}
+    assert (data / "meta" / "singers" / "b-final" / "scores_features.csv").is_file()
 
 
 def test_a_row_is_added_and_everything_else_stays(tmp_path):

@@ -1,6 +1,7 @@
 """The two preparation scripts as a user calls them, against a plain reference of the published naming rules."""
 
 import csv
+import os
 import resource
 import shlex
 import subprocess
@@ -89,6 +90,24 @@ def test_finished_recordings_are_skipped_and_changed_ones_are_not(tmp_path, writ
     assert "4 segments of 2 recordings" in capsys.readouterr().out
     preprocess(tmp_path, "d", rate=16000)  # the folder's name does not say the rate, the files do
     assert {audio.info(path).sample_rate for path in folder.iterdir()} == {16000}
+
+
+def test_a_replaced_recording_is_cut_again_and_left_over_segments_are_named(tmp_path, write_tone, capsys):
+    home = tmp_path / "d" / "s"
+    for name in ("a", "b", "c"):
+        write_tone(home / f"{name}.wav", seconds=4)
+    preprocess(tmp_path, "d")
+    folder = tmp_path / "d_renamed_split_2s" / "s"
+    before = (folder / "s-b_0_2_2s.wav").read_bytes()
+    (home / "a.wav").unlink()
+    write_tone(home / "b.wav", seconds=5, frequency=900)
+    os.utime(home / "b.wav", (1577836800,) * 2)  # older than its segments
+    write_tone(home / "c.wav", seconds=2)
+    capsys.readouterr()
+    preprocess(tmp_path, "d")
+    assert (folder / "s-b_0_2_2s.wav").read_bytes() != before
+    said = capsys.readouterr().out
+    assert "3 segments in " in said and "gone or were longer, the first: s/s-a_0_2_2s.wav" in said
 
 
 def test_what_cannot_be_used_is_listed_and_the_exit_status_says_so(tmp_path, write_tone, capsys):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_audio import audio
+from ssl_audio import audio, media
 from ssl_audio.audio import AudioFile
 from ssl_audio.data import scan
 from ssl_audio.data.index import AudioEntry, AudioIndex, Group
@@ -81,9 +81,10 @@ def test_every_odd_file_has_facts_or_a_reason(shared, tmp_path):
         if fact.problem:
             assert fact.frames == 0 and "\n" not in fact.problem
         else:
-            assert len(audio.read(tmp_path / "odd" / fact.path)) == fact.frames, fact.path
+            missing = fact.frames - len(audio.read(tmp_path / "odd" / fact.path))
+            assert missing == 0 or (fact.path.endswith((".m4a", ".wma")) and 0 < missing < 1024), fact.path
     problems = {fact.path: fact.problem for fact in facts}
-    assert "convert" in problems["audiomentations/testing.m4a"]
+    assert problems["audiomentations/testing.m4a"] == ("" if media.AVAILABLE else audio.UNDECODABLE)
     assert "silent" in problems["audiomentations/digital_silence.wav"]
     assert "NaN" in problems["derived/float_nan_inf.wav"]
     assert problems["derived/truncated_half.wav"].startswith("is cut off: 15999 bytes")
@@ -187,3 +188,9 @@ def test_processes_share_every_epoch_equally(items, batch_size, world, epoch):
             assert [draw.item for draw in sampler] == seen[rank][middle:]
             sampler.set_epoch(epoch + 1)
             assert len(list(sampler)) == len(sampler)
+
+
+def test_a_folder_inside_another_is_refused_so_that_no_file_counts_twice(singers):
+    inner = next(path for path in singers.iterdir() if path.is_dir())
+    with pytest.raises(InputError, match=r"lies in .* its files would count twice"):
+        AudioIndex.scan([singers, inner], progress=False)

@@ -49,7 +49,8 @@ def test_the_figures_are_what_their_code_draws():
 
 def test_the_page_of_methods_has_every_method_loss_encoder_and_config():
     text = page("methods")
-    abstract = {"SiameseMethod", "Method", "Objective", "Encoder", "Whitened", "Whitening"}
+    abstract = {"SiameseMethod", "Method", "Objective", "Encoder", "Joined", "NearestMean", "Views"}
+    abstract |= {"Whitened", "Whitening"}
     for name in {*methods.__all__, *LOSSES, *encoders.__all__} - abstract:
         assert f"`{name}`" in text, name
     stacked = [name for name in packaged_configs() if "/" not in name and name not in ("common", "demo")]

@@ -161,6 +161,44 @@ def test_voxceleb1_identification(tmp_path):
         voxceleb.read(tmp_path)
 
 
+def test_voxceleb1_verification_tests_the_40_speakers_of_the_list_o(tmp_path):
+    for name in ("id10001/1zcIwhmdeo4/00001.wav", "id10270/x6uYqmx31kE/00001.wav", "id10310/a/1.wav"):
+        put(tmp_path / "wav" / name)
+    corpus = voxceleb.read(tmp_path, split="verification")
+    assert [track.group for track in corpus.split("test")] == ["id10270"] and len(corpus.split("train")) == 2
+    assert len(voxceleb.TESTED) == 40
+    with pytest.raises(InputError, match="no split"):
+        voxceleb.read(tmp_path, split="e")
+
+
+def test_trees_of_speakers(tmp_path):
+    names = ("dev/wav/id00012/video/00001.wav", "dev/wav/id00013/v/1.wav", "test/wav/id00017/v/00001.flac")
+    for name in names:
+        put(tmp_path / "vox2" / name)
+    corpus = load("voxceleb2", tmp_path / "vox2")
+    assert list(splits(corpus).values()) == ["train", "train", "test"] and corpus.name == "VoxCeleb2"
+    assert corpus.label_names == ("id00012", "id00013", "id00017")
+    for speaker in range(10):
+        put(tmp_path / "blink" / f"s{speaker}" / "video" / "a.wav")
+    corpus = load("speakers", tmp_path / "blink", fractions=[0.5, 0.5, 0])
+    assert len(corpus.split("train")) == len(corpus.split("valid")) == 5
+    put(tmp_path / "blink" / "loose.wav")
+    with pytest.raises(InputError, match=r"loose.wav: lies in no speaker's folder"):
+        load("speakers", tmp_path / "blink")
+
+
+def test_cn_celeb_trains_on_the_listed_speakers(tmp_path):
+    put(tmp_path / "dev" / "dev.lst", "id00000\n")
+    for name in ("id00000/singing-01-001.flac", "id00001/live_broadcast-02-003.flac"):
+        put(tmp_path / "data" / name)
+    corpus = load("cnceleb", tmp_path)
+    assert [(t.group, t.split) for t in corpus.tracks] == [("id00000", "train"), ("id00001", "test")]
+    assert load("cnceleb", tmp_path, label="genre").label_names == ("live_broadcast", "singing")
+    put(tmp_path / "data" / "id00001" / "song.flac")
+    with pytest.raises(InputError, match=r"song.flac: is not data"):
+        load("cnceleb", tmp_path)
+
+
 def test_voxforge_parts_speakers(tmp_path):
     for language in ("de", "en"):
         for speaker in range(10):

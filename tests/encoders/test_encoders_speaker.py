@@ -67,6 +67,77 @@ def test_cam_plus_plus_has_the_published_size():
         assert round(parameters(encoders.CAMPlusPlus()) / 1e6, 2) == 7.18
 
 
+def test_eres2net_has_the_published_sizes():
+    with torch.device("meta"):
+        paper, student = encoders.ERes2Net([3, 4, 6, 3], 32, 80, 192), encoders.ERes2Net()
+        assert [round(parameters(network) / 1e6, 2) for network in (paper, student)] == [6.61, 1.37]
+        assert student.dim == 8 * 64 * 2 and student.frames(torch.zeros(2, 128, 160)).shape == (2, 10, 512)
+
+
+@pytest.mark.parametrize(
+    ("layout", "published", "last", "hidden"), [("large", 5_483_032, 960, 1280), ("small", 2_542_856, 576, 1024)]
+)
+def test_mobilenet_has_the_size_of_torchvisions_without_its_classifier(layout, published, last, hidden):
+    classifier = last * hidden + hidden + hidden * 1000 + 1000
+    colours = 2 * 16 * 9  # weights of the stem for the second and third channel of an image
+    with torch.device("meta"):
+        network = encoders.MobileNetV3(layout)
+    assert parameters(network) == published - classifier - colours and network.dim == last
+    half = encoders.MobileNetV3(layout, width=0.5)
+    assert half.dim == last // 2 and parameters(half) < parameters(network) / 2
+    assert all(part.out_channels % 8 == 0 for part in half.modules() if isinstance(part, nn.Conv2d))
+
+
+def test_a_mobilenet_block_written_out():
+    """Expansion, depthwise convolution, excitation, projection, shortcut: in this order."""
+    block = settled(encoders.MobileNetV3("large").net[5])  # 40 -> 120 -> 40, kernel 5, excited
+    w = block.state_dict()
+
+    def unit(x, name, **arguments):
+        x = F.conv2d(x, w[f"{name}.0.weight"], **arguments)
+        values = [w[f"{name}.1.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")]
+        return F.batch_norm(x, *values, eps=1e-3)
+
+    x = torch.randn(2, 40, 6, 9, dtype=torch.float64)
+    y = unit(x, "layers.0").relu()
+    y = unit(y, "layers.1", padding=2, groups=120).relu()
+    means = y.mean(dim=(2, 3), keepdim=True)
+    squeezed = F.conv2d(means, w["layers.2.factors.0.weight"], w["layers.2.factors.0.bias"]).relu()
+    factors = F.conv2d(squeezed, w["layers.2.factors.2.weight"], w["layers.2.factors.2.bias"])
+    y = unit(y * (factors / 6 + 0.5).clamp(0, 1), "layers.3")
+    torch.testing.assert_close(block(x), x + y)
+
+
+def test_an_eres2net_written_out():
+    network = settled(encoders.ERes2Net([1, 1, 1], 4, 8))
+    w = network.state_dict()
+
+    def conv(x, name, norm_name, stride=1, padding=0):
+        return norm(F.conv2d(x, w[f"{name}.weight"], w.get(f"{name}.bias"), stride, padding), w, norm_name)
+
+    def fused(x, y, name):
+        a = conv(torch.cat([x, y], 1), f"{name}.attention.0", f"{name}.attention.1")
+        a = conv(F.silu(a), f"{name}.attention.3", f"{name}.attention.4").tanh()
+        return x + y + a * (x - y)
+
+    def block(x, name, stride, attentive):
+        y = conv(x, f"{name}.conv1.0", f"{name}.conv1.1", stride).clamp(0, 20)
+        a, b = y[:, : y.shape[1] // 2], y[:, y.shape[1] // 2 :]
+        a = conv(a, f"{name}.first.0", f"{name}.first.1", padding=1).clamp(0, 20)
+        joined = fused(a, b, f"{name}.fusion") if attentive else a + b
+        b = conv(joined, f"{name}.second.0", f"{name}.second.1", padding=1).clamp(0, 20)
+        y = conv(torch.cat([a, b], 1), f"{name}.conv3.0", f"{name}.conv3.1")
+        return (y + conv(x, f"{name}.shortcut.0", f"{name}.shortcut.1", stride)).clamp(0, 20)
+
+    x = torch.randn(2, 8, 12, dtype=torch.float64)
+    first = block(conv(x[:, None], "stem.0", "stem.1", padding=1).relu(), "stages.0.0", 1, False)
+    second = block(first, "stages.1.0", 2, False)
+    together = fused(second, F.conv2d(first, w["down.0.weight"], None, 2, 1), "fusions.0")
+    third = block(second, "stages.2.0", 2, True)
+    together = fused(third, F.conv2d(together, w["down.1.weight"], None, 2, 1), "fusions.1")
+    torch.testing.assert_close(network.frames(x), together.flatten(1, 2).transpose(1, 2))
+
+
 def test_parts_have_the_published_sizes():
     with torch.device("meta"):
         ecapa, resnet = encoders.ECAPATDNN(context=False), encoders.ResNet34()

@@ -314,3 +314,17 @@ def test_a_difference_is_paired_over_the_groups_that_both_were_tested_on():
     assert a.difference(a, "accuracy") == (0.0, (0.0, 0.0))
     with pytest.raises(InputError, match="the same resamples for both models, got 400 and 10"):
         a.difference(judged(right, resamples=10), "accuracy")
+
+
+@pytest.mark.parametrize("kind", ["linear", "knn"])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_class_that_is_tested_only_where_it_was_not_trained_is_left_out_and_named(kind, multi_label):
+    rng = np.random.default_rng(0)
+    y = np.array([0] * 20 + [1] * 20 + [2] * 3)
+    x = 10 * np.eye(3)[y] + 0.1 * rng.normal(size=(43, 3))
+    groups = [str(i) for i in range(40)] + ["lonely"] * 3
+    targets = np.eye(3, dtype=bool)[y] if multi_label else y
+    found = probe(x, targets, ["a", "b", "c"], ProbeSettings(kind, resamples=0), groups=groups).metrics
+    assert found.left_out == {"c": "no positives in the training set"}
+    if not multi_label:
+        assert found.summary["balanced_accuracy"] == 1

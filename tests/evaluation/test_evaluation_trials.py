@@ -1,5 +1,6 @@
 import csv
 import itertools
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -235,6 +236,20 @@ def test_the_blockwise_curve_is_that_of_all_the_scores(monkeypatch):
         all_pairs_curve(x, np.zeros(150, int))
 
 
+@pytest.mark.parametrize("spread", [1e-2, 1e-4])
+def test_the_blockwise_curve_of_cosines_that_lie_close_together(spread):
+    """As of a network before training: all cosines above 1 - spread^2."""
+    rng = np.random.default_rng(0)
+    singers = rng.integers(0, 8, 150)
+    x = 1 + spread * (0.5 * rng.standard_normal((8, 12))[singers] + rng.standard_normal((150, 12)))
+    a, b = np.triu_indices(150, 1)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    exact = error_curve(singers[a] == singers[b], -((unit[a] - unit[b]) ** 2).sum(1))
+    binned = all_pairs_curve(x, singers)
+    assert binned.equal_error_rate()[0] == pytest.approx(exact.equal_error_rate()[0], abs=0.01)
+    assert binned.area_under_roc() == pytest.approx(exact.area_under_roc(), abs=0.01)
+
+
 def test_a_recording_paired_with_itself_is_scored_and_not_ranked(tmp_path):
     """The published lists have such lines, and published error rates count them: their cosine is 1."""
     names = [f"{singer}/{number}.wav" for singer in "abc" for number in range(3)]
@@ -263,3 +278,12 @@ def test_trials_of_one_recording_with_itself_decide_nothing(tmp_path):
     (tmp_path / "list.txt").write_text("1,a/1.wav,a/1.wav\n0,a/1.wav,b/1.wav\n")
     with pytest.raises(InputError, match="no same-singer trial"):
         check_decidable(read_trials(tmp_path / "list.txt"))
+
+
+def test_copies_of_recordings_are_counted_and_said(tmp_path, write_tone, caplog):
+    for n, name in enumerate(("a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav")):
+        write_tone(tmp_path / name, seconds=0.1, seed=n)
+    shutil.copy(tmp_path / "a/1.wav", tmp_path / "a/9.wav")
+    shutil.copy(tmp_path / "a/2.wav", tmp_path / "b/9.wav")
+    find_recordings(tmp_path)
+    assert "2 of 6 files are copies of others, such as a/9.wav of a/1.wav" in caplog.text

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ssl_audio import encoders, export
+from ssl_audio.baselines import mfcc_statistics
 from ssl_audio.cli import main
 from ssl_audio.commands.export import error_rates
 from ssl_audio.errors import InputError
@@ -33,6 +34,12 @@ def kaldi(**arguments):
     return KaldiFilterbank(RATE, MEL["n_mels"], cmn=True, **arguments)
 
 
+def views():
+    """Three views of a small model, less the nearest of two means."""
+    start = EmbeddingModel(mel(), encoders.CompactCNN(channels=[8], embedding_dim=16), RATE)
+    return encoders.Whitened(encoders.Views(start, ["plain", "speech", "level"]), encoders.NearestMean(16, 2))
+
+
 # Small enough to export in seconds; EfficientNet is what is published, so it is the real b0.
 MODELS = {
     "CAMPlusPlus": lambda: (kaldi(), encoders.CAMPlusPlus([1, 1], 8, 8, 4, 16, MEL["n_mels"])),
@@ -41,7 +48,13 @@ MODELS = {
     "Whitened": lambda: (mel(), encoders.Whitened(encoders.CompactCNN([8, 8], 16), encoders.Whitening(16))),
     "ECAPATDNN": lambda: (kaldi(), encoders.ECAPATDNN(16, 16, MEL["n_mels"], "speechbrain")),
     "FastResNet34": lambda: (mel("band_mean"), encoders.FastResNet34([1, 1], 8, 16)),
+    "ERes2Net": lambda: (mel(), encoders.ERes2Net([1, 1, 1], 8, MEL["n_mels"])),
     "EfficientNet": lambda: (mel("clip_max"), encoders.EfficientNet(embedding_dim=64)),
+    "MobileNetV3": lambda: (mel(), encoders.MobileNetV3("small", 0.25)),
+    "PatchTransformer": lambda: (
+        mel(),
+        encoders.PatchTransformer(MEL["n_mels"], [[8, 8]], embedding_dim=32, depth=1, heads=2, mlp_dim=32),
+    ),
     "ResNet18": lambda: (kaldi(snip_edges=False), encoders.ResNet18([1], 8, 16, MEL["n_mels"])),
     "ResNet34": lambda: (kaldi(), encoders.ResNet34([1, 1], 8, 16, MEL["n_mels"])),
     "ResNet50": lambda: (DecibelMelSpectrogram(**MEL), encoders.ResNet50(blocks=[1, 1, 1, 1], width=8)),
@@ -53,6 +66,8 @@ MODELS = {
         mel(),
         encoders.VisionTransformer(64, 16, embedding_dim=32, depth=1, heads=2, head_dim=8, mlp_dim=32),
     ),
+    "Views": lambda: (Waveform(), views()),
+    "Joined": lambda: (Waveform(), encoders.Joined(views(), mfcc_statistics(RATE), encoders.Whitening(40), 0.2)),
     "WaveBYOL": lambda: (Waveform(), encoders.WaveBYOL(channels=48)),
 }
 
@@ -73,7 +88,7 @@ OF_OTHERS = {"AISFX", "HuggingFace", "Musicnn", "Resemblyzer"}
 
 
 def test_every_encoder_is_exported_here():
-    assert set(MODELS) == set(encoders.__all__) - {"Encoder", "Whitening"} - OF_OTHERS
+    assert set(MODELS) == set(encoders.__all__) - {"Encoder", "NearestMean", "Whitening"} - OF_OTHERS
 
 
 LARGE = ("CAMPlusPlus", "ECAPATDNN")  # graphs of many nodes: more than 5 s

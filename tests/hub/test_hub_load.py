@@ -366,7 +366,7 @@ def test_convert_refuses_and_leaves_nothing_behind(run, tmp_path, capsys, case):
         layout, words = "published", "the published layout holds efficientnet_b0"
     if case == "differs":
         model.encoder.projection.weight.data[0, 0] = float("nan")
-        words = "differs from the checkpoint by nan"
+        words = "x.ckpt: weights are not finite (encoder.projection.weight)"
     checkpoint = checkpoint_of(model, tmp_path / "x.ckpt")
     if case == "config":
         content = yaml.safe_load((run[0] / "config.yaml").read_text())

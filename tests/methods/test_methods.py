@@ -24,10 +24,12 @@ from ssl_audio.methods import (
     CPC,
     DINO,
     Contrastive,
+    Distillation,
     Method,
     MoCo,
     NTXent,
     SimSiam,
+    SogCLR,
     SupCon,
     UniformityAlignment,
     VICReg,
@@ -75,6 +77,7 @@ METHODS = {
     "nt-xent-groups": (NTXent, {}),
     "sup-con": (SupCon, {}),
     "moco-groups": (MoCo, {"queue_size": 20}),
+    "sogclr": (SogCLR, {}),
     "uniformity-alignment": (UniformityAlignment, {}),
     "vicreg": (VICReg, {"gamma": 1.0}),
     "vicreg-normalised": (VICReg, {}),
@@ -90,6 +93,8 @@ METHODS = {
     "moco": (MoCo, {"queue_size": 20}),
     "moco-one-way": (MoCo, {"queue_size": 6, "symmetric": False}),
     "supervised": (Supervised, {"projection": None}),
+    "distil": (Distillation, {"projection": None, "loss_weights": {"cosine": 1.0, "mse": 0.5}}),
+    "distil-batch": (Distillation, {"projection": None, "loss_weights": {"contrastive": 1.0, "kl": 0.3}}),
 }
 GROUPED = ("contrastive-groups", "nt-xent-groups", "sup-con", "moco-groups")
 MEANS_OVER_CLIPS = (
@@ -102,6 +107,7 @@ MEANS_OVER_CLIPS = (
     "moco-one-way",
     "moco-groups",
     "supervised",
+    "distil",
 )
 
 
@@ -116,6 +122,10 @@ def make(name: str, encoder: Encoder | None = None, **changes) -> Method:
     method = kind(**{**network, **arguments, **changes})
     if kind is Supervised:
         method.projection = ProbeHead(method.encoder.dim, ["a", "b", "c"])  # `setup` makes it, from the classes
+    if isinstance(method, Distillation):
+        method.make_heads([6, 4])  # `setup` makes them, from the tables of two teachers
+    if isinstance(method, SogCLR):
+        method.averages = torch.linspace(0.5, 2, 8).unsqueeze(1)  # `setup` makes room for the recordings
     return method
 
 
@@ -141,7 +151,8 @@ class Step(nn.Module):
         if isinstance(self.method, Supervised):
             targets = (4 * clip1[:, 0]).long().abs() % 3
             return self.method.training_step({"clip": clip1, "target": targets}, 0)["loss"]
-        batch = {"clip1": clip1, "clip2": clip2}
+        batch = {"clip1": clip1, "clip2": clip2, "targets": clip2[:, :10]}
+        batch["index"] = torch.arange(len(clip1)) + rank() * len(clip1)
         if self.grouped:  # three groups, each on both ranks
             batch["group"] = torch.arange(rank() * len(clip1), (rank() + 1) * len(clip1)) % 3
         return self.method.batch_objective(batch).terms["loss"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ssl_audio.errors import InputError
 from ssl_audio.retrieval import Index
+from ssl_audio.retrieval.quality import index_quality, mean_cosine
 from ssl_audio.retrieval.ranking import Search, State
 from ssl_audio.retrieval.search import ApproximateSearch, ExactSearch, choose, normalize
 from ssl_audio.retrieval.select import maximal_marginal_relevance
@@ -216,3 +217,25 @@ def test_audio_without_a_model_is_refused_and_a_small_library_gives_what_it_has(
 def test_bad_embeddings_are_refused(rows, names, words):
     with pytest.raises(InputError, match=words):
         Index.from_embeddings(rows, names)
+
+
+@pytest.mark.parametrize("search", ["hnsw", "ivf"])
+def test_who_asks_for_the_whole_library_gets_it_from_an_approximate_search_too(search):
+    x, paths = library(500, 16)
+    index = Index.from_embeddings(x, paths, search=search)
+    assert len({hit.id for hit in index.recommend(0, 600)}) == 499
+
+
+def test_tracks_without_an_artist_folder_are_not_one_artist():
+    x, _ = library(12, 8)
+    index = Index.from_embeddings(x, [f"song{i}.wav" for i in range(10)] + ["a/1.wav", "a/2.wav"])
+    for options in ({}, {"mmr": 0.5}):
+        paths = [hit.path for hit in index.recommend(0, 12, per_group=1, **options)]
+        assert len(paths) == 10 and sum(path.startswith("a/") for path in paths) == 1
+    assert index_quality(index)["same_artist"]["queries"] == 2
+
+
+def test_the_mean_cosine_of_two_tracks():
+    x, _ = library(12, 8)
+    pairs = [cosine(x[i], x[j]) for i in range(12) for j in range(12) if i != j]
+    assert mean_cosine(x) == pytest.approx(np.mean(pairs), abs=1e-6) and mean_cosine(x[:1]) == 0

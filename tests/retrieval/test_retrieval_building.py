@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from ssl_audio.hub.saved import save_model
 from ssl_audio.model import EmbeddingModel
 from ssl_audio.provenance import fingerprint
 from ssl_audio.retrieval import Index
+from ssl_audio.retrieval.ranking import State
+from ssl_audio.retrieval.tracks import Tracks
 
 RATE = 16000
 
@@ -130,6 +133,28 @@ def test_update_embeds_what_is_new_or_changed_and_forgets_what_is_gone(model, mu
     assert after[kept] == before[kept] and gone not in after and len(after) == 9
     assert changed in [hit.path for hit in index.recommend(kept, 4)]  # it has the pitch of artist 0 now
     assert str(index.update(progress=False)) == "1 failed"
+
+
+def test_files_of_one_size_and_time_that_change_places_are_noticed(model, music, tmp_path):
+    for path in sorted(music.rglob("*.wav")):
+        os.utime(path, (1577836800,) * 2)  # as archives with fixed times leave them
+    index = build(model, music)
+    index.save(tmp_path / "a.index")
+    first, second = (Path(path) for path in index.paths[:2])
+    for path in index.paths:  # as after a copy of the whole library: other entries, the same content
+        shutil.copy2(path, f"{path}.copy")
+        os.replace(f"{path}.copy", path)
+    assert str(index.update(progress=False)) == "nothing changed"
+    first.rename(tmp_path / "kept")
+    second.rename(first)
+    (tmp_path / "kept").rename(second)
+    index = Index.load(tmp_path / "a.index", model)
+    assert str(index.update(progress=False, workers=1)) == "2 changed"
+    old = Index.load(tmp_path / "a.index", model)
+    arrays = old._state.tracks.to_arrays()
+    arrays["stamps"] = arrays["stamps"][:, :2]  # an index of 0.1
+    old._state = State(Tracks.from_arrays(arrays), old.settings)
+    assert str(old.update(progress=False)) == "nothing changed"
 
 
 def test_an_interrupted_run_keeps_what_it_has_done_and_the_next_goes_on(tmp_path, write_tone):
@@ -308,6 +333,18 @@ def test_the_commands_index_recommend_and_follow_the_folder(model, music, tmp_pa
     os.rename("music", "records")
     assert main(["index", "records", "--output", "a.index", "--moved"]) == 0
     assert "8 tracks (nothing changed)" in capsys.readouterr().out
+
+    os.symlink("records", "link")
+    assert main(["index", "link", "--output", "a.index"]) == 0
+    assert "8 tracks (nothing changed)" in capsys.readouterr().out
+    assert main(["recommend", "link/artist 1/album/song0.wav", "--index", "a.index", "-n", "8", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    paths = [os.path.realpath(hit["path"]) for hit in answer["recommendations"]]
+    assert len(paths) == 7 and os.path.realpath("records/artist 1/album/song0.wav") not in paths
+
+    os.rename("model", "elsewhere")  # the index keeps the new place
+    assert main(["index", "records", "--output", "a.index", "--model", "elsewhere"]) == 0
+    assert main(["index", "records", "--output", "a.index"]) == 0
 
 
 def test_quality_by_folders_and_by_labels(model, music, tmp_path, capsys, monkeypatch):

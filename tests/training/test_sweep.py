@@ -206,7 +206,7 @@ def test_without_dask_or_its_scheduler_one_line_says_what_to_do(tmp_path, capsys
     assert "no Dask scheduler answers" in capsys.readouterr().err.splitlines()[-1]
     monkeypatch.setitem(sys.modules, "distributed", None)  # as Python marks what cannot be imported
     assert main([*command, "localhost:8786", *rest]) == 2
-    assert "ssl-audio[dask]" in capsys.readouterr().err.splitlines()[-1]
+    assert "[dask]'" in capsys.readouterr().err.splitlines()[-1]
 
 
 def two_runs(folder: Path) -> str:

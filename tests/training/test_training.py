@@ -221,7 +221,7 @@ def test_a_repeated_run_is_equal_and_another_seed_is_not(train):
 def test_a_run_folder_tells_everything_and_is_a_model(train, capsys):
     folder = train("vicreg", model={"encoder": COMPACT})
     said = capsys.readouterr().out
-    assert str(folder) in said and str(folder / "checkpoints" / "best.ckpt") in said and "eval.py" in said
+    assert str(folder) in said and str(folder / "checkpoints" / "best.ckpt") in said and "ssl-audio eval -m" in said
 
     record = json.loads((folder / "run.json").read_text())
     assert record["versions"]["torch"] == torch.__version__ and record["seed"] == 0

@@ -22,6 +22,7 @@ from ssl_audio.errors import InputError
 __all__ = ["CORPORA", "SPLITS", "Corpus", "Track", "load"]
 
 CORPORA: dict[str, tuple[str, dict[str, Any]]] = {
+    "cnceleb": ("cnceleb", {}),
     "esc10": ("esc", {"subset": "esc10"}),
     "esc50": ("esc", {}),
     "fma": ("fma", {}),
@@ -36,8 +37,13 @@ CORPORA: dict[str, tuple[str, dict[str, Any]]] = {
     "nsynth": ("nsynth", {}),
     "ravdess": ("ravdess", {}),
     "speech_commands": ("speech_commands", {}),
+    "speakers": ("speakers", {}),
     "urbansound8k": ("urbansound8k", {}),
     "voxceleb1": ("voxceleb", {}),
+    "voxceleb2": (
+        "speakers",
+        {"name": "VoxCeleb2", "home": "https://www.robots.ox.ac.uk/~vgg/data/voxceleb/vox2.html"},
+    ),
     "voxforge": ("voxforge", {}),
 }
 """name -> (module of this package, arguments of its `read`)."""

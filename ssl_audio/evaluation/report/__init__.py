@@ -2,7 +2,8 @@
 
 - `report.html`: everything in one file, which needs no network.
 - `metrics.json`: all metrics per model and data set, and the paired tests.
-- `figures.csv`, `per_singer.csv`, `comparisons.csv`, `probe_per_class.csv`, `retrieval.csv`, `leaderboard.csv`: tables.
+- `figures.csv`, `per_singer.csv`, `comparisons.csv`, `probe_per_class.csv`, `retrieval.csv`, `leaderboard.csv`: tables;
+  `conditions.csv` if there are conditions.
 - `plots/<data set>/`: det, scores, singers, ranks, confusion and map as PNG and SVG.
 """
 
@@ -18,8 +19,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-from ssl_audio.evaluation.comparison import Comparison, Evaluation, compare_all
+from ssl_audio.evaluation.comparison import Arm, Comparison, Evaluation, compare_all
 from ssl_audio.evaluation.report import html, plots
+from ssl_audio.evaluation.report.conditions import conditions_section, cost_section
 from ssl_audio.evaluation.report.leaderboard import METRICS, Entry, read_leaderboard
 from ssl_audio.evaluation.report.tables import write_metrics, write_tables
 from ssl_audio.evaluation.report.verdict import percent, points, verdict, with_interval
@@ -39,6 +41,7 @@ def write_comparison_report(
     output: Path,
     *,
     settings: dict[str, Any],
+    arms: Sequence[Arm] = (),
     runs: Path | None = None,
     map_method: str = "pca",
     seed: int = 0,
@@ -50,6 +53,7 @@ def write_comparison_report(
         evaluations: one per model and test set, all bootstrapped with the same seed.
         output: the folder. An earlier report in it is replaced.
         settings: settings of the comparison, for metrics.json.
+        arms: the same models on the same test sets under conditions.
         runs: folder to search for the metrics.json files of the leaderboard; default: the folder that holds `output`.
         map_method: "pca" or "umap".
         seed: of the map.
@@ -59,14 +63,14 @@ def write_comparison_report(
         The verdict, one sentence per entry, as at the top of the page.
     """
     evaluations = list(evaluations)
-    comparisons = compare_all(evaluations)
+    comparisons, under = compare_all(evaluations), compare_all(arms)
     by_set: dict[str, list[Evaluation]] = {}
     for evaluation in evaluations:
         by_set.setdefault(evaluation.test_set.name, []).append(evaluation)
-    write_metrics(output / METRICS, evaluations, comparisons, settings)
+    write_metrics(output / METRICS, evaluations, [*comparisons, *under], settings, arms)
     _clear(output)
     board = read_leaderboard(runs or output.resolve().parent, output)
-    write_tables(output, evaluations, comparisons, board)
+    write_tables(output, evaluations, [*comparisons, *under], board, arms)
     verdicts = {name: verdict(here, comparisons) for name, here in by_set.items()}
     body = _top(by_set, verdicts)
     jobs = [(name, *job) for name, here in by_set.items() for job in _plots(here, map_method, seed)]
@@ -76,7 +80,9 @@ def write_comparison_report(
             panels = _save(drawing(), output / "plots" / name / stem)
         drawn[name].append(html.figure(panels, alt, caption))
     for name, here in by_set.items():
-        body += _section(name, here, comparisons) + drawn[name]
+        body += _section(name, here, comparisons)
+        body += conditions_section(_ordered(here), [arm for arm in arms if arm.test_set.name == name], under)
+        body += drawn[name]
     body += _bottom(board, settings)
     write_text(output / REPORT, html.page("Evaluation of embeddings", body))
     return [f"{name}: {sentence}" for name, sentences in verdicts.items() for sentence in sentences]
@@ -149,7 +155,7 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
     tested = f"{files:,} recordings of {singers} singers{some}, {first.test_set.trials_description()}."
     calibrated = any(e.verification.cllr is not None for e in here)
     header = ["model", "EER", "minDCF", "AUC", *(["Cllr, bits"] if calibrated else []), "MNR", "singer identification"]
-    ordered = sorted(here, key=lambda e: (e.baseline, e.verification.eer))
+    ordered = _ordered(here)
     rows = []
     for e in ordered:
         v, probe = e.verification, e.probe.metrics if e.probe else None
@@ -177,7 +183,12 @@ def _section(name: str, here: list[Evaluation], comparisons: list[Comparison]) -
             "below 0.05 by chance."
         )
         parts.append(html.paragraph(uncorrected, "soft"))
-    return parts + _retrieval(ordered)
+    return parts + cost_section(ordered) + _retrieval(ordered)
+
+
+def _ordered(here: list[Evaluation]) -> list[Evaluation]:
+    """Models before baselines, each by EER."""
+    return sorted(here, key=lambda e: (e.baseline, e.verification.eer))
 
 
 def _cost(v: VerificationResult) -> str:

@@ -1,6 +1,7 @@
 """Base of encoders that call code outside of the package, and the trial passes that measure such an encoder."""
 
 import hashlib
+import json
 import logging
 import os
 import threading
@@ -231,3 +232,15 @@ def needs_trust(origin: str, trusted: bool) -> None:
             f"{origin} runs code that is not part of ssl_audio; if you trust its source, add --trusted, or "
             "trusted=True in Python"
         )
+
+
+def described_beside(path: Path) -> dict[str, Any]:
+    """The content of the JSON file that `export.describe_onnx` wrote beside a file; empty without one."""
+    described = path.with_suffix(".json")
+    if not described.is_file():
+        return {}
+    try:
+        found = json.loads(described.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and found.get("model") == os.path.basename(path) else {}

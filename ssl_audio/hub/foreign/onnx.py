@@ -10,9 +10,7 @@ the names of its input and output say. The sample rate is: the option `rate`; wh
 the metadata say; 16 kHz for networks that take 80 bands. A guess is logged.
 """
 
-import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +23,11 @@ from ssl_audio.errors import InputError, suggest
 from ssl_audio.export import open_session
 from ssl_audio.frontends import KALDI_WINDOWS, KaldiFilterbank
 from ssl_audio.hub.address import Address, Option
-from ssl_audio.hub.foreign._external import External, existing, file_sha256, finished
+from ssl_audio.hub.foreign._external import External, described_beside, existing, file_sha256, finished
 from ssl_audio.hub.foreign._options import RATE, SHORT_CLIPS
 from ssl_audio.hub.levels import as_described
 from ssl_audio.model import EmbeddingModel
+from ssl_audio.utils.extras import install_command
 
 _WAVEFORM = "waveform"
 _BANDS = range(24, 161)  # a fixed dimension of this size is the number of bands
@@ -97,9 +96,9 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
     try:
         session = open_session(path, 1)
     except ModuleNotFoundError as error:
-        install = "pip install 'ssl-audio[export]'"
+        install = install_command("export")
         raise InputError(f"{address.text} needs {error.name}; install it with: {install}") from error
-    facts, beside = session.get_modelmeta().custom_metadata_map, _beside(path)
+    facts, beside = session.get_modelmeta().custom_metadata_map, described_beside(path)
     read = _input(address, session)
     front, why = _front(address, options.get("front"), facts, read, session)
     _check_bands(address, front, read)
@@ -275,15 +274,3 @@ def _output(address: Address, asked: str | None, session: Any) -> str:
     if len(names) > 1 and not known:
         raise InputError(f"{address.text} has the outputs {', '.join(names)}; choose one, such as ?output={names[0]}")
     return (known or names)[0]
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """The content of the JSON file that `export.describe_onnx` wrote beside an ONNX file; empty if there is none."""
-    described = path.with_suffix(".json")
-    if not described.is_file():
-        return {}
-    try:
-        found = json.loads(described.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and found.get("model") == os.path.basename(path) else {}

@@ -1,7 +1,8 @@
 """`torchscript:<file>?rate=16000`: a TorchScript program that maps waveforms to vectors or frames.
 
 A program that keeps a state or takes other arguments than the audio is refused. A TorchScript file does not state its
-sample rate; the file `config.yaml` beside a model of this package does.
+sample rate; the JSON file that `ssl-audio export` writes beside it does, and the `config.yaml` of a model of this
+package.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ssl_audio.errors import InputError
 from ssl_audio.hub.address import Address
-from ssl_audio.hub.foreign._external import External, existing, file_sha256, finished
+from ssl_audio.hub.foreign._external import External, described_beside, existing, file_sha256, finished
 from ssl_audio.hub.foreign._options import RATE, SHORT_CLIPS
 from ssl_audio.hub.levels import as_described, level_facts
 from ssl_audio.hub.saved import CONFIG
@@ -38,12 +39,15 @@ def load(address: Address, options: Mapping[str, Any], trusted: bool) -> Embeddi
             f"{address.text} takes {', '.join(wanted) or 'nothing'}; only programs that take the audio alone are "
             "supported, without a rate or a state"
         )
-    rate = options.get("rate") or _rate(_beside(path))
+    facts = described_beside(path)
+    rate = options.get("rate") or _rate(facts) or _rate(_beside(path))
     if rate is None:
         raise InputError(f"{address.text}: its sample rate is unknown; add it, such as ?rate=16000")
     encoder = TorchScriptEncoder(script, options.get("short", "refuse"))
     encoder.refer(address.text, file_sha256(path), short=encoder.short)
-    return as_described(finished(encoder, rate), level_facts(_beside(path).get("model")), address.text)
+    shortest = facts.get("minimum_samples") if isinstance(facts.get("minimum_samples"), int) else None
+    model = finished(encoder, rate, shortest=shortest)
+    return as_described(model, facts or level_facts(_beside(path).get("model")), address.text)
 
 
 class TorchScriptEncoder(External):
