@@ -133,7 +133,7 @@ def _find(name: str | os.PathLike, source: str | os.PathLike) -> Path | None:
         or path.is_absolute()
         or written.count("/") > 1
         or written.endswith("/")
-        or ("/" in written and Path(first).is_dir())  # a mistyped run, not an owner on the Hub
+        or ("/" in written and (first == "runs" or Path(first).is_dir()))  # a mistyped run, not an owner on the Hub
     ):
         there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         near = get_close_matches(path.name, there, n=1)
