@@ -192,7 +192,7 @@ def test_a_run_of_the_command_writes_its_figures_and_a_model_with_named_outputs(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (["--corpus", "esc11"], "no corpus 'esc11'; there are esc10"),
+        (["--corpus", "esc11"], "no corpus 'esc11'; there are cnceleb, esc10"),
         (["--option", "shape=round"], "folder has no option shape; it has fractions"),
         (["--model", "another"], "--model is given more than once; a probe tests one model"),
         (["--option", "x"], "is not NAME=VALUE"),

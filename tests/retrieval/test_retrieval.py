@@ -116,7 +116,7 @@ def test_tracks_of_many_windows_are_ranked_by_their_closest_pair(tracks, most, n
     rng = np.random.default_rng(seed)
     parts = [normalize(rng.standard_normal((rng.integers(1, most + 1), 3)), "cosine") for _ in range(tracks)]
     names = [f"{i}" for i in range(tracks)]
-    content = Tracks.empty().appended(parts, names, names, [(0, 0)] * tracks, 0)
+    content = Tracks.empty().appended(parts, names, names, [(0, 0, 0, 0)] * tracks, 0)
     state = State(content, {"metric": "cosine", "search": "exact"})
     (hits,) = Search(state, n, None, None, lambda path: False).run([(parts[0], 0)])
     expected = sorted(((float((parts[0] @ parts[i].T).max()), i) for i in range(1, tracks)), reverse=True)[:n]

@@ -191,7 +191,8 @@ def test_a_checkpoint_of_weights_alone_is_refused_with_a_remedy_that_works(train
 
 
 def test_one_batch_can_be_fitted_again_and_again(train):
-    assert train("--trainer.overfit_batches 1")[0] == 0
+    status, lines = train("--trainer.overfit_batches 1")
+    assert status == 0, lines[-1]
 
 
 def test_a_plateau_is_that_of_the_metric_which_was_named(train):
