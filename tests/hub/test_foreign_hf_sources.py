@@ -80,7 +80,7 @@ def test_what_goes_wrong_at_the_hub_is_one_line(hub, folder, monkeypatch):
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
-    with pytest.raises(InputError, match="not whole in the cache, which lacks config.json, and the Hub cannot be reached") as caught:
+    with pytest.raises(InputError, match=r"not whole in the cache, which lacks .*, and the Hub cannot") as caught:
         load_model("hf:someone/else")
     assert "\n" not in str(caught.value)
 
