@@ -49,14 +49,7 @@ def test_a_training_is_run_once_and_its_accuracies_are_read(data, tmp_path):
     link(data, tmp_path / "links")
     small = ["--model.encoder.init_args.channels=8", "--model.encoder.init_args.heads=2", "--model.num_negatives=3"]
     small += ["--data.batch_size=1", "--model.lr_scheduler=null"]
-    run = train(
-        tmp_path / "training",
-        tmp_path / "links",
-        0,
-        6,
-        ["hardware/cpu"],
-        [*small, "--data.batch_size=1", "--model.lr_scheduler=null"],
-    )
+    run = train(tmp_path / "training", tmp_path / "links", 0, 6, ["hardware/cpu"], small)
     written = (run / "config.yaml").stat().st_mtime_ns
     assert train(tmp_path / "training", tmp_path / "links", 0, 6, ["never read"], []) == run
     assert (run / "config.yaml").stat().st_mtime_ns == written
