@@ -33,7 +33,7 @@ from ssl_audio.errors import InputError
 from ssl_audio.training.config import load_config
 from ssl_audio.training.config_files import packaged_configs
 
-NOT_A_METHOD = ("common", "demo")
+NOT_A_METHOD = ("common", "demo", "distil")  # distil needs the table of a teacher, or a teacher
 DATA = ("data/folder", "data/esc10", "data/windows", "data/musicnet-windows", "data/shards", "data/shards-plain")
 ORDERS = ("method encoder data chain", "data method chain encoder", "method chain encoder data")
 REASONS = {

@@ -14,6 +14,7 @@ SECTIONS = {
 
 METHODS = ("contrastive", "byol", "vicreg", "uniformity-alignment", "contrastive-vc", "simsiam", "wav2rec", "clmr",
            "cpc", "wavebyol", "supervised")  # fmt: skip
+NOT_TIMED = ("distil", "dino", "moco", "sogclr")  # need a teacher, several crops, or a memory of recordings
 SLOW = ("wavebyol", "wav2rec", "contrastive-vc")  # on a CPU, and on the path of others: not in a smoke test
 
 

@@ -46,12 +46,15 @@ def run(args: argparse.Namespace) -> int:
     segments = folder / f"unseen_renamed_split_{SEGMENT_SECONDS}s"
     _command("pairs", "-r", segments, "-o", folder / "metadata", "-n", args.unseen, "-p", 4000, "-s", args.seed)
     runs = folder / "runs"
+    options = {"--data.dataset_dirs": folder / "singers", "--trainer.logger.save_dir": runs}
+    options["--seed_everything"] = args.seed
+    if args.singers < 20:
+        options["--data.eval_frac"] = round(2 / args.singers, 3)  # two singers at least
+    given = {str(word).split("=")[0] for word in args.overrides}  # an option given twice is refused
+    own = [word for option, value in options.items() if option not in given for word in (option, value)]
     _command(
         "train", "--config", "common", "--config", args.method,
-        "--config", "recipes/small-voices", "--config", "demo",
-        "--data.dataset_dirs", folder / "singers",
-        *([] if args.singers >= 20 else ["--data.eval_frac", round(2 / args.singers, 3)]),  # two singers at least
-        "--trainer.logger.save_dir", runs, "--seed_everything", args.seed, *args.overrides,
+        "--config", "recipes/small-voices", "--config", "demo", *own, *args.overrides,
     )  # fmt: skip
     newest = max((path.parent for path in runs.rglob("config.yaml")), key=lambda path: path.stat().st_mtime)
     report = folder / "report"
