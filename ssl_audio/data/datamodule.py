@@ -7,7 +7,8 @@ from ssl_audio.data.base import RecordingDataModule
 from ssl_audio.data.dataset import Positives, SamplingMode
 from ssl_audio.data.items import Short, clips_of_recordings
 from ssl_audio.data.loading import Loading
-from ssl_audio.data.sources import Folders, NamedCorpus, Source
+from ssl_audio.data.sources import Source
+from ssl_audio.data.sources.corpus import folders_or_corpus
 from ssl_audio.data.sources.labelled import with_labels
 
 
@@ -91,12 +92,10 @@ class AudioDataModule(RecordingDataModule):
         nr_samples_local: int | None = None,
         positives: Positives = "same_recording",
     ) -> None:
-        if source is None and labels and corpus is None:
-            corpus = {"name": "folder", "seed": seed}
-        if source is None and corpus is not None:
-            source = NamedCorpus(dataset_dirs, corpus, group_by_artist, max_groups, seed, store)
-        elif source is None:
-            source = Folders(dataset_dirs, group_by_artist, group_name_is_folder, max_groups, seed, store)
+        if source is None:
+            source = folders_or_corpus(
+                dataset_dirs, corpus, labels, group_by_artist, group_name_is_folder, max_groups, seed, store
+            )
         items = clips_of_recordings(
             labels,
             normalize,

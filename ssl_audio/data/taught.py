@@ -17,7 +17,8 @@ from ssl_audio.data.dataset import Crop, RecordingDataset, SamplingMode
 from ssl_audio.data.index import Group
 from ssl_audio.data.items import RecordingItems
 from ssl_audio.data.loading import Loading
-from ssl_audio.data.sources import Folders, NamedCorpus, Source
+from ssl_audio.data.sources import Source
+from ssl_audio.data.sources.corpus import folders_or_corpus
 from ssl_audio.data.teacher_table import TeacherTable, windows
 from ssl_audio.errors import InputError
 
@@ -192,10 +193,10 @@ class TaughtDataModule(RecordingDataModule):
         source: Source | None = None,
         batch_size_val: int | None = None,
     ) -> None:
-        if source is None and corpus is not None:
-            source = NamedCorpus(dataset_dirs, corpus, group_by_artist, max_groups, seed, store)
-        elif source is None:
-            source = Folders(dataset_dirs, group_by_artist, group_name_is_folder, max_groups, seed, store)
+        if source is None:
+            source = folders_or_corpus(
+                dataset_dirs, corpus, False, group_by_artist, group_name_is_folder, max_groups, seed, store
+            )
         for part in [augmentation, *getattr(augmentation, "transforms", ())]:
             if type(part).__name__ in CHANGES_TARGET:
                 raise InputError(

@@ -21,7 +21,8 @@ from ssl_audio.data.items import LocalViews, Short
 from ssl_audio.data.loading import Loading, identity
 from ssl_audio.data.sampler import Draw, EpochSampler
 from ssl_audio.data.scan import SILENCE_PEAK
-from ssl_audio.data.sources import Folders, NamedCorpus, Source
+from ssl_audio.data.sources import Source
+from ssl_audio.data.sources.corpus import folders_or_corpus
 from ssl_audio.data.sources.labelled import with_labels
 from ssl_audio.data.store import StoredFile, open_recording, stored_bytes
 from ssl_audio.errors import InputError
@@ -361,12 +362,10 @@ class WindowDataModule(RecordingDataModule):
         nr_samples_local: int | None = None,
     ) -> None:
         copy_at = sample_rate if cache else None
-        if source is None and labels and corpus is None:
-            corpus = {"name": "folder", "seed": seed}
-        if source is None and corpus is not None:
-            source = NamedCorpus(dataset_dirs, corpus, group_by_artist, seed=seed, store=store, copy_at=copy_at)
-        elif source is None:
-            source = Folders(dataset_dirs, group_by_artist, seed=seed, store=store, copy_at=copy_at)
+        if source is None:
+            source = folders_or_corpus(
+                dataset_dirs, corpus, labels, group_by_artist, seed=seed, store=store, copy_at=copy_at
+            )
         items = Windows(
             nr_samples=nr_samples,
             sample_rate=sample_rate,

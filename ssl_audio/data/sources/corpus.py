@@ -12,7 +12,7 @@ from ssl_audio.data.corpora import Corpus, load
 from ssl_audio.data.index import SHORTEST_SECONDS, AudioEntry, AudioIndex, Group, LeftOut
 from ssl_audio.data.scan import scan_folder
 from ssl_audio.data.sources.base import Labels, Source
-from ssl_audio.data.sources.folders import check_max_groups, current_copies, make_copies
+from ssl_audio.data.sources.folders import Folders, check_max_groups, current_copies, make_copies
 from ssl_audio.errors import InputError
 
 _TRAIN, _VALID = 0, 1  # `Group.dataset` of the groups of each split
@@ -101,6 +101,35 @@ class NamedCorpus(Source):
         values = targets if corpus.multi_label else targets.argmax(axis=1).astype(np.int64)
         paths = [str(track.path) for track in corpus.tracks]
         return Labels(dict(zip(paths, values, strict=True)), tuple(corpus.label_names), corpus.multi_label)
+
+
+def folders_or_corpus(
+    dataset_dirs: Sequence[str] | str | None,
+    corpus: Mapping[str, Any] | None,
+    labels: bool = False,
+    group_by_artist: bool = True,
+    group_name_is_folder: bool = True,
+    max_groups: int | None = None,
+    seed: int = 0,
+    store: str | None = None,
+    copy_at: int | None = None,
+) -> Source:
+    """The source that the keys of a data module name: the corpus, or plain folders.
+
+    Args:
+        dataset_dirs: folders.
+        corpus: see `NamedCorpus`; None: folders laid out as `dataset/singer/**/file`.
+        labels: without a corpus, take the one folder as `class/**/file`, whose classes are the labels.
+        group_by_artist, group_name_is_folder, max_groups, seed, store, copy_at: see `Folders`.
+
+    Raises:
+        InputError: see `Folders` and `NamedCorpus`.
+    """
+    if corpus is None and labels:
+        corpus = {"name": "folder", "seed": seed}
+    if corpus is None:
+        return Folders(dataset_dirs, group_by_artist, group_name_is_folder, max_groups, seed, store, copy_at)
+    return NamedCorpus(dataset_dirs, corpus, group_by_artist, max_groups, seed, store, copy_at)
 
 
 def index_of(folder: str | os.PathLike, corpus: Corpus, by_group: bool = True, progress: bool = True) -> AudioIndex:
