@@ -68,19 +68,25 @@ class StepTimes(lightning.Callback):
 
 
 class Resident(lightning.LightningDataModule):
-    """One batch of noise that lies on the device, again and again; for methods of two views and with labels."""
+    """One batch of noise that lies on the device, again and again; for methods of two views and with labels.
+
+    Args:
+        sample_rate, nr_samples, batch_size, local_views: see `AudioDataModule`; short clips have half the length.
+    """
 
     classes = tuple(f"class {i}" for i in range(10))
 
-    def __init__(self, sample_rate: int, nr_samples: int, batch_size: int) -> None:
+    def __init__(self, sample_rate: int, nr_samples: int, batch_size: int, local_views: int = 0) -> None:
         super().__init__()
+        self.local = tuple(f"local{i + 1}" for i in range(local_views))
         self.sample_rate, self.nr_samples, self.batch_size = sample_rate, nr_samples, batch_size
         self._batch: dict[str, Any] = {}
 
     @property
     def batch_spec(self) -> BatchSpec:
-        keys = ("clip1", "clip2", "clip", "target", "group_name", "index")
-        return BatchSpec(keys, self.batch_size, self.nr_samples, self.sample_rate, classes=self.classes)
+        keys = ("clip1", "clip2", "clip", "target", "group_name", "index", *self.local)
+        spec = BatchSpec(keys, self.batch_size, self.nr_samples, self.sample_rate, classes=self.classes)
+        return replace(spec, local_samples=self.nr_samples // 2) if self.local else spec
 
     def train_dataloader(self) -> Any:
         return _Turns(10_000)
@@ -94,6 +100,7 @@ class Resident(lightning.LightningDataModule):
             names = [f"singer {i}" for i in range(self.batch_size)]
             self._batch = {"clip1": one, "clip2": other, "clip": one, "target": index % len(self.classes)}
             self._batch |= {"group_name": names, "index": index}
+            self._batch |= {name: one[:, : self.nr_samples // 2].clone() for name in self.local}
         return dict(self._batch)
 
 
