@@ -171,10 +171,7 @@ def cluster_embedded(
     except Contradiction as error:
         assert corrections is not None and different is not None
         a, b = different[error.pair]
-        raise InputError(
-            f"{corrections.source}: {rows.names[a]} and {rows.names[b]} differ in one line and are the same by others; "
-            "correct one of these lines"
-        ) from error
+        raise corrections.contradiction(rows.names[a], rows.names[b]) from error
 
 
 def _hdbscan(values: np.ndarray) -> np.ndarray:

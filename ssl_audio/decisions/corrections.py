@@ -27,6 +27,13 @@ class Corrections:
     source: Path
     pairs: tuple[tuple[str, str, bool], ...]
 
+    def contradiction(self, first: str, second: str) -> InputError:
+        """The error that two recordings differ by one line and are the same by others."""
+        return InputError(
+            f"{self.source}: {first} and {second} differ in one line and are the same by others; "
+            "correct one of these lines"
+        )
+
     def places(
         self, names: Sequence[str], files: Sequence[Path] = (), partly: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -90,10 +97,7 @@ class Corrections:
         of_file = part[len(folders) :]
         for a, b in different.tolist():
             if of_file[a] == of_file[b]:
-                raise InputError(
-                    f"{self.source}: {names[a]} and {names[b]} differ in one line and are the same by others; correct "
-                    "one of these lines"
-                )
+                raise self.contradiction(names[a], names[b])
         title = {int(part[i]): str(folders[i]) for i in reversed(range(len(folders)))}
         for i in np.flatnonzero(leaves).tolist():
             title.setdefault(int(of_file[i]), f"not {groups[i]}: {names[i]}")
